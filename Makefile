@@ -1,0 +1,47 @@
+# `make` lists the targets. Everything lives in .venv and .tools; nothing outside the clone changes.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Two stamps: what the lock asks for, and the editable install. Removing the first before pip starts makes an interrupted
+# installation begin again with an empty environment.
+REQUIREMENTS := $(VENV)/.requirements
+READY := $(VENV)/.ready
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: $(READY) ## make .venv from requirements.lock
+
+$(REQUIREMENTS): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Pagekeeper needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
+	@if [ ! -e $@ ]; then $(PYTHON) -m venv --clear $(VENV); fi
+	@rm -f $@
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	@touch $@
+
+$(READY): $(REQUIREMENTS) pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+##@ Dependencies
+
+.PHONY: lock
+lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
+	@{ sed '/^$$/q' requirements.lock > .tools/lock; \
+	  .tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra local --group dev $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml; \
+	  cat requirements.lock >> .tools/lock; mv .tools/lock requirements.lock; }
+
+.tools/uv/bin/uv:
+	$(PYTHON) -m venv --clear .tools/uv
+	.tools/uv/bin/python -m pip install --quiet uv
