@@ -33,6 +33,19 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+##@ API
+
+.PHONY: proto
+proto: $(READY) ## lint proto/ and write its stubs into libs/stubs
+	$(BIN)/buf lint
+	@rm -rf .tools/stubs && proto/generate .tools/stubs
+	@rm -f libs/stubs/pagekeeper/*/*_pb2.py libs/stubs/pagekeeper/*/*_pb2.pyi libs/stubs/pagekeeper/*/*_pb2_grpc.py*
+	@cp -R .tools/stubs/. libs/stubs && rm -rf .tools/stubs
+
+.PHONY: proto-check
+proto-check: $(READY) ## lint, breaking changes against main, and whether the stubs are current
+	proto/check
+
 ##@ Dependencies
 
 .PHONY: lock
