@@ -1,0 +1,201 @@
+"""Pages and what the log says of them.
+
+Values only. A version's bytes never change: a page changes by getting another version, and a version by getting
+representations or by its bytes moving from the log to the object store.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, StrEnum
+
+
+class Modality(StrEnum):
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    STRUCTURED = "structured"
+
+
+class PageType(StrEnum):
+    TRANSCRIPT = "transcript"
+    SUMMARY = "summary"
+    ARTIFACT = "artifact"
+    CLAIM = "claim"
+    PROCEDURE = "procedure"
+    INDEX = "index"
+
+
+class MessageRole(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    SYSTEM = "system"
+
+
+class StorageTier(StrEnum):
+    """Where a page is, from the prompt outwards."""
+
+    L0 = "L0"
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+    L4 = "L4"
+
+
+class CompressionLevel(IntEnum):
+    FULL = 0
+    REDUCED = 1
+    ABSTRACT = 2
+    REFERENCE = 3
+
+
+class TrustClass(IntEnum):
+    """How far content may be trusted; a derived page is trusted as its least trusted parent."""
+
+    TOOL = 1
+    MODEL = 2
+    USER = 3
+    SYSTEM = 4
+
+
+class FaultReason(StrEnum):
+    USER_REQUESTED_RECALL = "user_requested_recall"
+    RESOLVE_REFERENCE = "resolve_reference"
+    TOOL_PREREQUISITE = "tool_prereq"
+    SPECULATIVE = "speculative"
+
+
+class LinkKind(Enum):
+    DERIVED_FROM = 1
+    REPRESENTS = 2
+    REFERS_TO = 3
+    SUPERSEDES = 4
+
+
+TRUST_OF_ROLE = {
+    MessageRole.TOOL: TrustClass.TOOL,
+    MessageRole.ASSISTANT: TrustClass.MODEL,
+    MessageRole.USER: TrustClass.USER,
+    MessageRole.SYSTEM: TrustClass.SYSTEM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageLink:
+    kind: LinkKind
+    target_page_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaDescription:
+    """What the model is told of a medium; pixels and seconds."""
+
+    caption: str = ""
+    transcript: str = ""
+    width: int = 0
+    height: int = 0
+    duration_seconds: float = 0.0
+    scenes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range of an immutable object."""
+
+    object_key: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRepresentation:
+    """A version's bytes at one level: in the log (`inline`) or in the object store (`extent`), never both.
+
+    `size_tokens` counts the page's whole line in a prompt, header and newline included, in the session's encoding.
+    """
+
+    level: int
+    size_tokens: int
+    size_bytes: int
+    digest: bytes
+    compressor: str = ""
+    inline: bytes | None = None
+    extent: Extent | None = None
+
+    @property
+    def dirty(self) -> bool:
+        return self.inline is not None
+
+
+@dataclass(slots=True)
+class Version:
+    version: int
+    revision: int
+    turn: int
+    created_unix_ms: int
+    mime_type: str
+    media: MediaDescription | None
+    representations: list[StoredRepresentation]
+    """Ascending by level; the full one first and always there."""
+
+    @property
+    def full(self) -> StoredRepresentation:
+        return self.representations[0]
+
+    def at(self, level: int) -> StoredRepresentation | None:
+        return next((r for r in self.representations if r.level == level), None)
+
+    def at_least(self, target_level: int) -> StoredRepresentation:
+        """The lowest fidelity that is not below `target_level`; the full one at worst."""
+        return next(r for r in reversed(self.representations) if r.level <= target_level)
+
+    def below(self, level: int) -> Iterator[StoredRepresentation]:
+        """Lower fidelities than `level`, the next one first."""
+        return (r for r in self.representations if r.level > level)
+
+
+@dataclass(slots=True)
+class PageState:
+    """A page of a session: what the fold knows of it."""
+
+    page_id: str
+    versions: list[Version]
+    current_version: int
+    mapped: bool
+    pinned: bool
+    importance: float
+    links: tuple[PageLink, ...]
+    fault_count: int
+    last_used_turn: int
+    last_fault_turn: int
+    modality: Modality
+    page_type: PageType
+    role: MessageRole
+    trust: TrustClass
+    hint: str
+    tool_name: str
+    tool_call_id: str
+    metadata: tuple[KeyValue, ...] = field(default=())
+
+    @property
+    def current(self) -> Version:
+        return self.versions[self.current_version - 1]
+
+    def version(self, number: int) -> Version | None:
+        return self.versions[number - 1] if 1 <= number <= len(self.versions) else None
+
+    @property
+    def dirty(self) -> bool:
+        return any(r.dirty for v in self.versions for r in v.representations)
+
+    @property
+    def stored_tier(self) -> StorageTier:
+        """Where its full bytes are, the prompt aside."""
+        return StorageTier.L1 if self.current.full.dirty else StorageTier.L2
