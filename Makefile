@@ -13,6 +13,11 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.requirements
 READY := $(VENV)/.ready
 
+# What the type checker and the benchmarks' linter read: every source root that has code, and the tests.
+CODE = $(wildcard libs/memory/pagekeeper libs/runtime/pagekeeper libs/client/pagekeeper services/*/pagekeeper \
+	deploy/local/pagekeeper tests bench)
+WORKERS ?= 2
+
 ##@ Use
 
 .PHONY: help
@@ -32,6 +37,45 @@ $(REQUIREMENTS): requirements.lock
 $(READY): $(REQUIREMENTS) pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# ONCE=1, TOPOLOGY=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through the environment:
+# make exports what stands on its command line. `exec` leaves no shell in between, so that Ctrl-C is handled once.
+.PHONY: run
+run: $(READY) ## start everything and replay a conversation (ONCE=1: then stop)
+	@exec $(BIN)/python -m pagekeeper.local run
+
+.PHONY: test
+test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one process)
+	@exec $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
+
+.PHONY: check
+check: $(READY) ## format, lint, types, layers, API and tidiness
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+	proto/check
+	$(BIN)/python -m pytest -q -p no:xdist tests/tidy
+
+.PHONY: format
+format: $(READY) ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(READY) ## measure; writes bench/results
+	@exec $(BIN)/python -m bench.service
+
+.PHONY: minio
+minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that want it
+
+.tools/bin/minio:
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+
+.PHONY: clean
+clean: ## remove everything that make made
+	rm -rf .venv .tools .run build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ API
 
