@@ -173,16 +173,13 @@ class CheckpointDeleted:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSegment:
+    """A run of log records that a snapshot replaced, and where they are."""
+
     first_revision: int
     last_revision: int
     last_turn: int
     extent: Extent
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryArchived:
-    segment: ArchiveSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +249,6 @@ Event = (
     | PagesPlaced
     | CheckpointCreated
     | CheckpointDeleted
-    | HistoryArchived
     | TurnBegun
     | PageAdmitted
     | PagesPinned

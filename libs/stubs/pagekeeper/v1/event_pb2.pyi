@@ -106,7 +106,6 @@ class Event(_message.Message):
     PAGES_PLACED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_CREATED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_DELETED_FIELD_NUMBER: _builtins.int
-    HISTORY_ARCHIVED_FIELD_NUMBER: _builtins.int
     TURN_BEGUN_FIELD_NUMBER: _builtins.int
     PAGE_ADMITTED_FIELD_NUMBER: _builtins.int
     PAGES_PINNED_FIELD_NUMBER: _builtins.int
@@ -162,10 +161,6 @@ class Event(_message.Message):
         """Written by page-table."""
 
     @_builtins.property
-    def history_archived(self) -> Global___HistoryArchived:
-        """Written by page-table."""
-
-    @_builtins.property
     def turn_begun(self) -> Global___TurnBegun:
         """Written by working-set."""
 
@@ -204,7 +199,6 @@ class Event(_message.Message):
         pages_placed: Global___PagesPlaced | None = ...,
         checkpoint_created: Global___CheckpointCreated | None = ...,
         checkpoint_deleted: Global___CheckpointDeleted | None = ...,
-        history_archived: Global___HistoryArchived | None = ...,
         turn_begun: Global___TurnBegun | None = ...,
         page_admitted: Global___PageAdmitted | None = ...,
         pages_pinned: Global___PagesPinned | None = ...,
@@ -212,11 +206,11 @@ class Event(_message.Message):
         importance_set: Global___ImportanceSet | None = ...,
         working_set_restored: Global___WorkingSetRestored | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "history_archived", b"history_archived", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "history_archived", b"history_archived", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "history_archived", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -809,30 +803,6 @@ class CheckpointDeleted(_message.Message):
 Global___CheckpointDeleted: _TypeAlias = CheckpointDeleted  # noqa: Y015
 
 @_typing.final
-class HistoryArchived(_message.Message):
-    """Log records moved to the object store, before a snapshot replaces them."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEGMENT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def segment(self) -> Global___ArchiveSegment:
-        """Where they are."""
-
-    def __init__(
-        self,
-        *,
-        segment: Global___ArchiveSegment | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HistoryArchived: _TypeAlias = HistoryArchived  # noqa: Y015
-
-@_typing.final
 class ArchiveSegment(_message.Message):
     """A run of archived log records."""
 
@@ -906,15 +876,19 @@ class ArchivedRecord(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Its revision."""
-    record: _builtins.bytes
-    """Its bytes: a LogRecord. Inline contents that were placed meanwhile are left out; their digests remain."""
+    @_builtins.property
+    def record(self) -> Global___LogRecord:
+        """What it was, with two things said shorter: contents that were moved to the object store meanwhile are named by
+        their extents, and the state of a snapshot that only folded this history is left out.
+        """
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
-        record: _builtins.bytes = ...,
+        record: Global___LogRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -1161,23 +1135,34 @@ Global___RestoredResident: _TypeAlias = RestoredResident  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """A folded session."""
+    """A folded session. It replaces the subject's history, so the log stays short."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OPERATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    WRITTEN_UNIX_MS_FIELD_NUMBER: _builtins.int
     FOLDED_REVISION_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
     EXTENT_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """The operation that took it."""
+    request_digest: _builtins.bytes
+    """SHA-256 of the request of a fork; empty otherwise."""
+    written_unix_ms: _builtins.int
+    """Wall clock of the writer."""
     folded_revision: _builtins.int
     """The last revision folded into it; 0 when it is the first message of a fork."""
     state_digest: _builtins.bytes
-    """SHA-256 of the serialized state before compression."""
+    """SHA-256 of the serialized SessionSnapshot before compression."""
     inline: _builtins.bytes
     """zlib-compressed SessionSnapshot."""
+    @_builtins.property
+    def archived(self) -> Global___ArchiveSegment:
+        """Where the records are that it replaces; absent for a fork."""
+
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
         """The same as an object."""
@@ -1186,14 +1171,17 @@ class Snapshot(_message.Message):
         self,
         *,
         operation_id: _builtins.str = ...,
+        request_digest: _builtins.bytes = ...,
+        written_unix_ms: _builtins.int = ...,
         folded_revision: _builtins.int = ...,
+        archived: Global___ArchiveSegment | None = ...,
         state_digest: _builtins.bytes = ...,
         inline: _builtins.bytes = ...,
         extent: _page_pb2.Extent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["extent", b"extent", "inline", b"inline", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "extent", b"extent", "inline", b"inline", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["extent", b"extent", "folded_revision", b"folded_revision", "inline", b"inline", "operation_id", b"operation_id", "state", b"state", "state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "extent", b"extent", "folded_revision", b"folded_revision", "inline", b"inline", "operation_id", b"operation_id", "request_digest", b"request_digest", "state", b"state", "state_digest", b"state_digest", "written_unix_ms", b"written_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_state: _TypeAlias = _typing.Literal["inline", "extent"]  # noqa: Y015
     _WhichOneofArgType_state: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
@@ -1634,3 +1622,27 @@ class OperationSnapshot(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperationSnapshot: _TypeAlias = OperationSnapshot  # noqa: Y015
+
+@_typing.final
+class CompressWork(_message.Message):
+    """Work for the background: make lower representations of these pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The pages."""
+
+    def __init__(
+        self,
+        *,
+        page_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_ids", b"page_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompressWork: _TypeAlias = CompressWork  # noqa: Y015

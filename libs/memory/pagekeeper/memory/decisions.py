@@ -1,0 +1,252 @@
+"""Whether something may happen: a session and a request in, an event or a refusal out.
+
+Pure: the shell around it reads the log, calls one of these, appends what it answers and tries again when another
+writer came first. What is refused here never reaches the log, so folding never fails.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pagekeeper.memory import events as ev
+from pagekeeper.memory.errors import (
+    CheckpointExists,
+    CheckpointNotFound,
+    FaultLimitReached,
+    FaultTokensExceeded,
+    LevelUnavailable,
+    PageExists,
+    PageNotFound,
+    PinBudgetExceeded,
+    RequestIdReused,
+    RevisionConflict,
+    SessionClosed,
+    SessionExists,
+    SessionNotFound,
+)
+from pagekeeper.memory.pages import FaultReason, KeyValue, MessageRole, PageState, StoredRepresentation, TrustClass
+from pagekeeper.memory.session import Checkpoint, Operation, Session, SessionState
+
+
+def earlier_operation(session: Session, operation_id: str, request_digest: bytes) -> Operation | None:
+    """The operation when this very request was carried out before.
+
+    Raises RequestIdReused when its id was used for another request.
+    """
+    operation = session.operations.get(operation_id)
+    if operation is not None and operation.request_digest != request_digest:
+        raise RequestIdReused(operation_id)
+    return operation
+
+
+def readable(session: Session, session_id: str) -> Session:
+    """Raises SessionNotFound."""
+    if not session.exists:
+        raise SessionNotFound(session_id)
+    return session
+
+
+def writable(session: Session, session_id: str, expected_revision: int = 0) -> Session:
+    """Raises SessionNotFound, SessionClosed, RevisionConflict."""
+    readable(session, session_id)
+    if session.state is SessionState.CLOSED:
+        raise SessionClosed(session_id)
+    if expected_revision and expected_revision != session.revision:
+        raise RevisionConflict(expected_revision, session.revision)
+    return session
+
+
+def known_page(session: Session, page_id: str) -> PageState:
+    """Raises PageNotFound."""
+    page = session.page(page_id)
+    if page is None:
+        raise PageNotFound(page_id)
+    return page
+
+
+def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
+    """Raises CheckpointNotFound."""
+    checkpoint = session.checkpoints.get(checkpoint_id)
+    if checkpoint is None:
+        raise CheckpointNotFound(checkpoint_id)
+    return checkpoint
+
+
+def open_session(
+    session: Session, session_id: str, config: ev.SessionConfig, labels: Sequence[KeyValue]
+) -> ev.SessionOpened:
+    """Raises SessionExists: also for a deleted session, whose id stays taken for as long as its tombstone stands."""
+    if session.exists or session.revision:
+        raise SessionExists(session_id)
+    return ev.SessionOpened(config, tuple(labels))
+
+
+@dataclass(frozen=True, slots=True)
+class NewPage:
+    """A page to map, its version not yet known. `mapped.version` is ignored."""
+
+    mapped: ev.MappedPage
+    new_version: bool
+
+
+def map_pages(session: Session, new_pages: Sequence[NewPage]) -> ev.PagesMapped:
+    """Raises PageExists, PageNotFound (a link to nothing, a version of nothing), PinBudgetExceeded."""
+    mapped: list[ev.MappedPage] = []
+    earlier: dict[str, ev.MappedPage] = {}
+    for new in new_pages:
+        page_id = new.mapped.page_id
+        before = session.pages.get(page_id)
+        here = earlier.get(page_id)
+        if new.new_version and not (before is not None and before.mapped) and here is None:
+            raise PageNotFound(page_id)
+        if not new.new_version and (before is not None or here is not None):
+            raise PageExists(page_id)
+        for link in new.mapped.links:
+            if link.target_page_id not in earlier:
+                known_page(session, link.target_page_id)
+        last_version = here.version if here else len(before.versions) if before else 0
+        page = replace(new.mapped, version=last_version + 1, trust=_trust(session, earlier, new.mapped))
+        earlier[page_id] = page
+        mapped.append(page)
+    pinned = {p.page_id: p.full.size_tokens for p in mapped if p.pinned or p.role is MessageRole.SYSTEM}
+    if pinned:
+        _check_pin_budget(session, pinned)
+    return ev.PagesMapped(tuple(mapped))
+
+
+def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.MappedPage) -> TrustClass:
+    parents = [
+        earlier[link.target_page_id].trust
+        if link.target_page_id in earlier
+        else session.pages[link.target_page_id].trust
+        for link in mapped.links
+    ]
+    return min(mapped.trust, *parents) if parents else mapped.trust
+
+
+def _check_pin_budget(session: Session, pinned_tokens: dict[str, int]) -> None:
+    """Pins must leave the low watermark's share free, or nothing else could ever be resident."""
+    limit = int(session.config.limit_tokens * session.config.target_utilization)
+    needed = sum(pinned_tokens.values()) + sum(
+        r.size_tokens
+        for r in session.working_set
+        if r.page_id not in pinned_tokens and session.is_pinned(session.pages[r.page_id])
+    )
+    if needed > limit:
+        raise PinBudgetExceeded(
+            f"pinned pages would take {needed:,} tokens; at most {limit:,} may be pinned",
+            limit_tokens=str(limit),
+            needed_tokens=str(needed),
+        )
+
+
+def pin(session: Session, page_ids: Sequence[str]) -> ev.PagesPinned | None:
+    """None when all are pinned already. Raises PageNotFound, PinBudgetExceeded."""
+    new = tuple(page_id for page_id in dict.fromkeys(page_ids) if not known_page(session, page_id).pinned)
+    if not new:
+        return None
+    sizes = {}
+    for page_id in new:
+        resident = session.working_set.get(page_id)
+        sizes[page_id] = resident.size_tokens if resident else 0
+    _check_pin_budget(session, sizes)
+    return ev.PagesPinned(new)
+
+
+def unpin(session: Session, page_ids: Sequence[str]) -> ev.PagesUnpinned | None:
+    """None when none is pinned. Raises PageNotFound."""
+    pinned = tuple(page_id for page_id in dict.fromkeys(page_ids) if known_page(session, page_id).pinned)
+    return ev.PagesUnpinned(pinned) if pinned else None
+
+
+def admit(
+    session: Session, page_id: str, target_level: int, reason: FaultReason, *, prefetched: bool
+) -> ev.PageAdmitted | None:
+    """None when the page is resident at that fidelity already.
+
+    Raises PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable (no room for it even when all that
+    may leave has left).
+    """
+    page = known_page(session, page_id)
+    resident = session.working_set.get(page_id)
+    if resident is not None and resident.level <= target_level and resident.version == page.current_version:
+        return None
+    representation = page.current.at_least(target_level)
+    if not prefetched:
+        _check_fault_budget(session, representation)
+    room = session.config.limit_tokens - session.pinned_tokens()
+    if resident is not None and session.is_pinned(page):
+        room += resident.size_tokens
+    if representation.size_tokens > room:
+        raise LevelUnavailable(
+            f"page {page_id!r} takes {representation.size_tokens:,} tokens at level {representation.level} and the "
+            f"working set has room for {room:,}; ask for a lower fidelity or read a range of it",
+            page_id=page_id,
+            level=str(representation.level),
+        )
+    return ev.PageAdmitted(page_id, page.current_version, representation.level, reason, prefetched)
+
+
+def _check_fault_budget(session: Session, representation: StoredRepresentation) -> None:
+    limit = session.config.max_faults_per_turn
+    if session.counters.faults_this_turn >= limit:
+        raise FaultLimitReached(f"this turn's {limit} page faults are used up", limit=str(limit))
+    limit_tokens = session.config.max_fault_tokens_per_turn
+    needed = session.counters.fault_tokens_this_turn + representation.size_tokens
+    if needed > limit_tokens:
+        raise FaultTokensExceeded(
+            f"this turn's faults may bring in {limit_tokens:,} tokens; with this page they would be {needed:,}",
+            limit_tokens=str(limit_tokens),
+            needed_tokens=str(needed),
+        )
+
+
+def unmap(session: Session, page_ids: Sequence[str]) -> ev.PagesUnmapped:
+    """Raises PageNotFound."""
+    return ev.PagesUnmapped(tuple(known_page(session, page_id).page_id for page_id in dict.fromkeys(page_ids)))
+
+
+def create_checkpoint(session: Session, checkpoint_id: str, name: str) -> ev.CheckpointCreated:
+    """Raises CheckpointExists."""
+    if checkpoint_id in session.checkpoints:
+        raise CheckpointExists(checkpoint_id)
+    return ev.CheckpointCreated(checkpoint_id, name)
+
+
+def delete_checkpoint(session: Session, checkpoint_id: str) -> ev.CheckpointDeleted:
+    """Raises CheckpointNotFound."""
+    return ev.CheckpointDeleted(known_checkpoint(session, checkpoint_id).checkpoint_id)
+
+
+def add_representations(session: Session, added: Sequence[ev.AddedRepresentation]) -> ev.RepresentationsAdded | None:
+    """What is new of `added`; None when nothing is. Raises PageNotFound."""
+    new: dict[tuple[str, int, int], ev.AddedRepresentation] = {}
+    for one in added:
+        version = known_page(session, one.page_id).version(one.version)
+        if version is None:
+            raise PageNotFound(one.page_id)
+        if version.at(one.representation.level) is None:
+            new.setdefault((one.page_id, one.version, one.representation.level), one)
+    return ev.RepresentationsAdded(tuple(new.values())) if new else None
+
+
+def place(session: Session, placements: Sequence[ev.PlacedRepresentation]) -> ev.PagesPlaced | None:
+    """What of `placements` is still dirty; None when nothing is. Unmapped pages are placed too: history needs them."""
+    dirty = []
+    for placed in placements:
+        page = session.pages.get(placed.page_id)
+        version = page.version(placed.version) if page else None
+        representation = version.at(placed.level) if version else None
+        if representation is not None and representation.dirty:
+            dirty.append(placed)
+    return ev.PagesPlaced(tuple(dirty)) if dirty else None
+
+
+def restore(then: Session, checkpoint_id: str) -> ev.WorkingSetRestored:
+    """The event that makes a session what `then`, an earlier fold of it, was."""
+    return ev.WorkingSetRestored(
+        checkpoint_id=checkpoint_id,
+        revision=then.revision,
+        mapped=tuple(ev.PageVersion(p.page_id, p.current_version, p.importance) for p in then.mapped_pages()),
+        resident=tuple(ev.RestoredResident(r.page_id, r.version, r.level, r.faulted) for r in then.working_set),
+        pinned_page_ids=tuple(p.page_id for p in then.mapped_pages() if p.pinned),
+    )

@@ -1,0 +1,441 @@
+"""A session: the fold of its log.
+
+`Session.apply` is the whole state machine; what affects it lives here and in the values it is given. It reads no
+clock, draws no random number and knows no setting that the log does not carry, so every replica that folded the same
+records has the same state and made the same decisions, and a fold that stops early is the past.
+
+Invariants, after every transaction:
+- a resident page is mapped, and resident once, at a level that its version has;
+- explicitly pinned pages and the application's own are never evicted;
+- used tokens never exceed the limit unless what is protected does.
+
+It never raises for a transaction that `decisions` produced, and never does I/O.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from pagekeeper.memory import events as ev
+from pagekeeper.memory.eviction import Candidate, eviction_policy
+from pagekeeper.memory.happenings import (
+    Admitted,
+    Compressed,
+    Evicted,
+    Happened,
+    Happening,
+    NotAdmitted,
+    Pressure,
+    PressureChanged,
+    TurnStarted,
+)
+from pagekeeper.memory.pages import (
+    FaultReason,
+    KeyValue,
+    MessageRole,
+    PageState,
+    StorageTier,
+    StoredRepresentation,
+    Version,
+)
+from pagekeeper.memory.working_set import Resident, WorkingSet
+
+FOLD_VERSION: Final = 1
+OPERATIONS_MAX: Final = 512
+"""Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
+COMPRESS_BELOW: Final = 0.6
+"""Going down a level must save at least the rest, else the page leaves: a small saving breaks the prompt's prefix
+for nothing."""
+
+
+class SessionState(Enum):
+    OPEN = 1
+    CLOSED = 2
+
+
+@dataclass(slots=True)
+class Counters:
+    faults_this_turn: int = 0
+    fault_tokens_this_turn: int = 0
+    evictions_total: int = 0
+    compressions_total: int = 0
+    thrash_faults_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionMark:
+    page_id: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    checkpoint_id: str
+    name: str
+    revision: int
+    turn: int
+    page_count: int
+    used_tokens: int
+    created_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    operation_id: str
+    request_digest: bytes
+    revision: int
+
+
+class Session:
+    """State of one session at `revision`. Mutated by `apply` alone."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.config = ev.SessionConfig()
+        self.labels: tuple[KeyValue, ...] = ()
+        self.exists = False
+        self.state = SessionState.OPEN
+        self.turn = 0
+        self.created_unix_ms = 0
+        self.updated_unix_ms = 0
+        self.parent_session_id = ""
+        self.parent_revision = 0
+        self.pages: dict[str, PageState] = {}
+        self.working_set = WorkingSet()
+        self.counters = Counters()
+        self.faults_by_reason: dict[FaultReason, int] = {}
+        self.recent_evictions: dict[str, int] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.archive: list[ev.ArchiveSegment] = []
+        self.operations: dict[str, Operation] = {}
+
+    # Reading
+
+    def page(self, page_id: str) -> PageState | None:
+        """The page when it is mapped."""
+        page = self.pages.get(page_id)
+        return page if page is not None and page.mapped else None
+
+    def mapped_pages(self) -> Iterator[PageState]:
+        return (page for page in self.pages.values() if page.mapped)
+
+    def tier(self, page: PageState) -> StorageTier:
+        return StorageTier.L0 if page.page_id in self.working_set else page.stored_tier
+
+    @property
+    def faults_total(self) -> int:
+        return sum(self.faults_by_reason.values())
+
+    @property
+    def thrash_index(self) -> float:
+        """Share of the faults that undid an eviction of the last few turns."""
+        return self.counters.thrash_faults_total / self.faults_total if self.faults_total else 0.0
+
+    def is_pinned(self, page: PageState) -> bool:
+        """Never evicted: pinned by the caller, or the application's own instructions."""
+        return page.pinned or page.role is MessageRole.SYSTEM
+
+    def is_protected(self, page: PageState) -> bool:
+        """Evicted only when nothing else is left: pinned, of the last few turns, or faulted in a moment ago."""
+        return (
+            self.is_pinned(page)
+            or page.current.turn > self.turn - self.config.pin_last_turns
+            or (page.last_fault_turn > 0 and self.turn - page.last_fault_turn < self.config.fault_protection_turns)
+        )
+
+    def pinned_tokens(self) -> int:
+        """Tokens that no eviction can free."""
+        return sum(r.size_tokens for r in self.working_set if self.is_pinned(self.pages[r.page_id]))
+
+    def pressure(self) -> Pressure:
+        limit = self.config.limit_tokens
+        used = self.working_set.used_tokens
+        if used <= limit * self.config.target_utilization:
+            return Pressure.LOW
+        if used <= limit * self.config.eviction_threshold:
+            return Pressure.MEDIUM
+        protected = sum(r.size_tokens for r in self.working_set if self.is_protected(self.pages[r.page_id]))
+        return Pressure.CRITICAL if protected > limit * self.config.eviction_threshold else Pressure.HIGH
+
+    def eviction_order(self) -> list[Resident]:
+        """Resident pages that may leave, the first to go first: by policy, protected ones after all others."""
+        policy = eviction_policy(self.config.eviction_policy)
+        keyed = []
+        for position, resident in enumerate(self.working_set):
+            page = self.pages[resident.page_id]
+            if self.is_pinned(page):
+                continue
+            candidate = Candidate(
+                page_id=page.page_id,
+                page_type=page.page_type,
+                importance=page.importance,
+                size_tokens=resident.size_tokens,
+                last_used_turn=page.last_used_turn,
+                position=position,
+                turn=self.turn,
+            )
+            keyed.append((self.is_protected(page), policy(candidate), position, resident))
+        keyed.sort(key=lambda item: item[:3])
+        return [resident for *_, resident in keyed]
+
+    # Folding
+
+    def apply(self, revision: int, transaction: ev.Transaction) -> list[Happening]:
+        """Fold one transaction; the answer is what it did to the working set, in order."""
+        pressure_before = self.pressure()
+        happened: list[Happened] = []
+        self.updated_unix_ms = transaction.written_unix_ms
+        for event in transaction.events:
+            happened += self._apply_event(revision, transaction.written_unix_ms, event)
+        self.revision = revision
+        self._remember(Operation(transaction.operation_id, transaction.request_digest, revision))
+        pressure_after = self.pressure()
+        if pressure_after is not pressure_before:
+            happened.append(PressureChanged(pressure_before, pressure_after))
+        return [Happening(what, revision, self.turn) for what in happened]
+
+    def roll_up(self, revision: int, archived: ev.ArchiveSegment) -> None:
+        """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is."""
+        self.archive.append(archived)
+        self.revision = revision
+
+    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Happened]:  # noqa: C901, PLR0911, PLR0912 - the table of the state machine
+        match event:
+            case ev.SessionOpened(config, labels):
+                self.exists, self.created_unix_ms = True, unix_ms
+                self.config, self.labels = config, labels
+            case ev.SessionConfigured(config, labels):
+                self.config, self.labels = config, labels
+                return self._make_room(0)
+            case ev.SessionClosed():
+                self.state = SessionState.CLOSED
+            case ev.SessionDeleted():
+                self._forget_everything()
+            case ev.PagesMapped(pages):
+                return [what for page in pages for what in self._map(revision, unix_ms, page)]
+            case ev.PagesAnnotated(annotations):
+                for annotation in annotations:
+                    self._annotate(annotation)
+            case ev.PagesLinked(relations):
+                for relation in relations:
+                    page = self.pages[relation.page_id]
+                    if relation.link not in page.links:
+                        page.links = (*page.links, relation.link)
+            case ev.PagesUnmapped(page_ids):
+                return [what for page_id in page_ids for what in self._unmap(page_id)]
+            case ev.RepresentationsAdded(representations):
+                for added in representations:
+                    self._represent(added)
+            case ev.PagesPlaced(placements):
+                for placed in placements:
+                    self._place(placed)
+            case ev.CheckpointCreated(checkpoint_id, name):
+                self.checkpoints[checkpoint_id] = Checkpoint(
+                    checkpoint_id=checkpoint_id,
+                    name=name,
+                    revision=self.revision,
+                    turn=self.turn,
+                    page_count=sum(1 for _ in self.mapped_pages()),
+                    used_tokens=self.working_set.used_tokens,
+                    created_unix_ms=unix_ms,
+                )
+            case ev.CheckpointDeleted(checkpoint_id):
+                self.checkpoints.pop(checkpoint_id, None)
+            case ev.TurnBegun():
+                return self._begin_turn()
+            case ev.PageAdmitted():
+                return self._fault_in(event)
+            case ev.PagesPinned(page_ids):
+                for page_id in page_ids:
+                    self.pages[page_id].pinned = True
+            case ev.PagesUnpinned(page_ids):
+                for page_id in page_ids:
+                    self.pages[page_id].pinned = False
+            case ev.ImportanceSet(page_id, importance):
+                self.pages[page_id].importance = importance
+            case ev.WorkingSetRestored():
+                return self._restore(event)
+        return ()
+
+    def _forget_everything(self) -> None:
+        self.exists = False
+        self.pages, self.working_set, self.labels = {}, WorkingSet(), ()
+        self.checkpoints, self.recent_evictions = {}, {}
+
+    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Happened]:
+        if mapped.role is MessageRole.USER:
+            yield from self._begin_turn()
+        version = Version(
+            version=mapped.version,
+            revision=revision,
+            turn=self.turn,
+            created_unix_ms=unix_ms,
+            mime_type=mapped.mime_type,
+            media=mapped.media,
+            representations=[mapped.full],
+        )
+        before = self.pages.get(mapped.page_id)
+        self.pages[mapped.page_id] = page = PageState(
+            page_id=mapped.page_id,
+            versions=[*(before.versions if before else ()), version],
+            current_version=mapped.version,
+            mapped=True,
+            pinned=mapped.pinned,
+            importance=mapped.importance,
+            links=mapped.links,
+            fault_count=before.fault_count if before else 0,
+            last_used_turn=self.turn,
+            last_fault_turn=0,
+            modality=mapped.modality,
+            page_type=mapped.page_type,
+            role=mapped.role,
+            trust=mapped.trust,
+            hint=mapped.hint,
+            tool_name=mapped.tool_name,
+            tool_call_id=mapped.tool_call_id,
+            metadata=mapped.metadata,
+        )
+        self.working_set.remove(mapped.page_id)
+        yield from self._admit(page, mapped.full, faulted=False)
+
+    def _begin_turn(self) -> Sequence[Happened]:
+        self.turn += 1
+        self.counters.faults_this_turn = 0
+        self.counters.fault_tokens_this_turn = 0
+        oldest = self.turn - self.config.eviction_cooldown_turns
+        for page_id in [page_id for page_id, turn in self.recent_evictions.items() if turn < oldest]:
+            del self.recent_evictions[page_id]
+        return (TurnStarted(),)
+
+    def _annotate(self, annotation: ev.PageAnnotation) -> None:
+        page = self.pages[annotation.page_id]
+        if annotation.hint is not None:
+            page.hint = annotation.hint
+        if annotation.page_type is not None:
+            page.page_type = annotation.page_type
+        merged = {kv.key: kv.value for kv in (*page.metadata, *annotation.metadata)}
+        page.metadata = tuple(KeyValue(key, merged[key]) for key in sorted(merged) if merged[key])
+
+    def _unmap(self, page_id: str) -> Sequence[Happened]:
+        page = self.pages[page_id]
+        page.mapped = page.pinned = False
+        self.recent_evictions.pop(page_id, None)
+        resident = self.working_set.remove(page_id)
+        return (Evicted(page_id, resident.size_tokens),) if resident else ()
+
+    def _represent(self, added: ev.AddedRepresentation) -> None:
+        version = self.pages[added.page_id].versions[added.version - 1]
+        if version.at(added.representation.level) is None:
+            version.representations.append(added.representation)
+            version.representations.sort(key=lambda r: r.level)
+
+    def _place(self, placed: ev.PlacedRepresentation) -> None:
+        version = self.pages[placed.page_id].versions[placed.version - 1]
+        version.representations = [
+            replace(r, inline=None, extent=placed.extent) if r.level == placed.level and r.dirty else r
+            for r in version.representations
+        ]
+
+    def _fault_in(self, admitted: ev.PageAdmitted) -> Sequence[Happened]:
+        page = self.pages[admitted.page_id]
+        representation = page.versions[admitted.version - 1].at(admitted.level)
+        assert representation is not None, "admitted at a level that the page has not"
+        page.last_used_turn = page.last_fault_turn = self.turn
+        page.fault_count += 1
+        if not admitted.prefetched:
+            self.counters.faults_this_turn += 1
+            self.counters.fault_tokens_this_turn += representation.size_tokens
+        self.faults_by_reason[admitted.reason] = self.faults_by_reason.get(admitted.reason, 0) + 1
+        return list(self._admit(page, representation, faulted=True))
+
+    def _admit(self, page: PageState, representation: StoredRepresentation, *, faulted: bool) -> Iterator[Happened]:
+        self.working_set.remove(page.page_id)
+        size = representation.size_tokens
+        yield from self._make_room(size)
+        room = self.config.limit_tokens - self.working_set.used_tokens
+        if size > room:
+            yield NotAdmitted(page.page_id, size, room)
+            return
+        thrash = faulted and self.recent_evictions.pop(page.page_id, None) is not None
+        if thrash:
+            self.counters.thrash_faults_total += 1
+        self.working_set.append(
+            Resident(page.page_id, page.current_version, representation.level, size, faulted, self.turn)
+        )
+        yield Admitted(page.page_id, representation.level, size, faulted, thrash)
+
+    def _make_room(self, incoming_tokens: int) -> list[Happened]:
+        """When `incoming_tokens` would cross the high watermark, free down to the low one.
+
+        In batches between two watermarks, because every eviction breaks the prompt's prefix for the provider's
+        cache. What does not fit at all is not made room for: it would empty the working set for nothing. Protected
+        pages give way only so far as the limit itself demands.
+        """
+        limit = self.config.limit_tokens
+        used = self.working_set.used_tokens
+        if used + incoming_tokens <= limit * self.config.eviction_threshold:
+            return []
+        if incoming_tokens > limit - self.pinned_tokens():
+            return []
+        low = max(int(limit * self.config.target_utilization), incoming_tokens)
+        happened: list[Happened] = []
+        for resident in self.eviction_order():
+            protected = self.is_protected(self.pages[resident.page_id])
+            if used + incoming_tokens <= (limit if protected else low):
+                break
+            what = self._give_up(resident)
+            used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
+            happened.append(what)
+        return happened
+
+    def _give_up(self, resident: Resident) -> Compressed | Evicted:
+        version = self.pages[resident.page_id].versions[resident.version - 1]
+        lower = next(version.below(resident.level), None)
+        if lower is not None and lower.size_tokens < resident.size_tokens * COMPRESS_BELOW:
+            self.working_set.replace(replace(resident, level=lower.level, size_tokens=lower.size_tokens))
+            self.counters.compressions_total += 1
+            return Compressed(resident.page_id, resident.level, lower.level, resident.size_tokens - lower.size_tokens)
+        self.working_set.remove(resident.page_id)
+        self.recent_evictions.pop(resident.page_id, None)
+        self.recent_evictions[resident.page_id] = self.turn
+        self.counters.evictions_total += 1
+        return Evicted(resident.page_id, resident.size_tokens)
+
+    def _restore(self, restored: ev.WorkingSetRestored) -> Sequence[Happened]:
+        before = {r.page_id: r for r in self.working_set}
+        for page in self.pages.values():
+            page.mapped = page.pinned = False
+        for mapped in restored.mapped:
+            page = self.pages[mapped.page_id]
+            page.mapped, page.current_version, page.importance = True, mapped.version, mapped.importance
+        for page_id in restored.pinned_page_ids:
+            self.pages[page_id].pinned = True
+        self.working_set = WorkingSet()
+        happened: list[Happened] = []
+        for resident in restored.resident:
+            representation = self.pages[resident.page_id].versions[resident.version - 1].at(resident.level)
+            assert representation is not None, "restored at a level that the page has not"
+            size = representation.size_tokens
+            self.working_set.append(
+                Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn)
+            )
+            if resident.page_id not in before:
+                happened.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
+        happened += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
+        self.recent_evictions = {}
+        return [*happened, *self._make_room(0)]
+
+    def _remember(self, operation: Operation) -> None:
+        self.operations[operation.operation_id] = operation
+        while len(self.operations) > OPERATIONS_MAX:
+            del self.operations[next(iter(self.operations))]
+
+
+def decisions_digest(happenings: Iterable[Happening]) -> bytes:
+    """SHA-256 over decisions in order: equal for two folds exactly when they decided alike."""
+    digest = hashlib.sha256()
+    for happening in happenings:
+        digest.update(repr(happening).encode())
+    return digest.digest()

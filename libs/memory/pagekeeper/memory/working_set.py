@@ -1,0 +1,54 @@
+"""What is resident, in admission order, and what it costs.
+
+Invariant: `used_tokens` is the sum of the resident pages' sizes, because it is computed as that and nothing else; a
+page is resident at most once. Choosing what leaves is `Session`'s business, with the policy of its configuration.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A page in the prompt, at a level. `size_tokens` is its whole line."""
+
+    page_id: str
+    version: int
+    level: int
+    size_tokens: int
+    faulted: bool
+    admitted_turn: int
+
+
+class WorkingSet:
+    def __init__(self, residents: Iterable[Resident] = ()) -> None:
+        self._residents = {r.page_id: r for r in residents}
+
+    def __contains__(self, page_id: str) -> bool:
+        return page_id in self._residents
+
+    def __iter__(self) -> Iterator[Resident]:
+        """In admission order."""
+        return iter(self._residents.values())
+
+    def __len__(self) -> int:
+        return len(self._residents)
+
+    def get(self, page_id: str) -> Resident | None:
+        return self._residents.get(page_id)
+
+    @property
+    def used_tokens(self) -> int:
+        return sum([r.size_tokens for r in self._residents.values()])
+
+    def append(self, resident: Resident) -> None:
+        """Admit at the end of the order; a copy that was resident before gives up its place."""
+        self._residents.pop(resident.page_id, None)
+        self._residents[resident.page_id] = resident
+
+    def replace(self, resident: Resident) -> None:
+        """Change level or version in place."""
+        self._residents[resident.page_id] = resident
+
+    def remove(self, page_id: str) -> Resident | None:
+        return self._residents.pop(page_id, None)
