@@ -1147,6 +1147,7 @@ class Snapshot(_message.Message):
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
     EXTENT_FIELD_NUMBER: _builtins.int
+    EXTENT_DIGEST_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """The operation that took it."""
     request_digest: _builtins.bytes
@@ -1159,6 +1160,8 @@ class Snapshot(_message.Message):
     """SHA-256 of the serialized SessionSnapshot before compression."""
     inline: _builtins.bytes
     """zlib-compressed SessionSnapshot."""
+    extent_digest: _builtins.bytes
+    """SHA-256 of that object's bytes."""
     @_builtins.property
     def archived(self) -> Global___ArchiveSegment:
         """Where the records are that it replaces; absent for a fork."""
@@ -1178,10 +1181,11 @@ class Snapshot(_message.Message):
         state_digest: _builtins.bytes = ...,
         inline: _builtins.bytes = ...,
         extent: _page_pb2.Extent | None = ...,
+        extent_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "extent", b"extent", "inline", b"inline", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "extent", b"extent", "folded_revision", b"folded_revision", "inline", b"inline", "operation_id", b"operation_id", "request_digest", b"request_digest", "state", b"state", "state_digest", b"state_digest", "written_unix_ms", b"written_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "extent", b"extent", "extent_digest", b"extent_digest", "folded_revision", b"folded_revision", "inline", b"inline", "operation_id", b"operation_id", "request_digest", b"request_digest", "state", b"state", "state_digest", b"state_digest", "written_unix_ms", b"written_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_state: _TypeAlias = _typing.Literal["inline", "extent"]  # noqa: Y015
     _WhichOneofArgType_state: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
@@ -1211,6 +1215,7 @@ class SessionSnapshot(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     ARCHIVE_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    EXISTS_FIELD_NUMBER: _builtins.int
     fold_version: _builtins.int
     """Version of the fold's rules."""
     state: _session_pb2.SessionState.ValueType
@@ -1225,6 +1230,8 @@ class SessionSnapshot(_message.Message):
     """Parent session of a fork."""
     parent_revision: _builtins.int
     """Parent's revision at the fork."""
+    exists: _builtins.bool
+    """False once it was deleted."""
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
         """Settings."""
@@ -1250,7 +1257,7 @@ class SessionSnapshot(_message.Message):
         """Evictions of the last few turns, oldest first."""
 
     @_builtins.property
-    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSnapshot]:
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Checkpoint]:
         """Checkpoints, oldest first."""
 
     @_builtins.property
@@ -1277,13 +1284,14 @@ class SessionSnapshot(_message.Message):
         resident: _abc.Iterable[Global___ResidentSnapshot] | None = ...,
         counters: Global___CountersSnapshot | None = ...,
         recent_evictions: _abc.Iterable[Global___EvictionSnapshot] | None = ...,
-        checkpoints: _abc.Iterable[Global___CheckpointSnapshot] | None = ...,
+        checkpoints: _abc.Iterable[_session_pb2.Checkpoint] | None = ...,
         archive: _abc.Iterable[Global___ArchiveSegment] | None = ...,
         operations: _abc.Iterable[Global___OperationSnapshot] | None = ...,
+        exists: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "exists", b"exists", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1546,52 +1554,6 @@ class EvictionSnapshot(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvictionSnapshot: _TypeAlias = EvictionSnapshot  # noqa: Y015
-
-@_typing.final
-class CheckpointSnapshot(_message.Message):
-    """A checkpoint in a snapshot."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
-    TURN_FIELD_NUMBER: _builtins.int
-    PAGE_COUNT_FIELD_NUMBER: _builtins.int
-    USED_TOKENS_FIELD_NUMBER: _builtins.int
-    CREATED_UNIX_MS_FIELD_NUMBER: _builtins.int
-    checkpoint_id: _builtins.str
-    """Unique in the session."""
-    name: _builtins.str
-    """For people."""
-    revision: _builtins.int
-    """What it names."""
-    turn: _builtins.int
-    """Turn then."""
-    page_count: _builtins.int
-    """Pages then."""
-    used_tokens: _builtins.int
-    """Tokens then."""
-    created_unix_ms: _builtins.int
-    """Wall clock."""
-    def __init__(
-        self,
-        *,
-        checkpoint_id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        revision: _builtins.int = ...,
-        turn: _builtins.int = ...,
-        page_count: _builtins.int = ...,
-        used_tokens: _builtins.int = ...,
-        created_unix_ms: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "created_unix_ms", b"created_unix_ms", "name", b"name", "page_count", b"page_count", "revision", b"revision", "turn", b"turn", "used_tokens", b"used_tokens"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckpointSnapshot: _TypeAlias = CheckpointSnapshot  # noqa: Y015
 
 @_typing.final
 class OperationSnapshot(_message.Message):
