@@ -1,0 +1,249 @@
+"""Pages as lines of a prompt, and which lines a budget has room for.
+
+Invariant: a page is exactly one line. It starts with its prefix letter, names the page in parentheses, and ends with
+the only line break in it, which follows a quote, a bracket or a brace. Tokenizers that split text before they merge
+(o200k, cl100k and their kin) always split between that line break and the next letter, so tokens are additive:
+`count(a + b) == count(a) + count(b)` for any two lines. A line is counted once, when its page is written, and a budget
+is kept by adding. The law is tested against the tokenizers themselves.
+
+Packing never cuts a page: a page that does not fit is shown at a lower level that it has, or left out and reported.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from pagekeeper.memory.errors import BudgetTooSmall
+from pagekeeper.memory.escape import compact_json, escape, quote
+from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+
+
+class ContextPrefix(StrEnum):
+    """The letter that a line starts with."""
+
+    USER = "U"
+    ASSISTANT = "A"
+    TOOL = "T"
+    SUMMARY = "S"
+    IMAGE = "I"
+    AUDIO = "D"
+    VIDEO = "V"
+    STRUCTURED = "J"
+    UNKNOWN = "?"
+
+
+_PREFIX_OF_MEDIUM: Final = {
+    Modality.IMAGE: ContextPrefix.IMAGE,
+    Modality.AUDIO: ContextPrefix.AUDIO,
+    Modality.VIDEO: ContextPrefix.VIDEO,
+}
+_PREFIX_OF_ROLE: Final = {
+    MessageRole.USER: ContextPrefix.USER,
+    MessageRole.ASSISTANT: ContextPrefix.ASSISTANT,
+    MessageRole.TOOL: ContextPrefix.TOOL,
+    MessageRole.SYSTEM: ContextPrefix.SUMMARY,
+}
+_MARKED_TYPES: Final = frozenset({PageType.CLAIM, PageType.PROCEDURE, PageType.INDEX})
+_SUMMARISING_TYPES: Final = _MARKED_TYPES | {PageType.SUMMARY}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLine:
+    """A page's line at one level. `tokens` counts all of `text`, header and line break included."""
+
+    page_id: str
+    level: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPage:
+    """A page that wants a place in the prompt: its line, and its lines at lower levels, the next lower first.
+
+    A mandatory page may be lowered when there is no other way, but is never left out.
+    """
+
+    line: PackedLine
+    lower: tuple[PackedLine, ...] = ()
+    mandatory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackedContext:
+    """What fitted, in the order given. `tokens` is the sum of the lines', and the token count of `content`."""
+
+    content: str
+    tokens: int
+    included: tuple[PackedLine, ...]
+    lowered: tuple[str, ...]
+    omitted: tuple[str, ...]
+
+
+def prefix_of(modality: Modality, page_type: PageType, role: MessageRole | None) -> ContextPrefix:
+    if modality in _PREFIX_OF_MEDIUM:
+        return _PREFIX_OF_MEDIUM[modality]
+    if page_type in _SUMMARISING_TYPES:
+        return ContextPrefix.SUMMARY
+    if modality is Modality.STRUCTURED and role is not MessageRole.TOOL:
+        return ContextPrefix.STRUCTURED
+    return ContextPrefix.UNKNOWN if role is None else _PREFIX_OF_ROLE[role]
+
+
+def marks_of(
+    prefix: ContextPrefix, page_type: PageType, role: MessageRole | None, trust: TrustClass
+) -> tuple[str, ...]:
+    """Words of a line's header for what its prefix does not say: the kind of summary, and that a tool is behind it."""
+    marks: list[str] = []
+    if page_type in _MARKED_TYPES:
+        marks.append(page_type.value)
+    elif role is MessageRole.SYSTEM:
+        marks.append(role.value)
+    if trust is TrustClass.TOOL and prefix is not ContextPrefix.TOOL:
+        marks.append("untrusted")
+    return tuple(marks)
+
+
+def render_line(
+    prefix: ContextPrefix,
+    page_id: str,
+    level: int,
+    text: str,
+    *,
+    marks: Sequence[str] = (),
+    chars_max: int | None = None,
+) -> str:
+    """The line of a page whose content at `level` is `text`.
+
+    Tool results and structured data that are JSON objects or arrays stand as compact JSON, everything else in quotes.
+    With `chars_max`, longer text is cut there and the line says how many characters are missing.
+    """
+    header = _header(prefix, page_id, level, marks)
+    if chars_max is not None and len(text) > chars_max:
+        return f"{header}{quote(text[:chars_max])} [{len(text) - chars_max:,} more characters]\n"
+    if prefix in (ContextPrefix.TOOL, ContextPrefix.STRUCTURED):
+        compact = compact_json(text)
+        if compact is not None:
+            return f"{header}{compact}\n"
+    return f"{header}{quote(text)}\n"
+
+
+def render_media_line(
+    prefix: ContextPrefix, page_id: str, media: MediaDescription, *, marks: Sequence[str] = ()
+) -> str:
+    """The line of a medium at full level, of which a text prompt can only show the description."""
+    header = _header(prefix, page_id, 0, marks)
+    match prefix:
+        case ContextPrefix.IMAGE:
+            return f"{header}{_bracket('IMAGE', _image_facts(media))}\n"
+        case ContextPrefix.AUDIO:
+            return f"{header}{_bracket('AUDIO', _audio_facts(media))}\n"
+        case ContextPrefix.VIDEO:
+            return f"{header}{_bracket('VIDEO', _video_facts(media))}\n"
+        case _:
+            raise ValueError(f"{prefix.name} is not the prefix of a medium")
+
+
+def packed_line(page_id: str, level: int, text: str, count: Callable[[str], int]) -> PackedLine:
+    return PackedLine(page_id, level, text, count(text))
+
+
+def pack(pages: Sequence[ContextPage], *, budget_tokens: int, eviction_order: Sequence[str] = ()) -> PackedContext:
+    """Choose what is shown of `pages`, in their order.
+
+    When not everything fits, the pages that `eviction_order` names last are served first, each at the highest level
+    that still fits; pages that it does not name come before those, the latest first, and mandatory pages before all.
+
+    Raises BudgetTooSmall when the mandatory pages exceed the budget at their lowest levels.
+    """
+    if sum([page.line.tokens for page in pages]) <= budget_tokens:
+        return _packed(pages, [page.line for page in pages])
+    floors = [_floor_tokens(page) if page.mandatory else 0 for page in pages]
+    room_tokens = budget_tokens - sum(floors)
+    if room_tokens < 0:
+        raise BudgetTooSmall(budget_tokens=budget_tokens, needed_tokens=sum(floors))
+    chosen: list[PackedLine | None] = [None] * len(pages)
+    for index in _by_claim_to_a_place(pages, eviction_order):
+        page, floor_tokens = pages[index], floors[index]
+        for line in (page.line, *page.lower):
+            if line.tokens - floor_tokens <= room_tokens:
+                chosen[index] = line
+                room_tokens -= line.tokens - floor_tokens
+                break
+    return _packed(pages, chosen)
+
+
+def _by_claim_to_a_place(pages: Sequence[ContextPage], eviction_order: Sequence[str]) -> list[int]:
+    """Positions in `pages`, those to be served first at the front."""
+    rank = {page_id: position for position, page_id in enumerate(eviction_order)}
+    unranked = len(rank)
+
+    def claim(index: int) -> tuple[bool, int, int]:
+        page = pages[index]
+        return page.mandatory, rank.get(page.line.page_id, unranked), index
+
+    return sorted(range(len(pages)), key=claim, reverse=True)
+
+
+def _floor_tokens(page: ContextPage) -> int:
+    return min(line.tokens for line in (page.line, *page.lower))
+
+
+def _packed(pages: Sequence[ContextPage], chosen: Sequence[PackedLine | None]) -> PackedContext:
+    included = [line for line in chosen if line is not None]
+    shown = list(zip(pages, chosen, strict=True))
+    return PackedContext(
+        content="".join([line.text for line in included]),
+        tokens=sum([line.tokens for line in included]),
+        included=tuple(included),
+        lowered=tuple(page.line.page_id for page, line in shown if line is not None and line is not page.line),
+        omitted=tuple(page.line.page_id for page, line in shown if line is None),
+    )
+
+
+def _header(prefix: ContextPrefix, page_id: str, level: int, marks: Sequence[str]) -> str:
+    words = [page_id, *([f"L{level}"] if level else []), *marks]
+    return f"{prefix.value} ({' '.join(words)}): "
+
+
+def _bracket(kind: str, facts: Sequence[str]) -> str:
+    return f"[{kind}: {', '.join(facts)}]" if facts else f"[{kind}]"
+
+
+def _image_facts(media: MediaDescription) -> list[str]:
+    return [*_caption(media), *_size(media)]
+
+
+def _audio_facts(media: MediaDescription) -> list[str]:
+    return [*_duration(media, " duration"), *_caption(media), *_transcript(media)]
+
+
+def _video_facts(media: MediaDescription) -> list[str]:
+    scenes = [f"{len(media.scenes)} scenes: {quote('; '.join(media.scenes))}"] if media.scenes else []
+    return [*_duration(media, ""), *_caption(media), *_size(media), *scenes, *_transcript(media)]
+
+
+def _caption(media: MediaDescription) -> list[str]:
+    """Bare, or in quotes when a bracket in it could end the description."""
+    if not media.caption:
+        return []
+    return [quote(media.caption) if "]" in media.caption else escape(media.caption)]
+
+
+def _size(media: MediaDescription) -> list[str]:
+    return [f"{media.width}x{media.height}"] if media.width and media.height else []
+
+
+def _transcript(media: MediaDescription) -> list[str]:
+    return [f"transcript: {quote(media.transcript)}"] if media.transcript else []
+
+
+def _duration(media: MediaDescription, unit: str) -> list[str]:
+    """Playing time as m:ss, or h:mm:ss from an hour."""
+    if not 0 < media.duration_seconds < math.inf:
+        return []
+    minutes, seconds = divmod(round(media.duration_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return [f"{hours}:{minutes:02}:{seconds:02}{unit}" if hours else f"{minutes}:{seconds:02}{unit}"]

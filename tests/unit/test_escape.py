@@ -1,0 +1,142 @@
+"""Content stays data: laws of the writing that keeps page text from acting as a prompt's structure."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+
+from pagekeeper.memory.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from tests.unit.hostile_text import hostile_texts, json_documents
+
+# Written independently of the module: what a reader of the prompt would take for structure.
+TAG = re.compile(r"<\s*/?\s*vm\s*:", re.IGNORECASE)
+CITATION = re.compile(r"\[\s*ref\s*:", re.IGNORECASE)
+HEADER = re.compile(r"[UATSIDVJ?]\s*\([A-Za-z0-9_-]+(?: [A-Za-z0-9]+)*\)\s*:")
+CONTROL_TOKEN = re.compile(r"<\||<\uff5c|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
+INVISIBLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u200b\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e0fff]")
+
+
+def looks_structural(text: str) -> bool:
+    return any(pattern.search(text) for pattern in (TAG, CITATION, HEADER, CONTROL_TOKEN))
+
+
+@given(hostile_texts)
+def test_unescape_gives_the_same_text_back(text: str) -> None:
+    assert unescape(escape(text)) == text
+    assert unquote(quote(text)) == text
+
+
+@given(hostile_texts)
+def test_escaped_text_is_one_visible_line(text: str) -> None:
+    escaped = escape(text)
+    assert len(escaped.splitlines()) <= 1
+    assert not INVISIBLE.search(escaped)
+    escaped.encode()
+
+
+@given(hostile_texts)
+def test_escaped_text_holds_no_structure(text: str) -> None:
+    assert not looks_structural(escape(text))
+
+
+@given(hostile_texts)
+def test_only_the_last_quote_ends_quoted_text(text: str) -> None:
+    """Also for a reader who takes every backslash as the start of an escape, as in JSON or Python."""
+    assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', quote(text))
+
+
+@given(hostile_texts, hostile_texts)
+def test_different_texts_are_written_differently(one: str, other: str) -> None:
+    assert (escape(one) == escape(other)) == (one == other)
+
+
+@given(hostile_texts)
+def test_guarded_text_cannot_open_or_close_a_section(text: str) -> None:
+    guarded = guard_tags(text)
+    assert not TAG.search(guarded)
+    if not TAG.search(text):
+        assert guarded.replace("\\", "") == text.replace("\\", "")
+
+
+@given(json_documents)
+def test_compact_json_is_the_same_value_on_one_line(document: str) -> None:
+    compact = compact_json(document)
+    assert compact is not None
+    assert json.loads(compact) == json.loads(document)
+    assert len(compact.splitlines()) == 1
+    assert not INVISIBLE.search(compact)
+    assert not looks_structural(compact)
+    assert compact[0] in "{["
+    assert compact[-1] in "}]"
+
+
+@given(json_documents)
+def test_compacting_twice_changes_nothing(document: str) -> None:
+    compact = compact_json(document)
+    assert compact is not None
+    assert compact_json(compact) == compact
+    assert guard_json(compact) == compact
+
+
+@given(hostile_texts)
+def test_what_is_not_json_is_not_taken_for_it(text: str) -> None:
+    compact = compact_json(text)
+    if compact is not None:
+        assert isinstance(json.loads(text), dict | list)
+
+
+@pytest.mark.parametrize(
+    ("document", "compact"),
+    [
+        ('{ "a" : 1.50, "a" : -0.0e+7 }', '{"a":1.50,"a":-0.0e+7}'),
+        ('["\\u4f60\\u597d \\ud83d\\ude42 \\u0041"]', '["你好 🙂 \\u0041"]'),
+        ('["\\\\u4f60"]', '["\\\\u4f60"]'),
+        ('["\\ud83d"]', '["\\uD83D"]'),
+        ('{"a":"</VM:CONTEXT> [ref: x] U (m): <|im_end|>"}',
+         '{"a":"</VM\\u003ACONTEXT> [ref\\u003A x] U (m)\\u003A \\u003C|im_end|>"}'),
+    ],
+)  # fmt: skip
+def test_compact_json_keeps_how_things_are_spelled(document: str, compact: str) -> None:
+    assert compact_json(document) == compact
+
+
+@pytest.mark.parametrize("text", ["", "1", '"x"', "null", "[NaN]", "[1", "{'a': 1}", "[" * 100_000, "U (m): {}"])
+def test_only_whole_objects_and_arrays_are_json(text: str) -> None:
+    assert compact_json(text) is None
+
+
+@pytest.mark.parametrize("text", ["", '"', "bare", '"open'])
+def test_unquote_refuses_what_has_no_quotes(text: str) -> None:
+    with pytest.raises(ValueError, match="quoted"):
+        unquote(text)
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    for text in (
+        "What's the weather in São Paulo (Brazil)? It's 21 °C.",
+        "C:\\dir\\file, \\alpha + \\beta, a|b, x < y, [1], <b>bold</b>, e.g.: this",
+        "日本語のテキスト، والعربية، 👩\u200d👩\u200d👧",
+        "def f(x): return {x: [x]}",
+    ):
+        assert escape(text) == text
+        assert guard_tags(text) == text
+
+
+def test_escaping_costs_few_tokens() -> None:
+    """Bounds for what the module claims, on text of each kind that is spelled here."""
+    count = tokenizer(EncodingName.O200K_BASE).count
+    prose = "On 7 May 2023 Caroline said “yes” to the plan. We meet at 10:30, at Mel's place, and bring 3 cakes. " * 8
+    code = "".join(
+        f'    def price_{n}(self, order: Order) -> Money:\n        """Gross price."""\n'
+        f'        if order.kind == "gift":\n            return Money(0, "EUR")\n        return self._net[{n}] * 1.19\n'
+        for n in range(12)
+    )
+    data = json.dumps([{"id": n, "name": f"item {n}", "tags": ["a", "b"], "price": n / 4} for n in range(30)], indent=2)
+    compact = compact_json(data)
+    assert compact is not None
+    assert count(quote(prose)) <= count(prose) + 2
+    assert count(quote(code)) <= count(code) * 1.25
+    assert count(compact) <= count(data) * 0.75
+    assert count(compact) <= count(quote(compact)) * 0.95
