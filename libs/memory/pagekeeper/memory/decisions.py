@@ -13,6 +13,7 @@ from pagekeeper.memory.errors import (
     CheckpointNotFound,
     FaultLimitReached,
     FaultTokensExceeded,
+    InvalidField,
     LevelUnavailable,
     PageExists,
     PageNotFound,
@@ -100,6 +101,8 @@ def map_pages(session: Session, new_pages: Sequence[NewPage]) -> ev.PagesMapped:
             raise PageNotFound(page_id)
         if not new.new_version and (before is not None or here is not None):
             raise PageExists(page_id)
+        if new.new_version:
+            _check_same_kind(page_id, before or here, new.mapped)
         for link in new.mapped.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
@@ -111,6 +114,15 @@ def map_pages(session: Session, new_pages: Sequence[NewPage]) -> ev.PagesMapped:
     if pinned:
         _check_pin_budget(session, pinned)
     return ev.PagesMapped(tuple(mapped))
+
+
+def _check_same_kind(page_id: str, before: PageState | ev.MappedPage | None, mapped: ev.MappedPage) -> None:
+    """A page may say something else in its next version, but stays what it is."""
+    if before is not None and (before.modality, before.role) != (mapped.modality, mapped.role):
+        raise InvalidField(
+            "pages.new_version",
+            f"must keep the modality ({before.modality}) and role ({before.role}) of page {page_id!r}",
+        )
 
 
 def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.MappedPage) -> TrustClass:

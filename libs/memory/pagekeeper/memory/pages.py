@@ -144,6 +144,9 @@ class Version:
     media: MediaDescription | None
     representations: list[StoredRepresentation]
     """Ascending by level; the full one first and always there."""
+    mapped_type: PageType
+    """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
+    trust: TrustClass
 
     @property
     def full(self) -> StoredRepresentation:
@@ -178,7 +181,6 @@ class PageState:
     modality: Modality
     page_type: PageType
     role: MessageRole
-    trust: TrustClass
     hint: str
     tool_name: str
     tool_call_id: str

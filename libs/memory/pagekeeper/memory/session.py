@@ -275,6 +275,8 @@ class Session:
             mime_type=mapped.mime_type,
             media=mapped.media,
             representations=[mapped.full],
+            mapped_type=mapped.page_type,
+            trust=mapped.trust,
         )
         before = self.pages.get(mapped.page_id)
         self.pages[mapped.page_id] = page = PageState(
@@ -291,7 +293,6 @@ class Session:
             modality=mapped.modality,
             page_type=mapped.page_type,
             role=mapped.role,
-            trust=mapped.trust,
             hint=mapped.hint,
             tool_name=mapped.tool_name,
             tool_call_id=mapped.tool_call_id,

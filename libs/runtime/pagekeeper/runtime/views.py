@@ -67,7 +67,7 @@ def page_message(session: Session, page: PageState, version: Version | None = No
         modality=MODALITY[page.modality],
         page_type=PAGE_TYPE[page.page_type],
         role=ROLE[page.role],
-        trust=cast(Any, page.trust.value),
+        trust=cast(Any, shown.trust.value),
         tier=TIER[session.tier(page)],
         resident_level=resident.level if resident else 0,
         representations=[representation_message(r) for r in shown.representations],
@@ -84,6 +84,7 @@ def page_message(session: Session, page: PageState, version: Version | None = No
         tool_call_id=page.tool_call_id,
         media=cast(page_pb2.MediaDescription, _MEDIA.encode(shown.media)) if shown.media else None,
         metadata={kv.key: kv.value for kv in page.metadata},
+        mapped_type=PAGE_TYPE[shown.mapped_type],
     )
 
 

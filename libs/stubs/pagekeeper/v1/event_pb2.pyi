@@ -1316,7 +1316,6 @@ class PageSnapshot(_message.Message):
     MODALITY_FIELD_NUMBER: _builtins.int
     PAGE_TYPE_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
-    TRUST_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
@@ -1343,8 +1342,6 @@ class PageSnapshot(_message.Message):
     """What it is for."""
     role: _page_pb2.MessageRole.ValueType
     """Who says it."""
-    trust: _page_pb2.TrustClass.ValueType
-    """How far it may be trusted."""
     hint: _builtins.str
     """One line for navigation."""
     tool_name: _builtins.str
@@ -1379,7 +1376,6 @@ class PageSnapshot(_message.Message):
         modality: _page_pb2.Modality.ValueType = ...,
         page_type: _page_pb2.PageType.ValueType = ...,
         role: _page_pb2.MessageRole.ValueType = ...,
-        trust: _page_pb2.TrustClass.ValueType = ...,
         hint: _builtins.str = ...,
         tool_name: _builtins.str = ...,
         tool_call_id: _builtins.str = ...,
@@ -1387,7 +1383,7 @@ class PageSnapshot(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1406,6 +1402,8 @@ class VersionSnapshot(_message.Message):
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
     REPRESENTATIONS_FIELD_NUMBER: _builtins.int
+    MAPPED_TYPE_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """From 1."""
     revision: _builtins.int
@@ -1416,6 +1414,10 @@ class VersionSnapshot(_message.Message):
     """Wall clock."""
     mime_type: _builtins.str
     """Content type."""
+    mapped_type: _page_pb2.PageType.ValueType
+    """The type it was mapped as, which its line shows and its tokens count; an annotation does not change it."""
+    trust: _page_pb2.TrustClass.ValueType
+    """How far it may be trusted."""
     @_builtins.property
     def media(self) -> _page_pb2.MediaDescription:
         """For image, audio, video."""
@@ -1434,10 +1436,12 @@ class VersionSnapshot(_message.Message):
         mime_type: _builtins.str = ...,
         media: _page_pb2.MediaDescription | None = ...,
         representations: _abc.Iterable[Global___StoredRepresentation] | None = ...,
+        mapped_type: _page_pb2.PageType.ValueType = ...,
+        trust: _page_pb2.TrustClass.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "turn", b"turn", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "mapped_type", b"mapped_type", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -500,6 +500,7 @@ class Page(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    MAPPED_TYPE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """Unique in the session."""
     version: _builtins.int
@@ -536,6 +537,8 @@ class Page(_message.Message):
     """The tool that made it, when role is TOOL."""
     tool_call_id: _builtins.str
     """The call it answers, when role is TOOL."""
+    mapped_type: Global___PageType.ValueType
+    """The type that this version was mapped as, which its line in a prompt shows."""
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Representation]:
         """All levels there are, full first."""
@@ -577,10 +580,11 @@ class Page(_message.Message):
         tool_call_id: _builtins.str = ...,
         media: Global___MediaDescription | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        mapped_type: Global___PageType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "representations", b"representations", "resident_level", b"resident_level", "revision", b"revision", "role", b"role", "tier", b"tier", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "links", b"links", "mapped_type", b"mapped_type", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "representations", b"representations", "resident_level", b"resident_level", "revision", b"revision", "role", b"role", "tier", b"tier", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
