@@ -129,7 +129,7 @@ def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.Mappe
     parents = [
         earlier[link.target_page_id].trust
         if link.target_page_id in earlier
-        else session.pages[link.target_page_id].trust
+        else session.pages[link.target_page_id].current.trust
         for link in mapped.links
     ]
     return min(mapped.trust, *parents) if parents else mapped.trust
