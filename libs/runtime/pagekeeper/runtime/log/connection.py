@@ -1,0 +1,354 @@
+"""One connection to the NATS servers that outlives them, and requests over it with definite outcomes.
+
+nats-py 2.16 reconnects by itself, but what it keeps across a reconnection makes outcomes unknowable: commands that were
+waiting are sent later, after their caller has been told that they failed; requests in flight learn nothing and wait
+for their timeout; `-ERR` from the server closes the client for good; a cancelled reconnection leaves it stuck. So a
+nats client here lives exactly as long as one TCP connection: reconnecting is switched off, and `Connection` dials anew.
+
+Guarantees:
+- A request that ends with `Unreachable(sent=False)` has had no effect and never will: it was not written to a socket,
+  or the server says that nobody took it.
+- A request in flight when the connection is lost fails at once with `Unreachable(sent=True)`; it does not wait.
+- Every wait ends at the caller's deadline. Deadlines are times of the event loop.
+- Subscriptions are made again on every new connection, before anybody can send on it; `on_resume` then says that
+  messages may have been missed.
+- At most `REQUESTS_IN_FLIGHT_MAX` requests are under way: a server drops all pending API requests beyond 10,000.
+
+One log line per change of state: connected, lost, cannot be reached.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.nuid import NUID
+
+REQUESTS_IN_FLIGHT_MAX: Final = 256
+OPEN_TIMEOUT_SECONDS: Final = 10.0
+DIAL_TIMEOUT_SECONDS: Final = 3.0
+DIAL_PAUSE_SECONDS_MIN: Final = 0.05
+DIAL_PAUSE_SECONDS_MAX: Final = 2.0
+CLOSE_TIMEOUT_SECONDS: Final = 2.0
+PING_INTERVAL_SECONDS: Final = 5
+PINGS_OUTSTANDING_MAX: Final = 2
+CLOSED_POLL_SECONDS: Final = 0.5
+"""A client that has lost its connection says so only when its transport has closed, which can take long."""
+
+STATUS: Final = "Status"
+NO_RESPONDERS: Final = "503"
+
+_log = logging.getLogger(__name__)
+
+
+class Unreachable(Exception):
+    """No answer. `sent` is False when the request certainly had no effect and never will."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """A request under way. It ends with the first message that `is_last` accepts."""
+
+    is_last: Callable[[Msg], bool]
+    ended: asyncio.Future[None]
+    messages: list[Msg] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Subscription:
+    """Interest in a subject. Both callbacks must be quick and must not fail."""
+
+    subject: str
+    on_message: Callable[[Msg], None]
+    on_resume: Callable[[], None]
+
+
+def status_of(message: Msg) -> str | None:
+    """The status of a message that is one ("404"), None for a message with content."""
+    return message.headers.get(STATUS) if message.headers else None
+
+
+def now() -> float:
+    """The time that deadlines are measured in."""
+    return asyncio.get_running_loop().time()
+
+
+class Connection:
+    """Requests, publishing and subscriptions on whichever server can be reached. Made by `connect`."""
+
+    def __init__(self, servers: Sequence[str], *, name: str) -> None:
+        self._servers = itertools.cycle(servers)
+        self._name = name
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
+        self._inbox = f"_INBOX.{NUID().next().decode()}."
+        self._tokens = itertools.count(1)
+        self._exchanges: dict[str, _Exchange] = {}
+        self._subscriptions: dict[Subscription, NatsSubscription | None] = {}
+        self._reported_down = False
+
+    @property
+    def message_bytes_max(self) -> int:
+        """What the server accepts as one message; 0 while there is no connection."""
+        return self._client.max_payload if self._client is not None else 0
+
+    async def request(
+        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, deadline: float
+    ) -> Msg:
+        """Send and wait for one answer. Errors: Unreachable, also when nobody listens on the subject."""
+        messages = await self.gather(subject, data, headers, is_last=_always, deadline=deadline)
+        return messages[0]
+
+    async def gather(
+        self,
+        subject: str,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_last: Callable[[Msg], bool],
+        deadline: float,
+    ) -> list[Msg]:
+        """Send and collect answers until one is the last. Errors: Unreachable, also when nobody listens."""
+        client = await self._acquire(deadline)
+        loop = asyncio.get_running_loop()
+        token = str(next(self._tokens))
+        exchange = _Exchange(is_last, loop.create_future())
+        self._exchanges[token] = exchange
+        # nats-py swallows a cancellation that hits its `publish`, so the deadline must not be one.
+        timer = loop.call_at(deadline, _expire, exchange)
+        try:
+            await _publish(client, subject, data, self._inbox + token, headers)
+            await exchange.ended
+        finally:
+            timer.cancel()
+            del self._exchanges[token]
+            self._slots.release()
+        if status_of(exchange.messages[-1]) == NO_RESPONDERS:
+            # Of a cluster's servers none is the leader yet, or JetStream is still starting: nobody has taken it.
+            raise Unreachable(f"nobody listens on {subject}", sent=False)
+        return exchange.messages
+
+    async def publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, reply: str = ""
+    ) -> None:
+        """Send without waiting for anything. Errors: Unreachable, if there is no connection right now."""
+        if self._client is None:
+            raise Unreachable("not connected", sent=False)
+        await _publish(self._client, subject, data, reply, headers)
+
+    async def subscribe(self, subscription: Subscription, *, deadline: float) -> None:
+        """Listen. On return the server knows; later connections are told by themselves. Errors: Unreachable."""
+        client = await self._connected(deadline)
+        self._subscriptions[subscription] = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._attach(client, subscription)
+                await client.flush(timeout=_FLUSH_SECONDS)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            await self.unsubscribe(subscription)
+            raise Unreachable(f"cannot subscribe: {error}", sent=False) from error
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop listening. Safe to repeat."""
+        current = self._subscriptions.pop(subscription, None)
+        if current is not None and self._client is not None and not self._client.is_closed:
+            try:
+                await current.unsubscribe()
+            except nats.errors.Error:
+                return  # it belonged to an earlier connection and went with it
+
+    async def wait_until_up(self, deadline: float) -> None:
+        """Errors: Unreachable."""
+        await self._connected(deadline)
+
+    async def stay_connected(self) -> None:
+        """Keep a connection up until cancelled. Runs as the task of `connect`."""
+        try:
+            while True:
+                client, closed = await self._dial()
+                self._client = client
+                self._up.set()
+                self._reported_down = False
+                _log.info("%s: connected to NATS at %s", self._name, _address(client.connected_url))
+                for subscription in list(self._subscriptions):
+                    subscription.on_resume()
+                while not client.is_closed:
+                    try:
+                        async with asyncio.timeout(CLOSED_POLL_SECONDS):
+                            await closed.wait()
+                    except TimeoutError:
+                        continue
+                _log.warning(
+                    "%s: lost the connection to NATS: %s", self._name, client.last_error or "closed by the server"
+                )
+                self._reported_down = True
+                self._drop()
+        finally:
+            client_at_end = self._client
+            self._drop()
+            if client_at_end is not None:
+                await _discard(client_at_end)
+
+    def _drop(self) -> None:
+        """Forget the client, and tell everyone who waits for an answer from it."""
+        self._client = None
+        self._up.clear()
+        for exchange in self._exchanges.values():
+            if not exchange.ended.done():
+                exchange.ended.set_exception(Unreachable("the connection was lost", sent=True))
+
+    async def _acquire(self, deadline: float) -> Client:
+        """A slot for one request and a client to send it on."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Unreachable(f"{REQUESTS_IN_FLIGHT_MAX} requests are under way", sent=False) from None
+        try:
+            return await self._connected(deadline)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def _connected(self, deadline: float) -> Client:
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._client is None or self._client.is_closed:
+                    # A client that is closed but not yet dropped: let `stay_connected` see it.
+                    if self._client is not None:
+                        await asyncio.sleep(DIAL_PAUSE_SECONDS_MIN)
+                    await self._up.wait()
+                return self._client
+        except TimeoutError:
+            raise Unreachable("no connection to NATS", sent=False) from None
+
+    async def _dial(self) -> tuple[Client, asyncio.Event]:
+        """Connect to the first server that answers, with all subscriptions made."""
+        pause = DIAL_PAUSE_SECONDS_MIN
+        while True:
+            server = next(self._servers)
+            client, closed = Client(), asyncio.Event()
+            try:
+                async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
+                    await self._open(client, server, closed)
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                await _discard(client)
+                if not self._reported_down:
+                    reason = str(error) or type(error).__name__
+                    _log.warning("%s: cannot reach NATS at %s: %s", self._name, _address(urlsplit(server)), reason)
+                    self._reported_down = True
+            except asyncio.CancelledError:
+                await _discard(client)
+                raise
+            else:
+                return client, closed
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, DIAL_PAUSE_SECONDS_MAX)
+
+    async def _open(self, client: Client, server: str, closed: asyncio.Event) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
+        await client.connect(
+            [server],
+            name=self._name,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=DIAL_TIMEOUT_SECONDS,  # type: ignore[arg-type]  # passed to asyncio, which takes a float
+            ping_interval=PING_INTERVAL_SECONDS,
+            max_outstanding_pings=PINGS_OUTSTANDING_MAX,
+            pending_size=0,  # nothing is buffered while there is no connection, and no publish waits for a flush
+            error_cb=_ignore_error,
+            closed_cb=on_closed,
+        )
+        await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0)
+        for subscription in list(self._subscriptions):
+            await self._attach(client, subscription)
+        await client.flush(timeout=_FLUSH_SECONDS)
+
+    async def _on_answer(self, message: Msg) -> None:
+        exchange = self._exchanges.get(message.subject[len(self._inbox) :])
+        if exchange is None or exchange.ended.done():
+            return  # too late: its caller has gone
+        exchange.messages.append(message)
+        if status_of(message) == NO_RESPONDERS or exchange.is_last(message):
+            exchange.ended.set_result(None)
+
+    async def _attach(self, client: Client, subscription: Subscription) -> None:
+        async def deliver(message: Msg) -> None:
+            subscription.on_message(message)
+
+        self._subscriptions[subscription] = await client.subscribe(subscription.subject, cb=deliver)
+
+
+_FLUSH_SECONDS: Final = int(DIAL_TIMEOUT_SECONDS)
+
+
+@asynccontextmanager
+async def connect(
+    servers: Sequence[str], *, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS
+) -> AsyncIterator[Connection]:
+    """A connection that is up when the block is entered and stays up until it is left.
+
+    `servers` are URLs, `nats://user:password@host:port`, of one server or of several of a cluster; `name` is what the
+    server's operator sees. Errors: Unreachable, if none answers in time.
+    """
+    connection = Connection(servers, name=name)
+    # Not a TaskGroup: it would wrap every exception of the block in a group.
+    keeper = asyncio.get_running_loop().create_task(connection.stay_connected())
+    try:
+        await connection.wait_until_up(now() + timeout_seconds)
+        yield connection
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+    if not keeper.cancelled():
+        keeper.result()
+
+
+async def _publish(client: Client, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+    try:
+        await client.publish(subject, data, reply, dict(headers) if headers else None)
+    except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
+        raise Unreachable(f"cannot send: {error}", sent=False) from error
+
+
+async def _discard(client: Client) -> None:
+    """Close a client, whatever state it is in. nats-py can wait for ever for a server that was killed."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            await client.close()
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        _log.debug("while closing a client: %s", error)
+
+
+async def _ignore_error(error: Exception) -> None:
+    """nats-py reports every failed dial and lost connection here too; its own handler prints a traceback for each."""
+    _log.debug("nats: %s", error)
+
+
+def _always(_message: Msg) -> bool:
+    return True
+
+
+def _expire(exchange: _Exchange) -> None:
+    if not exchange.ended.done():
+        exchange.ended.set_exception(Unreachable("no answer in time", sent=True))
+
+
+def _address(url: object) -> str:
+    return f"{getattr(url, 'hostname', '?')}:{getattr(url, 'port', '?')}"
