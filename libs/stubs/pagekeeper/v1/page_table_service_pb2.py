@@ -27,7 +27,7 @@ from pagekeeper.v1 import memory_service_pb2 as pagekeeper_dot_v1_dot_memory__se
 from pagekeeper.v1 import page_pb2 as pagekeeper_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pagekeeper/v1/page_table_service.proto\x12\rpagekeeper.v1\x1a\x19pagekeeper/v1/event.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\"K\n\rLookupRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08page_ids\x18\x02 \x03(\t\x12\x14\n\x0cmin_revision\x18\x03 \x01(\x04\"M\n\x0eLookupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.pagekeeper.v1.PageEntry\"Z\n\tPageEntry\x12!\n\x04page\x18\x01 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x02 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"*\n\x0bInlineBytes\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x80\x01\n\x19\x41\x64\x64RepresentationsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12;\n\x0frepresentations\x18\x03 \x03(\x0b\x32\".pagekeeper.v1.AddedRepresentation\"_\n\x1a\x41\x64\x64RepresentationsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x04made\x18\x02 \x03(\x0b\x32!.pagekeeper.v1.MadeRepresentation\"t\n\x11PlacePagesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x37\n\nplacements\x18\x03 \x03(\x0b\x32#.pagekeeper.v1.PlacedRepresentation\"&\n\x12PlacePagesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\",\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"Z\n\x17SnapshotSessionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x10replaced_records\x18\x02 \x01(\r\x12\x13\n\x0bstate_bytes\x18\x03 \x01(\x04\x32\x8f\x10\n\x10PageTableService\x12T\n\x0bOpenSession\x12!.pagekeeper.v1.OpenSessionRequest\x1a\".pagekeeper.v1.OpenSessionResponse\x12Q\n\nGetSession\x12 .pagekeeper.v1.GetSessionRequest\x1a!.pagekeeper.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".pagekeeper.v1.ListSessionsRequest\x1a#.pagekeeper.v1.ListSessionsResponse\x12\x63\n\x10\x43onfigureSession\x12&.pagekeeper.v1.ConfigureSessionRequest\x1a\'.pagekeeper.v1.ConfigureSessionResponse\x12W\n\x0c\x43loseSession\x12\".pagekeeper.v1.CloseSessionRequest\x1a#.pagekeeper.v1.CloseSessionResponse\x12Z\n\rDeleteSession\x12#.pagekeeper.v1.DeleteSessionRequest\x1a$.pagekeeper.v1.DeleteSessionResponse\x12T\n\x0b\x46orkSession\x12!.pagekeeper.v1.ForkSessionRequest\x1a\".pagekeeper.v1.ForkSessionResponse\x12Q\n\x08MapPages\x12!.pagekeeper.v1.AppendPagesRequest\x1a\".pagekeeper.v1.AppendPagesResponse\x12\x45\n\x06Lookup\x12\x1c.pagekeeper.v1.LookupRequest\x1a\x1d.pagekeeper.v1.LookupResponse\x12H\n\x07GetPage\x12\x1d.pagekeeper.v1.GetPageRequest\x1a\x1e.pagekeeper.v1.GetPageResponse\x12N\n\tListPages\x12\x1f.pagekeeper.v1.ListPagesRequest\x1a .pagekeeper.v1.ListPagesResponse\x12T\n\x0bSearchPages\x12!.pagekeeper.v1.SearchPagesRequest\x1a\".pagekeeper.v1.SearchPagesResponse\x12N\n\tLinkPages\x12\x1f.pagekeeper.v1.LinkPagesRequest\x1a .pagekeeper.v1.LinkPagesResponse\x12W\n\x0c\x41nnotatePage\x12\".pagekeeper.v1.AnnotatePageRequest\x1a#.pagekeeper.v1.AnnotatePageResponse\x12O\n\nUnmapPages\x12\x1f.pagekeeper.v1.DropPagesRequest\x1a .pagekeeper.v1.DropPagesResponse\x12i\n\x12\x41\x64\x64Representations\x12(.pagekeeper.v1.AddRepresentationsRequest\x1a).pagekeeper.v1.AddRepresentationsResponse\x12Q\n\nPlacePages\x12 .pagekeeper.v1.PlacePagesRequest\x1a!.pagekeeper.v1.PlacePagesResponse\x12\x63\n\x10\x43reateCheckpoint\x12&.pagekeeper.v1.CreateCheckpointRequest\x1a\'.pagekeeper.v1.CreateCheckpointResponse\x12`\n\x0fListCheckpoints\x12%.pagekeeper.v1.ListCheckpointsRequest\x1a&.pagekeeper.v1.ListCheckpointsResponse\x12Z\n\rGetCheckpoint\x12#.pagekeeper.v1.GetCheckpointRequest\x1a$.pagekeeper.v1.GetCheckpointResponse\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.pagekeeper.v1.DeleteCheckpointRequest\x1a\'.pagekeeper.v1.DeleteCheckpointResponse\x12]\n\x0eGetPageHistory\x12$.pagekeeper.v1.GetPageHistoryRequest\x1a%.pagekeeper.v1.GetPageHistoryResponse\x12`\n\x0fSnapshotSession\x12%.pagekeeper.v1.SnapshotSessionRequest\x1a&.pagekeeper.v1.SnapshotSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pagekeeper/v1/page_table_service.proto\x12\rpagekeeper.v1\x1a\x19pagekeeper/v1/event.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\"\\\n\rLookupRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08page_ids\x18\x02 \x03(\t\x12\x14\n\x0cmin_revision\x18\x03 \x01(\x04\x12\x0f\n\x07version\x18\x04 \x01(\r\"M\n\x0eLookupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.pagekeeper.v1.PageEntry\"Z\n\tPageEntry\x12!\n\x04page\x18\x01 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x02 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"*\n\x0bInlineBytes\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x80\x01\n\x19\x41\x64\x64RepresentationsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12;\n\x0frepresentations\x18\x03 \x03(\x0b\x32\".pagekeeper.v1.AddedRepresentation\"_\n\x1a\x41\x64\x64RepresentationsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x04made\x18\x02 \x03(\x0b\x32!.pagekeeper.v1.MadeRepresentation\"t\n\x11PlacePagesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x37\n\nplacements\x18\x03 \x03(\x0b\x32#.pagekeeper.v1.PlacedRepresentation\"&\n\x12PlacePagesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\",\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"Z\n\x17SnapshotSessionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x10replaced_records\x18\x02 \x01(\r\x12\x13\n\x0bstate_bytes\x18\x03 \x01(\x04\x32\x8f\x10\n\x10PageTableService\x12T\n\x0bOpenSession\x12!.pagekeeper.v1.OpenSessionRequest\x1a\".pagekeeper.v1.OpenSessionResponse\x12Q\n\nGetSession\x12 .pagekeeper.v1.GetSessionRequest\x1a!.pagekeeper.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".pagekeeper.v1.ListSessionsRequest\x1a#.pagekeeper.v1.ListSessionsResponse\x12\x63\n\x10\x43onfigureSession\x12&.pagekeeper.v1.ConfigureSessionRequest\x1a\'.pagekeeper.v1.ConfigureSessionResponse\x12W\n\x0c\x43loseSession\x12\".pagekeeper.v1.CloseSessionRequest\x1a#.pagekeeper.v1.CloseSessionResponse\x12Z\n\rDeleteSession\x12#.pagekeeper.v1.DeleteSessionRequest\x1a$.pagekeeper.v1.DeleteSessionResponse\x12T\n\x0b\x46orkSession\x12!.pagekeeper.v1.ForkSessionRequest\x1a\".pagekeeper.v1.ForkSessionResponse\x12Q\n\x08MapPages\x12!.pagekeeper.v1.AppendPagesRequest\x1a\".pagekeeper.v1.AppendPagesResponse\x12\x45\n\x06Lookup\x12\x1c.pagekeeper.v1.LookupRequest\x1a\x1d.pagekeeper.v1.LookupResponse\x12H\n\x07GetPage\x12\x1d.pagekeeper.v1.GetPageRequest\x1a\x1e.pagekeeper.v1.GetPageResponse\x12N\n\tListPages\x12\x1f.pagekeeper.v1.ListPagesRequest\x1a .pagekeeper.v1.ListPagesResponse\x12T\n\x0bSearchPages\x12!.pagekeeper.v1.SearchPagesRequest\x1a\".pagekeeper.v1.SearchPagesResponse\x12N\n\tLinkPages\x12\x1f.pagekeeper.v1.LinkPagesRequest\x1a .pagekeeper.v1.LinkPagesResponse\x12W\n\x0c\x41nnotatePage\x12\".pagekeeper.v1.AnnotatePageRequest\x1a#.pagekeeper.v1.AnnotatePageResponse\x12O\n\nUnmapPages\x12\x1f.pagekeeper.v1.DropPagesRequest\x1a .pagekeeper.v1.DropPagesResponse\x12i\n\x12\x41\x64\x64Representations\x12(.pagekeeper.v1.AddRepresentationsRequest\x1a).pagekeeper.v1.AddRepresentationsResponse\x12Q\n\nPlacePages\x12 .pagekeeper.v1.PlacePagesRequest\x1a!.pagekeeper.v1.PlacePagesResponse\x12\x63\n\x10\x43reateCheckpoint\x12&.pagekeeper.v1.CreateCheckpointRequest\x1a\'.pagekeeper.v1.CreateCheckpointResponse\x12`\n\x0fListCheckpoints\x12%.pagekeeper.v1.ListCheckpointsRequest\x1a&.pagekeeper.v1.ListCheckpointsResponse\x12Z\n\rGetCheckpoint\x12#.pagekeeper.v1.GetCheckpointRequest\x1a$.pagekeeper.v1.GetCheckpointResponse\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.pagekeeper.v1.DeleteCheckpointRequest\x1a\'.pagekeeper.v1.DeleteCheckpointResponse\x12]\n\x0eGetPageHistory\x12$.pagekeeper.v1.GetPageHistoryRequest\x1a%.pagekeeper.v1.GetPageHistoryResponse\x12`\n\x0fSnapshotSession\x12%.pagekeeper.v1.SnapshotSessionRequest\x1a&.pagekeeper.v1.SnapshotSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagekeeper.v1.page_table_se
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOOKUPREQUEST']._serialized_start=146
-  _globals['_LOOKUPREQUEST']._serialized_end=221
-  _globals['_LOOKUPRESPONSE']._serialized_start=223
-  _globals['_LOOKUPRESPONSE']._serialized_end=300
-  _globals['_PAGEENTRY']._serialized_start=302
-  _globals['_PAGEENTRY']._serialized_end=392
-  _globals['_INLINEBYTES']._serialized_start=394
-  _globals['_INLINEBYTES']._serialized_end=436
-  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_start=439
-  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_end=567
-  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_start=569
-  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_end=664
-  _globals['_PLACEPAGESREQUEST']._serialized_start=666
-  _globals['_PLACEPAGESREQUEST']._serialized_end=782
-  _globals['_PLACEPAGESRESPONSE']._serialized_start=784
-  _globals['_PLACEPAGESRESPONSE']._serialized_end=822
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=824
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=868
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=870
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=960
-  _globals['_PAGETABLESERVICE']._serialized_start=963
-  _globals['_PAGETABLESERVICE']._serialized_end=3026
+  _globals['_LOOKUPREQUEST']._serialized_end=238
+  _globals['_LOOKUPRESPONSE']._serialized_start=240
+  _globals['_LOOKUPRESPONSE']._serialized_end=317
+  _globals['_PAGEENTRY']._serialized_start=319
+  _globals['_PAGEENTRY']._serialized_end=409
+  _globals['_INLINEBYTES']._serialized_start=411
+  _globals['_INLINEBYTES']._serialized_end=453
+  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_start=456
+  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_end=584
+  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_start=586
+  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_end=681
+  _globals['_PLACEPAGESREQUEST']._serialized_start=683
+  _globals['_PLACEPAGESREQUEST']._serialized_end=799
+  _globals['_PLACEPAGESRESPONSE']._serialized_start=801
+  _globals['_PLACEPAGESRESPONSE']._serialized_end=839
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=841
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=885
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=887
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=977
+  _globals['_PAGETABLESERVICE']._serialized_start=980
+  _globals['_PAGETABLESERVICE']._serialized_end=3043
 # @@protoc_insertion_point(module_scope)

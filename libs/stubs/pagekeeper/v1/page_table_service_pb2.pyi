@@ -30,10 +30,13 @@ class LookupRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    version: _builtins.int
+    """This version of each page; 0 for the current one."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,024 pages."""
@@ -44,10 +47,11 @@ class LookupRequest(_message.Message):
         session_id: _builtins.str = ...,
         page_ids: _abc.Iterable[_builtins.str] | None = ...,
         min_revision: _builtins.int = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_ids", b"page_ids", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_ids", b"page_ids", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
