@@ -55,7 +55,7 @@ check: $(READY) ## format, lint, types, layers, API and tidiness
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
 	proto/check
-	$(BIN)/python -m pytest -q -p no:xdist tests/tidy
+	$(BIN)/python -m pytest -q tests/tidy
 
 .PHONY: format
 format: $(READY) ## format the code and mend what the linter can

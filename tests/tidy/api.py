@@ -1,0 +1,81 @@
+"""The API with its comments, compiled from proto/: the generated stubs do not carry them."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from tests.tidy.repository import ROOT
+
+# Field numbers of descriptor.proto, from which the paths of source locations are made.
+FILE_MESSAGES, FILE_ENUMS, FILE_SERVICES = 4, 5, 6
+MESSAGE_FIELDS, ENUM_VALUES, SERVICE_METHODS = 2, 2, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """A name of the API and the comment above it."""
+
+    name: str
+    comment: str
+
+
+@cache
+def compiled() -> tuple[FileDescriptorProto, ...]:
+    """Every file of the API."""
+    with TemporaryDirectory() as scratch:
+        out = Path(scratch, "api.binpb")
+        names = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
+        compiler = [sys.executable, "-m", "grpc_tools.protoc", "--include_source_info"]
+        paths = ["--proto_path=proto", f"--descriptor_set_out={out}"]
+        subprocess.run([*compiler, *paths, *names], cwd=ROOT, check=True)
+        return tuple(FileDescriptorSet.FromString(out.read_bytes()).file)
+
+
+def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
+    return {tuple(location.path): location.leading_comments for location in file.source_code_info.location}
+
+
+def rpcs() -> Iterator[tuple[str, Documented]]:
+    """Every RPC, with the name of its service."""
+    for file in compiled():
+        comments = _comments(file)
+        for at, service in enumerate(file.service):
+            for index, method in enumerate(service.method):
+                comment = comments.get((FILE_SERVICES, at, SERVICE_METHODS, index), "")
+                yield service.name, Documented(method.name, comment)
+
+
+def enum_values(enum: str) -> list[Documented]:
+    """The values of an enum, without the prefix that its name gives them."""
+    for file in compiled():
+        comments = _comments(file)
+        for at, candidate in enumerate(file.enum_type):
+            if candidate.name == enum:
+                prefix = candidate.value[0].name.removesuffix("UNSPECIFIED")
+                return [
+                    Documented(value.name.removeprefix(prefix), comments.get((FILE_ENUMS, at, ENUM_VALUES, index), ""))
+                    for index, value in enumerate(candidate.value)
+                ]
+    raise LookupError(f"no enum {enum} in proto/")
+
+
+def fields(message: str) -> list[tuple[Documented, str]]:
+    """The fields of a message, each with the name of its type."""
+    for file in compiled():
+        comments = _comments(file)
+        for at, candidate in enumerate(file.message_type):
+            if candidate.name == message:
+                return [
+                    (
+                        Documented(field.name, comments.get((FILE_MESSAGES, at, MESSAGE_FIELDS, index), "")),
+                        field.type_name.rpartition(".")[2],
+                    )
+                    for index, field in enumerate(candidate.field)
+                ]
+    raise LookupError(f"no message {message} in proto/")

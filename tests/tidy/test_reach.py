@@ -1,0 +1,45 @@
+"""Every module is reached from something that starts: what nobody imports is dead."""
+
+import ast
+from pathlib import Path
+
+import grimp
+import pytest
+
+from tests.tidy.repository import ROOT, files, pyproject, text
+
+
+def test_every_module_is_reached_from_an_entry_point() -> None:
+    graph = grimp.build_graph("pagekeeper", cache_dir=None)
+    modules = {module for module in graph.modules if not module.startswith("pagekeeper.v1")}
+    script = pyproject()["project"]["scripts"]["pagekeeper"].partition(":")[0]
+    if script not in modules:
+        pytest.skip("nothing starts yet")
+    entries = {script, "pagekeeper.client"} | {module for module in modules if module.endswith(".__main__")}
+    reached = {module for entry in entries & modules for module in graph.find_upstream_modules(entry)} | entries
+    leaves = {module for module in modules if not graph.find_children(module)}
+    assert not sorted(leaves - reached)
+
+
+def test_every_helper_of_the_tests_is_used() -> None:
+    helpers = {
+        path.with_suffix("").as_posix().replace("/", ".")
+        for path in files("tests/*.py", "bench/*.py")
+        if not path.name.startswith(("test_", "conftest", "__"))
+    }
+    imported = {name for path in files("tests/*.py", "bench/*.py") for name in imports(path)}
+    runnable = {
+        helper for helper in helpers if '__name__ == "__main__"' in text(Path(*helper.split(".")).with_suffix(".py"))
+    }
+    assert not sorted(helpers - imported - runnable)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, and what it takes from them, by full name."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
