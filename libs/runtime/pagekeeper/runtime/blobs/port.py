@@ -1,0 +1,132 @@
+"""What is asked of an object store, and how little is believed of what it answers.
+
+A `Bucket` tries once, and may answer wrongly. `BlobStore` alone repeats attempts and checks bytes against digests, so
+every bucket, real or not, is checked in the same place.
+
+Keys are immutable and unique: a key is written with one body, ever, and safety never rests on the store refusing a
+second one. So every operation may be repeated, and a write of unknown outcome needs nothing but a repetition.
+"""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Protocol
+
+KEY_LENGTH_MAX: Final = 512
+SCAN_LIMIT_MAX: Final = 1_000
+"""What S3 lists in one answer."""
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_./-]*")
+
+
+class BlobError(Exception):
+    """The object store did not do what it was asked to."""
+
+
+class BlobMissing(BlobError):
+    """No object has this key. Definite."""
+
+
+class BlobCorrupt(BlobError):
+    """The object is there, but not with the bytes that were stored: cut short, or of another digest. Definite."""
+
+
+class BlobUnavailable(BlobError):
+    """No answer in time, or one that says to come back later. What was asked for may have happened; repeat it."""
+
+
+class BlobRefused(BlobError):
+    """The store will not do it however often it is asked: credentials, permissions, a missing bucket. Definite."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A part of an object and the SHA-256 that its bytes must have. Both numbers are in bytes."""
+
+    offset: int
+    length: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """An object as a scan finds it. `modified_ms` is by the store's clock, Unix time in milliseconds."""
+
+    key: str
+    size_bytes: int
+    modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStat:
+    """What is known of one object without reading it. `digest` is the SHA-256 that it was stored with."""
+
+    size_bytes: int
+    modified_ms: int
+    digest: bytes
+
+
+class Bucket(Protocol):
+    """One bucket of an object store. Safe to share between tasks of one event loop.
+
+    Every method tries once and gives up after about `timeout_seconds`. Errors of all: BlobUnavailable, BlobRefused.
+    """
+
+    async def write(self, key: str, data: bytes, *, digest: bytes, timeout_seconds: float) -> None:
+        """Store an object; durable on return. `digest` is kept with it for `stat`."""
+        ...
+
+    async def read(self, key: str, *, timeout_seconds: float) -> bytes:
+        """Whatever the store gives as the object's bytes. Errors: BlobMissing."""
+        ...
+
+    async def read_part(self, key: str, offset: int, length: int, *, timeout_seconds: float) -> bytes:
+        """Whatever the store gives as these bytes; fewer if the object ends before. `length` is at least 1.
+
+        Errors: BlobMissing, BlobCorrupt if the object ends before `offset`.
+        """
+        ...
+
+    async def stat(self, key: str, *, timeout_seconds: float) -> BlobStat | None:
+        """None when there is no such object. Errors: BlobCorrupt if it was not stored by `write`."""
+        ...
+
+    async def delete(self, key: str, *, timeout_seconds: float) -> None:
+        """Remove the object; it need not exist."""
+        ...
+
+    async def scan(self, prefix: str, *, after: str, limit: int, timeout_seconds: float) -> list[BlobEntry]:
+        """Up to `limit` objects whose keys begin with `prefix`, those that the store lists behind `after` ("": all).
+
+        A store may have an order of its own; going on behind the last key returned reaches every object. An answer
+        of fewer than `limit` is the last one.
+        """
+        ...
+
+    async def ensure(self, *, timeout_seconds: float) -> None:
+        """Make the bucket if it does not exist. Safe to repeat, also by several at once."""
+        ...
+
+
+def digest_of(data: bytes | memoryview) -> bytes:
+    """SHA-256, the digest of everything that is stored."""
+    return sha256(data).digest()
+
+
+def check_key(key: str) -> str:
+    """Return `key` when it is one: segments of ids, digits and dots, parted by single slashes.
+
+    Keys are built from checked ids, so anything else is a defect of the caller and raises ValueError. No key may
+    continue another one behind a slash: some stores keep keys as paths, and a file is not a directory.
+    """
+    if len(key) > KEY_LENGTH_MAX or _KEY.fullmatch(key) is None or not {".", ".."}.isdisjoint(key.split("/")):
+        raise ValueError(f"not an object key: {key[:KEY_LENGTH_MAX]!r}")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` when a key could begin with it. Raises ValueError."""
+    if len(prefix) > KEY_LENGTH_MAX or _PREFIX.fullmatch(prefix) is None:
+        raise ValueError(f"not the beginning of an object key: {prefix[:KEY_LENGTH_MAX]!r}")
+    return prefix
