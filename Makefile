@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.requirements
 READY := $(VENV)/.ready
 
-# What the type checker and the benchmarks' linter read: every source root that has code, and the tests.
+# What the type checker reads: our own code in every source root that has some, the tests and the benchmarks.
 CODE = $(wildcard libs/memory/pagekeeper libs/runtime/pagekeeper libs/client/pagekeeper services/*/pagekeeper \
 	deploy/local/pagekeeper tests bench)
 WORKERS ?= 2
@@ -49,12 +49,26 @@ test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one
 	@exec $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
-check: $(READY) ## format, lint, types, layers, API and tidiness
+check: format-check lint types layers proto-check tidy ## all that needs nothing to run (make -k check: do not stop at the first)
+
+.PHONY: format-check
+format-check: $(READY)
 	$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: $(READY)
 	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(READY)
 	$(BIN)/mypy $(CODE)
+
+.PHONY: layers
+layers: $(READY)
 	$(BIN)/lint-imports
-	proto/check
+
+.PHONY: tidy
+tidy: $(READY)
 	$(BIN)/python -m pytest -q tests/tidy
 
 .PHONY: format
