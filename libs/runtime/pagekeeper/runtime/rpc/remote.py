@@ -1,0 +1,128 @@
+"""A service in another process, as an object like any other.
+
+Each call carries the internal token of its caller, the trace and what is left of the deadline, and raises the error
+that the service raised. A call whose service cannot be reached is repeated inside its deadline, but only when that
+cannot do anything twice: the failure was definite, or the request is repeatable (see `Method.repeatable_by_id`).
+
+A hop is the most expensive thing there is here, so nothing is computed during a call that can be computed before it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from pagekeeper.memory.errors import DeadlineExceeded, PagekeeperError, ServiceUnavailable
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.errors import from_rpc_error, rule
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.rpc.methods import AUTHORIZATION, TRACE, Method, methods
+
+CALL_SECONDS: Final = 30.0
+"""The deadline of a call whose caller has none."""
+ATTEMPTS_MAX: Final = 5
+PAUSE_SECONDS_MIN: Final = 0.025
+PAUSE_SECONDS_MAX: Final = 1.0
+
+Call = Callable[[Caller, Message], Awaitable[Message]]
+StreamCall = Callable[[Caller, Message], AsyncIterator[Message]]
+
+
+class Credentials(Protocol):
+    """Who a call is from: `InternalTokens` between services, a caller's own token at the gateway."""
+
+    def authorization(self, caller: Caller) -> str:
+        """Return the value of the `authorization` header."""
+        ...
+
+
+def remote(
+    service: ServiceDescriptor, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock, random: Random
+) -> Any:  # noqa: ANN401 - it has the methods that the descriptor says, which no type can
+    """Return an object with the methods of `service`, each of which calls it through `channel`."""
+    return SimpleNamespace(
+        **{
+            method.attribute: _stream(method, channel, tokens, clock)
+            if method.streams
+            else _unary(method, channel, tokens, clock, random)
+            for method in methods(service)
+        }
+    )
+
+
+def _unary(method: Method, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock, random: Random) -> Call:
+    invoke = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+    authorization = tokens.authorization
+    monotonic = clock.monotonic
+
+    async def call(caller: Caller, request: Message) -> Message:
+        now = monotonic()
+        deadline = caller.deadline if caller.deadline is not None else now + CALL_SECONDS
+        attempt = 1
+        while True:
+            if now >= deadline:
+                raise DeadlineExceeded(f"no time was left to call {method.path}")
+            try:
+                return await invoke(
+                    request,
+                    timeout=deadline - now,
+                    metadata=((AUTHORIZATION, authorization(caller)), (TRACE, caller.trace)),
+                )
+            except grpc.aio.AioRpcError as failure:
+                error = from_rpc_error(failure)
+            except asyncio.CancelledError:
+                error = _not_ours(method)
+            pause = random.uniform(0, min(PAUSE_SECONDS_MIN * 2**attempt, PAUSE_SECONDS_MAX))
+            now = monotonic() + pause
+            if attempt == ATTEMPTS_MAX or now >= deadline or not _may_repeat(method, request, error):
+                raise error
+            await asyncio.sleep(pause)
+            attempt += 1
+
+    return call
+
+
+def _stream(method: Method, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock) -> StreamCall:
+    invoke = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+
+    async def call(caller: Caller, request: Message) -> AsyncIterator[Message]:
+        seconds = CALL_SECONDS if caller.deadline is None else caller.deadline - clock.monotonic()
+        if seconds <= 0:
+            raise DeadlineExceeded(f"no time was left to call {method.path}")
+        metadata = ((AUTHORIZATION, tokens.authorization(caller)), (TRACE, caller.trace))
+        responses = invoke(request, timeout=seconds, metadata=metadata)
+        try:
+            async for response in responses:
+                yield response
+        except grpc.aio.AioRpcError as failure:
+            raise from_rpc_error(failure) from failure
+        except asyncio.CancelledError:
+            raise _not_ours(method) from None
+        finally:
+            # Whoever stops listening early stops the work.
+            responses.cancel()
+
+    return call
+
+
+def _not_ours(method: Method) -> PagekeeperError:
+    """Return the error for a call that the other side cancelled; let a cancellation of our own go on its way.
+
+    grpc raises CancelledError for both. Taken for ours, one from afar would silently end the task that called.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return ServiceUnavailable(f"{method.path} was cancelled by the service")
+
+
+def _may_repeat(method: Method, request: Message, error: PagekeeperError) -> bool:
+    sent = rule(error)
+    if sent.code is not grpc.StatusCode.UNAVAILABLE:
+        return False
+    return sent.definite or not method.repeatable_by_id or bool(getattr(request, "request_id", ""))
