@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from pagekeeper.runtime.log.connection import Connection, Unreachable, now, status_of
+from pagekeeper.runtime.log.connection import Connection, Unreachable, now, parse_headers, status_of
 
 ATTEMPT_SECONDS: Final = 1.0
 """How long to wait for one answer: a request that reaches a replica that has just ceased to lead gets none."""
@@ -33,6 +33,10 @@ _END_OF_BATCH: Final = "204"
 _NOT_FOUND: Final = "404"
 _UNAVAILABLE: Final = 503
 _MESSAGE_NOT_FOUND: Final = 10037
+_FULL_CODES: Final = frozenset({10002, 10023, 10028, 10047})
+"""Resources of the account or of the server. A stream's own limits come as `_STORE_FAILED` with one of the texts."""
+_STORE_FAILED: Final = 10077
+_FULL_TEXTS: Final = frozenset({"maximum bytes exceeded", "maximum messages exceeded"})
 _HEADER_LINE: Final = b"NATS/1.0\r\n"
 
 
@@ -113,6 +117,12 @@ def check_answer(subject: str, message: Msg) -> dict[str, Any]:
     return answer
 
 
+def is_full(refusal: Refused) -> bool:
+    """Whether there was no room for a message: in its stream, in the account or on the server."""
+    stream_is_full = refusal.error_code == _STORE_FAILED and refusal.description in _FULL_TEXTS
+    return stream_is_full or refusal.error_code in _FULL_CODES
+
+
 async def fetch(connection: Connection, stream: str, body: Mapping[str, object], *, deadline: float) -> Stored | None:
     """One message from the stream's leader, or None: never stale. Errors: Refused, Unreachable.
 
@@ -128,7 +138,7 @@ async def fetch(connection: Connection, stream: str, body: Mapping[str, object],
     return Stored(
         subject=message["subject"],
         sequence=message["seq"],
-        headers=_parse_headers(base64.b64decode(message.get("hdrs", ""))),
+        headers=parse_headers(base64.b64decode(message.get("hdrs", "")).removeprefix(_HEADER_LINE)),
         data=base64.b64decode(message.get("data", "")),
     )
 
@@ -208,9 +218,3 @@ def _batch_of(subject: str, replies: list[Msg]) -> Batch | None:
 
 def _is_status(message: Msg) -> bool:
     return status_of(message) is not None
-
-
-def _parse_headers(block: bytes) -> dict[str, str]:
-    lines = block.removeprefix(_HEADER_LINE).decode("utf-8", "replace").split("\r\n")
-    pairs = (line.partition(":") for line in lines if line)
-    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -29,6 +29,7 @@ from pagekeeper.runtime.log.jetstream import (
     check_answer,
     fetch,
     fetch_any,
+    is_full,
     read_batch,
 )
 from pagekeeper.runtime.log.nats_feed import NatsFeed
@@ -50,10 +51,6 @@ from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_o
 
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """The second: a replicated stream is still busy with another append to the subject, which may yet fail."""
-_FULL: Final = frozenset({10002, 10023, 10028, 10047})
-"""Resources of the account or of the server. A stream's own limits come as `_STORE_FAILED` with one of these texts."""
-_STORE_FAILED: Final = 10077
-_FULL_TEXTS: Final = frozenset({"maximum bytes exceeded", "maximum messages exceeded"})
 _TOO_LARGE: Final = 10054
 
 
@@ -254,6 +251,5 @@ class NatsLog:
 def _raise_if_definite(refusal: Refused, data: bytes) -> None:
     if refusal.error_code == _TOO_LARGE:
         raise RecordTooLarge(len(data)) from refusal
-    stream_is_full = refusal.error_code == _STORE_FAILED and refusal.description in _FULL_TEXTS
-    if stream_is_full or refusal.error_code in _FULL:
+    if is_full(refusal):
         raise LogFull(refusal.description) from refusal

@@ -1,0 +1,27 @@
+"""Running a handler, whatever it does: fail, hang on, or be cancelled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from pagekeeper.runtime.queue.port import Handler, WorkItem
+
+
+async def run(
+    handler: Handler, item: WorkItem, *, still_at_it: Callable[[], Awaitable[None]], interval_seconds: float
+) -> BaseException | None:
+    """What the handler failed with, or None if it did its work. Calls `still_at_it` as long as it is running.
+
+    A handler fails by any exception, so it runs as a task, whose outcome can be looked at without catching anything.
+    When the caller is cancelled the handler is too, and has ended before this returns.
+    """
+    task = asyncio.ensure_future(handler(item))
+    try:
+        while True:
+            await asyncio.wait({task}, timeout=interval_seconds)
+            if task.done():
+                break
+            await still_at_it()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    return asyncio.CancelledError("the handler was cancelled") if task.cancelled() else task.exception()
