@@ -4,8 +4,9 @@ Pure: the shell around it reads the log, calls one of these, appends what it ans
 writer came first. What is refused here never reaches the log, so folding never fails.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pagekeeper.memory import events as ev
 from pagekeeper.memory.errors import (
@@ -24,8 +25,21 @@ from pagekeeper.memory.errors import (
     SessionExists,
     SessionNotFound,
 )
-from pagekeeper.memory.pages import FaultReason, KeyValue, MessageRole, PageState, StoredRepresentation, TrustClass
+from pagekeeper.memory.pages import (
+    FaultReason,
+    KeyValue,
+    LinkKind,
+    MessageRole,
+    PageLink,
+    PageState,
+    StoredRepresentation,
+    TrustClass,
+)
 from pagekeeper.memory.session import Checkpoint, Operation, Session, SessionState
+
+METADATA_ENTRIES_MAX: Final = 32
+LINKS_MAX: Final = 256
+"""Relations of one page: each is part of its entry, wherever that goes."""
 
 
 def earlier_operation(session: Session, operation_id: str, request_digest: bytes) -> Operation | None:
@@ -72,25 +86,48 @@ def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
     return checkpoint
 
 
-def open_session(
-    session: Session, session_id: str, config: ev.SessionConfig, labels: Sequence[KeyValue]
-) -> ev.SessionOpened:
+def absent(session: Session, session_id: str) -> Session:
     """Raises SessionExists: also for a deleted session, whose id stays taken for as long as its tombstone stands."""
     if session.exists or session.revision:
         raise SessionExists(session_id)
+    return session
+
+
+def open_session(
+    session: Session, session_id: str, config: ev.SessionConfig, labels: Sequence[KeyValue]
+) -> ev.SessionOpened:
+    """Raises SessionExists."""
+    absent(session, session_id)
     return ev.SessionOpened(config, tuple(labels))
+
+
+def configure(session: Session, config: ev.SessionConfig, labels: Sequence[KeyValue]) -> ev.SessionConfigured | None:
+    """None when nothing changes."""
+    if (config, tuple(labels)) == (session.config, session.labels):
+        return None
+    return ev.SessionConfigured(config, tuple(labels))
+
+
+def close(session: Session) -> ev.SessionClosed | None:
+    """None when it is closed already."""
+    return None if session.state is SessionState.CLOSED else ev.SessionClosed()
 
 
 @dataclass(frozen=True, slots=True)
 class NewPage:
-    """A page to map, its version not yet known. `mapped.version` is ignored."""
+    """A page to map. What the session decides is ignored in `mapped`: its version, and the tokens of its line."""
 
     mapped: ev.MappedPage
     new_version: bool
 
 
-def map_pages(session: Session, new_pages: Sequence[NewPage]) -> ev.PagesMapped:
-    """Raises PageExists, PageNotFound (a link to nothing, a version of nothing), PinBudgetExceeded."""
+def map_pages(
+    session: Session, new_pages: Sequence[NewPage], count_tokens: Callable[[ev.MappedPage], int]
+) -> ev.PagesMapped:
+    """`count_tokens` counts the page's full line, which shows a trust that only the session's other pages decide.
+
+    Raises PageExists, PageNotFound (a link to nothing, a version of nothing), PinBudgetExceeded, InvalidField.
+    """
     mapped: list[ev.MappedPage] = []
     earlier: dict[str, ev.MappedPage] = {}
     for new in new_pages:
@@ -106,8 +143,13 @@ def map_pages(session: Session, new_pages: Sequence[NewPage]) -> ev.PagesMapped:
         for link in new.mapped.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
-        last_version = here.version if here else len(before.versions) if before else 0
-        page = replace(new.mapped, version=last_version + 1, trust=_trust(session, earlier, new.mapped))
+        page = replace(
+            new.mapped,
+            version=1 + (here.version if here else len(before.versions) if before else 0),
+            trust=_trust(session, earlier, new.mapped),
+            pinned=new.mapped.pinned or (here.pinned if here else before is not None and before.pinned),
+        )
+        page = replace(page, full=replace(page.full, size_tokens=count_tokens(page)))
         earlier[page_id] = page
         mapped.append(page)
     pinned = {p.page_id: p.full.size_tokens for p in mapped if p.pinned or p.role is MessageRole.SYSTEM}
@@ -126,11 +168,13 @@ def _check_same_kind(page_id: str, before: PageState | ev.MappedPage | None, map
 
 
 def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.MappedPage) -> TrustClass:
+    """What a page was made from, or stands for, is what it can be trusted as; what it only mentions is not."""
     parents = [
         earlier[link.target_page_id].trust
         if link.target_page_id in earlier
         else session.pages[link.target_page_id].current.trust
         for link in mapped.links
+        if link.kind in (LinkKind.DERIVED_FROM, LinkKind.REPRESENTS)
     ]
     return min(mapped.trust, *parents) if parents else mapped.trust
 
@@ -168,6 +212,11 @@ def unpin(session: Session, page_ids: Sequence[str]) -> ev.PagesUnpinned | None:
     """None when none is pinned. Raises PageNotFound."""
     pinned = tuple(page_id for page_id in dict.fromkeys(page_ids) if known_page(session, page_id).pinned)
     return ev.PagesUnpinned(pinned) if pinned else None
+
+
+def set_importance(session: Session, page_id: str, importance: float) -> ev.ImportanceSet | None:
+    """None when it is that already. Raises PageNotFound."""
+    return None if known_page(session, page_id).importance == importance else ev.ImportanceSet(page_id, importance)
 
 
 def admit(
@@ -215,6 +264,34 @@ def _check_fault_budget(session: Session, representation: StoredRepresentation) 
 def unmap(session: Session, page_ids: Sequence[str]) -> ev.PagesUnmapped:
     """Raises PageNotFound."""
     return ev.PagesUnmapped(tuple(known_page(session, page_id).page_id for page_id in dict.fromkeys(page_ids)))
+
+
+def annotate(session: Session, annotation: ev.PageAnnotation) -> ev.PagesAnnotated | None:
+    """None when it says what is known already. Raises PageNotFound, InvalidField (too much metadata)."""
+    page = known_page(session, annotation.page_id)
+    known = _pairs(page.metadata)
+    merged = {key: value for key, value in (known | _pairs(annotation.metadata)).items() if value}
+    if len(merged) > METADATA_ENTRIES_MAX:
+        raise InvalidField("metadata", f"would have {len(merged)} entries; a page has at most {METADATA_ENTRIES_MAX}")
+    says_nothing = (
+        annotation.hint in (None, page.hint) and annotation.page_type in (None, page.page_type) and merged == known
+    )
+    return None if says_nothing else ev.PagesAnnotated((annotation,))
+
+
+def _pairs(metadata: Sequence[KeyValue]) -> dict[str, str]:
+    return {kv.key: kv.value for kv in metadata}
+
+
+def link(session: Session, page_id: str, links: Sequence[PageLink]) -> ev.PagesLinked | None:
+    """What of `links` is new; None when nothing is. Raises PageNotFound, InvalidField (too many)."""
+    page = known_page(session, page_id)
+    for one in links:
+        known_page(session, one.target_page_id)
+    new = [one for one in dict.fromkeys(links) if one not in page.links]
+    if len(page.links) + len(new) > LINKS_MAX:
+        raise InvalidField("links", f"would be {len(page.links) + len(new)}; a page has at most {LINKS_MAX}")
+    return ev.PagesLinked(tuple(ev.PageRelation(page_id, one) for one in new)) if new else None
 
 
 def create_checkpoint(session: Session, checkpoint_id: str, name: str) -> ev.CheckpointCreated:

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Final
 
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.eviction import Candidate, eviction_policy
 from pagekeeper.memory.happenings import (
     Admitted,
@@ -110,6 +111,7 @@ class Session:
         self.checkpoints: dict[str, Checkpoint] = {}
         self.archive: list[ev.ArchiveSegment] = []
         self.operations: dict[str, Operation] = {}
+        self.changes = Changes()
 
     # Reading
 
@@ -189,6 +191,7 @@ class Session:
         self.updated_unix_ms = transaction.written_unix_ms
         for event in transaction.events:
             happened += self._apply_event(revision, transaction.written_unix_ms, event)
+        self.changes.note(revision, transaction.events, happened)
         self.revision = revision
         self._remember(Operation(transaction.operation_id, transaction.request_digest, revision))
         pressure_after = self.pressure()
@@ -201,7 +204,7 @@ class Session:
         self.archive.append(archived)
         self.revision = revision
 
-    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Happened]:  # noqa: C901, PLR0911, PLR0912 - the table of the state machine
+    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Happened]:  # noqa: C901, PLR0912 - the table of the state machine
         match event:
             case ev.SessionOpened(config, labels):
                 self.exists, self.created_unix_ms = True, unix_ms
@@ -378,17 +381,27 @@ class Session:
         used = self.working_set.used_tokens
         if used + incoming_tokens <= limit * self.config.eviction_threshold:
             return []
-        if incoming_tokens > limit - self.pinned_tokens():
+        if incoming_tokens > max(0, limit - self.pinned_tokens()):
             return []
         low = max(int(limit * self.config.target_utilization), incoming_tokens)
         happened: list[Happened] = []
-        for resident in self.eviction_order():
-            protected = self.is_protected(self.pages[resident.page_id])
-            if used + incoming_tokens <= (limit if protected else low):
+        for protected, goal in ((False, low), (True, limit)):
+            # A page that went down a level is asked again only when all others of its kind have been.
+            while gave_up := self._give_up_until(goal - incoming_tokens, protected=protected):
+                happened += gave_up
+        return happened
+
+    def _give_up_until(self, used_tokens: int, *, protected: bool) -> list[Happened]:
+        """Ask each page that is protected, or each that is not, once; stop when no more than `used_tokens` are used."""
+        used = self.working_set.used_tokens
+        happened: list[Happened] = []
+        for resident in self.eviction_order() if used > used_tokens else ():
+            if used <= used_tokens:
                 break
-            what = self._give_up(resident)
-            used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
-            happened.append(what)
+            if self.is_protected(self.pages[resident.page_id]) is protected:
+                what = self._give_up(resident)
+                used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
+                happened.append(what)
         return happened
 
     def _give_up(self, resident: Resident) -> Compressed | Evicted:
@@ -422,8 +435,11 @@ class Session:
             self.working_set.append(
                 Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn)
             )
-            if resident.page_id not in before:
+            left = before.get(resident.page_id)
+            if left is None or left.level > resident.level or left.version != resident.version:
                 happened.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
+            elif left.level < resident.level:
+                happened.append(Compressed(resident.page_id, left.level, resident.level, left.size_tokens - size))
         happened += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
         self.recent_evictions = {}
         return [*happened, *self._make_room(0)]

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from pagekeeper.memory import events as ev
 from pagekeeper.memory import happenings as hp
+from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.pages import FaultReason, KeyValue, PageState, Version
 from pagekeeper.memory.session import (
     FOLD_VERSION,
@@ -281,6 +282,7 @@ def decode_state(data: bytes, revision: int) -> Session:
         raise SnapshotTooNew(f"snapshot of fold version {message.fold_version}; this release knows {FOLD_VERSION}")
     session = Session()
     session.revision = revision
+    session.changes = Changes(known_after=revision)
     session.exists = message.exists
     session.config = _CONFIG.decode(message.config)
     session.labels = tuple(_KEY_VALUE.decode(label) for label in message.labels)
