@@ -1,0 +1,1 @@
+"""The public API: identity, validation, prompt assembly, tool calls. It writes nothing to the log itself."""

@@ -1,0 +1,224 @@
+"""Page contents and their lines, kept by the gateway so that an unchanged prompt needs no bytes from anybody.
+
+A version's bytes at a level never change, so nothing here is ever invalidated, only forgotten: the least recently used
+first, by size. Every byte that comes from the object store was verified by artifact-storage.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pagekeeper.gateway.ports import ArtifactStoragePort, PageTablePort
+from pagekeeper.memory.errors import ContentCorrupt, LevelUnavailable, PageNotFound, StoreUnavailable
+from pagekeeper.memory.lines import LineFacts, page_line
+from pagekeeper.memory.pages import MediaDescription, TrustClass
+from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
+from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+from pagekeeper.v1 import page_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
+BLOBS_PER_CALL_MAX: Final = 512
+BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
+LOOKUPS_PER_CALL_MAX: Final = 1024
+
+_MEDIA: Final = codec_of(MediaDescription)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A version's bytes at a level, and the line that stands for them in a prompt."""
+
+    data: bytes
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A page as the page table shows it, at one of its levels, with its bytes when they came along."""
+
+    page: page_pb2.Page
+    level: int
+    inline: bytes | None = None
+
+
+Address = tuple[str, str, str, int, int]
+"""Tenant, session, page, version, level."""
+
+
+class ContentCache:
+    def __init__(self, bytes_max: int = CACHE_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._contents: OrderedDict[Address, Content] = OrderedDict()
+
+    def get(self, address: Address) -> Content | None:
+        content = self._contents.get(address)
+        if content is not None:
+            self._contents.move_to_end(address)
+        return content
+
+    def put(self, address: Address, content: Content) -> None:
+        if address in self._contents:
+            return
+        self._contents[address] = content
+        self._bytes += _size_bytes(content)
+        while self._bytes > self._bytes_max:
+            _, forgotten = self._contents.popitem(last=False)
+            self._bytes -= _size_bytes(forgotten)
+
+
+class Contents:
+    """Reads contents through the cache."""
+
+    def __init__(self, cache: ContentCache, page_table: PageTablePort, artifacts: ArtifactStoragePort) -> None:
+        self._cache = cache
+        self._page_table = page_table
+        self._artifacts = artifacts
+
+    def cached(self, caller: Caller, session_id: str, page_id: str, version: int, level: int) -> Content | None:
+        return self._cache.get((caller.tenant, session_id, page_id, version, level))
+
+    async def load(self, caller: Caller, session_id: str, wanted: Sequence[Wanted]) -> list[Content]:
+        """Contents in the order asked for.
+
+        Raises LevelUnavailable, PageNotFound, StoreUnavailable, ContentCorrupt: all of them or none.
+        """
+        found: dict[Address, Content] = {}
+        in_log: list[Wanted] = []
+        in_store: list[Wanted] = []
+        for want in wanted:
+            address = _address(caller, session_id, want)
+            content = self._cache.get(address)
+            if content is None and want.inline is not None:
+                content = self._keep(address, want, want.inline)
+            if content is not None:
+                found[address] = content
+            elif representation_of(want.page, want.level).placement.HasField("inline"):
+                in_log.append(want)
+            else:
+                in_store.append(want)
+        for want, data in await self._from_log(caller, session_id, in_log, in_store):
+            address = _address(caller, session_id, want)
+            found[address] = self._keep(address, want, data)
+        for want, data in await self._from_store(caller, in_store):
+            address = _address(caller, session_id, want)
+            found[address] = self._keep(address, want, data)
+        return [found[_address(caller, session_id, want)] for want in wanted]
+
+    def _keep(self, address: Address, want: Wanted, data: bytes) -> Content:
+        content = Content(data, page_line(line_facts(want.page), want.level, data))
+        self._cache.put(address, content)
+        return content
+
+    async def _from_log(
+        self, caller: Caller, session_id: str, wanted: Sequence[Wanted], moved: list[Wanted]
+    ) -> list[tuple[Wanted, bytes]]:
+        """Bytes that lay in the log; those that have left it since are added to `moved`, as they are placed now."""
+        loaded = []
+        by_version: dict[int, list[Wanted]] = {}
+        for want in wanted:
+            by_version.setdefault(want.page.version, []).append(want)
+        for version, group in by_version.items():
+            for batch in _batches(group, LOOKUPS_PER_CALL_MAX):
+                request = table_pb.LookupRequest(
+                    session_id=session_id, page_ids=[want.page.page_id for want in batch], version=version
+                )
+                response = await self._page_table.lookup(caller, request)
+                for want, entry in zip(batch, response.entries, strict=True):
+                    inline = next((one.data for one in entry.inline if one.level == want.level), None)
+                    if inline is None:
+                        moved.append(Wanted(entry.page, want.level))
+                    else:
+                        loaded.append((want, inline))
+        return loaded
+
+    async def _from_store(self, caller: Caller, wanted: Sequence[Wanted]) -> list[tuple[Wanted, bytes]]:
+        loaded = []
+        for batch in _blob_batches(wanted):
+            refs = [
+                artifact_pb.BlobRef(extent=r.placement.extent, digest=r.digest)
+                for r in (representation_of(want.page, want.level) for want in batch)
+            ]
+            response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
+            for want, item in zip(batch, response.items, strict=True):
+                loaded.append((want, _verified(want.page.page_id, item)))
+        return loaded
+
+
+def representation_of(page: page_pb2.Page, level: int) -> page_pb2.Representation:
+    """Raises LevelUnavailable."""
+    for representation in page.representations:
+        if representation.level == level:
+            return representation
+    levels = ", ".join(str(r.level) for r in page.representations)
+    raise LevelUnavailable(
+        f"page {page.page_id!r} has levels {levels}, not {level}", page_id=page.page_id, level=str(level)
+    )
+
+
+def line_facts(page: page_pb2.Page) -> LineFacts:
+    return LineFacts(
+        page_id=page.page_id,
+        modality=MODALITY_OF[page.modality],
+        page_type=PAGE_TYPE_OF[page.mapped_type],
+        role=ROLE_OF[page.role],
+        trust=TrustClass(page.trust),
+        media=_MEDIA.decode(page.media) if page.HasField("media") else None,
+    )
+
+
+def is_text(page: page_pb2.Page, level: int) -> bool:
+    """Whether the bytes at that level are text: all but a medium's own."""
+    return level > 0 or not page.HasField("media")
+
+
+def _verified(page_id: str, item: artifact_pb.BlobItem) -> bytes:
+    match item.error_reason:
+        case "":
+            return item.data
+        case ContentCorrupt.reason:
+            raise ContentCorrupt(f"the stored bytes of page {page_id!r} do not match their digest", page_id=page_id)
+        case PageNotFound.reason:
+            raise ContentCorrupt(f"the stored bytes of page {page_id!r} are gone", page_id=page_id)
+        case reason:
+            raise StoreUnavailable(f"the bytes of page {page_id!r} could not be read: {reason}")
+
+
+def _address(caller: Caller, session_id: str, want: Wanted) -> Address:
+    return (caller.tenant, session_id, want.page.page_id, want.page.version, want.level)
+
+
+def _size_bytes(content: Content) -> int:
+    return len(content.data) + len(content.line)
+
+
+def _batches(items: Sequence[Wanted], size: int) -> Iterable[Sequence[Wanted]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _blob_batches(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:
+    """Batches whose bytes fit one message."""
+    batch: list[Wanted] = []
+    batch_bytes = 0
+    for want in wanted:
+        size = representation_of(want.page, want.level).size_bytes
+        if batch and (len(batch) == BLOBS_PER_CALL_MAX or batch_bytes + size > BLOB_BYTES_PER_CALL_MAX):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(want)
+        batch_bytes += size
+    if batch:
+        yield batch
+
+
+def levels_below(page: page_pb2.Page, level: int) -> list[page_pb2.Representation]:
+    """Lower fidelities, the next one first."""
+    return sorted((r for r in page.representations if r.level > level), key=lambda r: r.level)
+
+
+def by_page_id(pages: Iterable[page_pb2.Page]) -> Mapping[str, page_pb2.Page]:
+    return {page.page_id: page for page in pages}
