@@ -1,7 +1,9 @@
 """What applying an event did to the working set: derived, never logged, the same on every replica."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 
 
 class Pressure(Enum):
@@ -62,3 +64,11 @@ class Happening:
     what: Happened
     revision: int
     turn: int
+
+
+def decisions_digest(happenings: Iterable[Happening]) -> bytes:
+    """SHA-256 over decisions in order: equal for two folds exactly when they decided alike."""
+    digest = sha256()
+    for happening in happenings:
+        digest.update(repr(happening).encode())
+    return digest.digest()

@@ -12,8 +12,7 @@ Invariants, after every transaction:
 It never raises for a transaction that `decisions` produced, and never does I/O.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -379,9 +378,8 @@ class Session:
         """
         limit = self.config.limit_tokens
         used = self.working_set.used_tokens
-        if used + incoming_tokens <= limit * self.config.eviction_threshold:
-            return []
-        if incoming_tokens > max(0, limit - self.pinned_tokens()):
+        fits = used + incoming_tokens <= limit * self.config.eviction_threshold
+        if fits or incoming_tokens > max(0, limit - self.pinned_tokens()):
             return []
         low = max(int(limit * self.config.target_utilization), incoming_tokens)
         happened: list[Happened] = []
@@ -448,11 +446,3 @@ class Session:
         self.operations[operation.operation_id] = operation
         while len(self.operations) > OPERATIONS_MAX:
             del self.operations[next(iter(self.operations))]
-
-
-def decisions_digest(happenings: Iterable[Happening]) -> bytes:
-    """SHA-256 over decisions in order: equal for two folds exactly when they decided alike."""
-    digest = hashlib.sha256()
-    for happening in happenings:
-        digest.update(repr(happening).encode())
-    return digest.digest()
