@@ -15,7 +15,7 @@ from pagekeeper.memory.pages import Extent
 from pagekeeper.memory.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.log.port import SessionLog
-from pagekeeper.runtime.sessions import BlobReader, Sessions
+from pagekeeper.runtime.sessions import BlobReader, Sessions, from_log
 from pagekeeper.v1 import event_pb2, page_pb2
 
 
@@ -36,16 +36,25 @@ class History:
         self._sessions = sessions
 
     async def records(self, key: SessionKey) -> AsyncIterator[tuple[int, event_pb2.LogRecord]]:
-        """Every record with its revision, oldest first. Raises StoreUnavailable, ContentCorrupt, LogUnavailable."""
-        session = await self._sessions.read(key, strict=True)
+        """Every record with its revision, oldest first. Raises StoreUnavailable, ContentCorrupt, LogUnavailable.
+
+        A snapshot may be taken while the archive is read: then what it replaced is in the next segment.
+        """
         reached = 0
-        for segment in list(session.archive):
-            data = await self._blobs.read_blob(key, segment.extent, segment.digest)
-            for archived in event_pb2.ArchivedHistory.FromString(data).records:
-                yield archived.revision, archived.record
-            reached = segment.last_revision
-        for record in await self._log.read(key, after_revision=reached, strict=True):
-            yield record.revision, event_pb2.LogRecord.FromString(record.data)
+        while True:
+            session = await self._sessions.read(key, strict=True)
+            for segment in [segment for segment in session.archive if segment.last_revision > reached]:
+                data = await self._blobs.read_blob(key, segment.extent, segment.digest)
+                for archived in event_pb2.ArchivedHistory.FromString(data).records:
+                    yield archived.revision, archived.record
+                reached = segment.last_revision
+            records = await from_log(self._log.read(key, after_revision=reached, strict=True))
+            tail = [(record.revision, event_pb2.LogRecord.FromString(record.data)) for record in records]
+            if tail and tail[0][1].snapshot.folded_revision > reached:
+                continue
+            for revision, log_record in tail:
+                yield revision, log_record
+            return
 
     async def steps(self, key: SessionKey) -> AsyncIterator[Step]:
         """The fold from the beginning, record by record."""

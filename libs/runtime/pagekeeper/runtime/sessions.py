@@ -10,19 +10,29 @@ Access rules:
 2. `read` answers a state at least as new as `min_revision`, and as new as every notice that has arrived.
 3. `commit` raises a refusal only after it was decided on a state that the log's leader confirmed: a stale cache must
    not answer "not found" for what another replica has just made.
+4. What is folded is what lies in the log. The log's own repetition of an append recognises these very bytes and
+   nothing else: a request that was carried out by another replica meanwhile, at another time of its clock, is a lost
+   race here, and is found again by its id in the fold.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Final, Protocol
+from hashlib import blake2b, sha256
+from typing import Any, Final, Protocol, TypeVar
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import ContentCorrupt, PagekeeperError, RevisionConflict, RevisionNotFound
+from pagekeeper.memory.errors import (
+    ContentCorrupt,
+    ContentTooLarge,
+    LogFull,
+    LogUnavailable,
+    PagekeeperError,
+    RevisionConflict,
+    RevisionNotFound,
+)
 from pagekeeper.memory.happenings import Happening
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import Extent
@@ -43,6 +53,11 @@ STATE_INLINE_BYTES_MAX: Final = 256 * 1024
 FOLLOW_RETRY_SECONDS: Final = 0.5
 
 Decide = Callable[[Session], Sequence[ev.Event] | ev.Event | None]
+Pack = Callable[[Session, Sequence[Record]], Awaitable[event_pb2.Snapshot | None]]
+"""Makes the snapshot that replaces these records, of which the session is the fold; None leaves them as they are."""
+
+
+T = TypeVar("T")
 
 
 class BlobReader(Protocol):
@@ -71,6 +86,15 @@ class Committed:
     previous_revision: int
     happenings: Sequence[Happening]
     repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RolledUp:
+    """What a rollup did: the session's revision and how many records it replaced, none when there was no need."""
+
+    revision: int
+    replaced_records: int
+    snapshot: event_pb2.Snapshot | None
 
 
 class _Entry:
@@ -160,16 +184,8 @@ class Sessions:
                     return Committed(session, session.revision, session.revision, (), repeated=False)
                 transaction = ev.Transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
                 data = codec.encode_transaction(transaction)
-                try:
-                    revision = await self._log.append(
-                        key,
-                        expected_revision=session.revision,
-                        operation_id=request.operation_id,
-                        data=data,
-                        touches=touches,
-                    )
-                except logs.RevisionConflict:
-                    await self._catch_up(key, entry, strict=True)
+                revision = await self._append(key, entry, request.operation_id, data, touches)
+                if revision is None:
                     confirmed = True
                     continue
                 previous = session.revision
@@ -179,43 +195,79 @@ class Sessions:
                 return Committed(session, revision, previous, happenings, repeated=False)
             raise RevisionConflict(entry.session.revision, entry.session.revision)
 
-    async def found(self, key: SessionKey, request: Request, seed: Session) -> Committed:
-        """Begin a session with `seed` as its state: a fork. Raises SessionExists, RequestIdReused and as `commit`."""
+    async def found(self, key: SessionKey, request: Request, packed: event_pb2.Snapshot) -> Committed:
+        """Begin a session with the state in `packed`: a fork. Raises SessionExists, RequestIdReused and as `commit`."""
         entry = self._entry(key)
+        snapshot = event_pb2.Snapshot()
+        snapshot.CopyFrom(packed)
+        snapshot.operation_id, snapshot.request_digest = request.operation_id, request.digest
+        snapshot.written_unix_ms = self._clock.now_ms()
+        data = _snapshot_record(snapshot)
         async with entry.lock:
-            await self._catch_up(key, entry, strict=True)
-            session = entry.session
-            earlier = decisions.earlier_operation(session, request.operation_id, request.digest)
-            if earlier is not None:
-                return _repeated(session, earlier)
-            decisions.open_session(session, key.session, seed.config, seed.labels)
-            state = codec.encode_state(seed)
-            snapshot = event_pb2.Snapshot(
-                operation_id=request.operation_id,
-                request_digest=request.digest,
-                written_unix_ms=self._clock.now_ms(),
-                folded_revision=0,
-                state_digest=sha256(state).digest(),
-                inline=codec.compress_state(state),
-            )
-            data = event_pb2.LogRecord(snapshot=snapshot).SerializeToString(deterministic=True)
-            try:
-                revision = await self._log.append(
-                    key, expected_revision=0, operation_id=request.operation_id, data=data, touches=None
-                )
-            except logs.RevisionConflict as conflict:
-                raise RevisionConflict(conflict.expected, conflict.actual) from conflict
-            record = Record(revision, request.operation_id, data, rollup=False)
-            await self._fold(key, entry, [record])
-            return Committed(entry.session, revision, 0, (), repeated=False)
+            for _ in range(ATTEMPTS_MAX):
+                await self._catch_up(key, entry, strict=True)
+                earlier = decisions.earlier_operation(entry.session, request.operation_id, request.digest)
+                if earlier is not None:
+                    return _repeated(entry.session, earlier)
+                decisions.absent(entry.session, key.session)
+                revision = await self._append(key, entry, request.operation_id, data, None)
+                if revision is not None:
+                    await self._fold(key, entry, [Record(revision, request.operation_id, data, rollup=False)])
+                    return Committed(entry.session, revision, 0, (), repeated=False)
+            raise RevisionConflict(0, entry.session.revision)
 
-    @asynccontextmanager
-    async def writing(self, key: SessionKey) -> AsyncIterator[Session]:
-        """The session as the log's leader has it, with every other writer of this replica kept out: for snapshots."""
+    async def roll_up(self, key: SessionKey, operation_id: str, pack: Pack) -> RolledUp:
+        """Replace a session's records by a snapshot. Every other writer of this replica waits meanwhile.
+
+        `pack` may run several times: when another replica writes, its snapshot is worthless and is made again.
+        Raises what `pack` raises, SessionNotFound, RevisionConflict when the others never pause, LogFull,
+        LogUnavailable.
+        """
         entry = self._entry(key)
         async with entry.lock:
+            for _ in range(ATTEMPTS_MAX):
+                records = await _about(entry, self._log.read(key, strict=True))
+                await self._fold(key, entry, [r for r in records if r.revision > entry.session.revision])
+                session = decisions.readable(entry.session, key.session)
+                snapshot = await pack(session, records)
+                if snapshot is None:
+                    return RolledUp(session.revision, 0, None)
+                snapshot.operation_id, snapshot.written_unix_ms = operation_id, self._clock.now_ms()
+                data = _snapshot_record(snapshot)
+                try:
+                    revision = await _about(
+                        entry,
+                        self._log.rollup(
+                            key,
+                            expected_revision=session.revision,
+                            operation_id=_name_of_bytes(operation_id, data),
+                            data=data,
+                        ),
+                    )
+                except logs.RevisionConflict:
+                    continue
+                await self._fold(key, entry, [Record(revision, operation_id, data, rollup=True)])
+                return RolledUp(revision, len(records), snapshot)
+            raise RevisionConflict(entry.session.revision, entry.session.revision)
+
+    async def _append(
+        self, key: SessionKey, entry: _Entry, operation_id: str, data: bytes, touches: tuple[str, ...] | None
+    ) -> int | None:
+        """The revision of the record; None when another writer came first, whose records are then folded."""
+        try:
+            return await _about(
+                entry,
+                self._log.append(
+                    key,
+                    expected_revision=entry.session.revision,
+                    operation_id=_name_of_bytes(operation_id, data),
+                    data=data,
+                    touches=touches,
+                ),
+            )
+        except logs.RevisionConflict:
             await self._catch_up(key, entry, strict=True)
-            yield entry.session
+            return None
 
     # Following
 
@@ -231,7 +283,11 @@ class Sessions:
                         heard = self._entries.get(notice.key)
                         if heard is not None:
                             heard.heard_revision = max(heard.heard_revision, notice.revision)
-            except (logs.LogUnavailable, logs.FeedRewound):
+            except logs.LogUnavailable:
+                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            except logs.FeedRewound:
+                # Another log: nothing that was folded from the old one may be built on.
+                self._entries.clear()
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
             finally:
                 self._feed_is_live = False
@@ -257,7 +313,7 @@ class Sessions:
         """Read the tail. An entry that is not confirmed asks the leader: no notice would tell of what it missed."""
         strict = strict or not entry.confirmed
         feed_was_live = self._feed_is_live
-        records = await self._log.read(key, after_revision=entry.session.revision, strict=strict)
+        records = await _about(entry, self._log.read(key, after_revision=entry.session.revision, strict=strict))
         await self._fold(key, entry, records)
         if strict:
             entry.confirmed = feed_was_live and self._feed_is_live
@@ -304,3 +360,33 @@ def _as_events(decided: Sequence[ev.Event] | ev.Event | None) -> tuple[ev.Event,
     if decided is None:
         return ()
     return tuple(decided) if isinstance(decided, Sequence) else (decided,)
+
+
+def _snapshot_record(snapshot: event_pb2.Snapshot) -> bytes:
+    return event_pb2.LogRecord(snapshot=snapshot).SerializeToString(deterministic=True)
+
+
+def _name_of_bytes(operation_id: str, data: bytes) -> str:
+    """What the log knows an append by, and repeats it by: rule 4."""
+    return f"{operation_id}.{blake2b(data, digest_size=8).hexdigest()}"
+
+
+async def from_log(asked: Coroutine[Any, Any, T]) -> T:
+    """What the log answers, its refusals as those of the platform. A lost race stays what it is."""
+    try:
+        return await asked
+    except logs.LogFull as full:
+        raise LogFull(f"the log has no room: {full}") from full
+    except logs.RecordTooLarge as large:
+        raise ContentTooLarge("request", large.size_bytes, large.limit_bytes) from large
+    except logs.LogUnavailable as unavailable:
+        raise LogUnavailable(f"the log does not answer: {unavailable}") from unavailable
+
+
+async def _about(entry: _Entry, asked: Coroutine[Any, Any, T]) -> T:
+    """`from_log` for one session, whose copy here counts no longer when an append may have happened, or may yet."""
+    try:
+        return await from_log(asked)
+    except LogUnavailable:
+        entry.confirmed = False
+        raise

@@ -1,0 +1,45 @@
+"""The bytes that a fold needs, through artifact-storage: it alone reads the object store, and verifies what it read."""
+
+from typing import Final, Protocol
+
+from pagekeeper.memory.errors import ContentCorrupt, StoreUnavailable
+from pagekeeper.memory.ids import SessionKey
+from pagekeeper.memory.pages import Extent
+from pagekeeper.runtime.history import extent_message
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import artifact_storage_service_pb2 as pb
+
+SUBJECT: Final = "pagekeeper"
+
+
+class BlobsPort(Protocol):
+    """What is asked of artifact-storage."""
+
+    async def get_blobs(self, caller: Caller, request: pb.GetBlobsRequest) -> pb.GetBlobsResponse: ...
+
+
+class ArtifactBlobReader:
+    """A `BlobReader`. It asks as the platform, on behalf of the session's tenant and of nobody else."""
+
+    def __init__(self, artifacts: BlobsPort) -> None:
+        self._artifacts = artifacts
+
+    async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes:
+        """Raises StoreUnavailable, ContentCorrupt: also for what is gone, since the log says that it is there."""
+        caller = Caller(key.tenant, SUBJECT, frozenset(), None, "")
+        ref = pb.BlobRef(extent=extent_message(extent), digest=digest)
+        response = await self._artifacts.get_blobs(caller, pb.GetBlobsRequest(refs=[ref]))
+        return blob_of(response.items[0], f"{extent.object_key} at {extent.offset:,}")
+
+
+def blob_of(item: pb.BlobItem, what: str, **metadata: str) -> bytes:
+    """The bytes of `what`. Raises ContentCorrupt when they are gone or not what was stored."""
+    match item.error_reason:
+        case "":
+            return item.data
+        case ContentCorrupt.reason:
+            raise ContentCorrupt(f"the stored bytes of {what} do not match their digest", **metadata)
+        case "PAGE_NOT_FOUND":
+            raise ContentCorrupt(f"the stored bytes of {what} are gone", **metadata)
+        case reason:
+            raise StoreUnavailable(f"the stored bytes of {what} could not be read: {reason}", **metadata)
