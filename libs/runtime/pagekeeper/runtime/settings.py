@@ -1,0 +1,113 @@
+"""What a process is told by its environment, in variables that begin with PK_.
+
+A service's settings are a class that inherits the groups it needs from here and adds at most eight fields of its own.
+`load` reads it once, at the start. What is missing or wrong is said in one line that names the variable and tells what
+would be right; the process does not run on a guess.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.identity import PUBLIC_AUDIENCE
+
+PREFIX: Final = "PK_"
+PARTITIONS_MAX: Final = 256
+_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
+
+
+def _address(value: str) -> str:
+    if _ADDRESS.fullmatch(value) is None:
+        raise ValueError("not host:port")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""`host:port`; an IPv6 host stands in brackets."""
+
+
+class Settings(BaseSettings):
+    """What every process has."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error; calls that went well are logged at info"
+    )
+
+
+class ListenSettings(Settings):
+    """Of a process that serves RPCs."""
+
+    listen: Address = Field(description="where to take calls: host:port, such as 0.0.0.0:7400")
+
+
+class InternalKeySettings(Settings):
+    """Of a process that calls services or is called by them."""
+
+    internal_key: Path = Field(description="the file with the secret that all services share, of 32 bytes or more")
+
+
+class TokenSettings(Settings):
+    """Of a process that callers come to."""
+
+    token_key: Path = Field(
+        description="the file that callers' tokens are verified with: a PEM public key, JWKS or secret"
+    )
+    token_audience: str = Field(default=PUBLIC_AUDIENCE, description="the audience that callers' tokens must have")
+
+
+class LogSettings(Settings):
+    """Of a process that reads or appends to the log."""
+
+    nats_url: str = Field(description="the NATS servers, such as nats://127.0.0.1:4222; several with commas between")
+    nats_sys_user: str = Field(description="a user of NATS's system account, to check that appends are synced to disk")
+    nats_sys_password: SecretStr = Field(description="that user's password")
+    log_partitions: int = Field(
+        default=4,
+        ge=1,
+        le=PARTITIONS_MAX,
+        description=f"1 to {PARTITIONS_MAX}: how the log was divided at its installation",
+    )
+
+
+class StoreSettings(Settings):
+    """Of a process that reads or writes objects."""
+
+    s3_endpoint: Address = Field(description="the object store: host:port, such as 127.0.0.1:9000")
+    s3_access_key: str = Field(description="the object store's access key")
+    s3_secret_key: SecretStr = Field(description="the object store's secret key")
+    s3_bucket: str = Field(
+        default="pagekeeper-hot", min_length=3, max_length=63, description="a bucket, of 3 to 63 characters"
+    )
+    s3_secure: bool = Field(default=False, description="true for TLS, false without")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S]) -> S:
+    """Read settings of `kind` from the environment. Raises CannotStart, which names every variable that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        problems = "; ".join(
+            _problem(kind, detail) for detail in error.errors(include_url=False, include_context=False)
+        )
+        raise CannotStart(problems) from None
+
+
+def _problem(kind: type[Settings], detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0])
+    variable = PREFIX + name.upper()
+    field = kind.model_fields[name]
+    if detail["type"] == "missing":
+        return f"{variable} is not set: it is {field.description}"
+    if field.annotation is SecretStr:
+        return f"{variable} is not right: it is {field.description}"
+    return f"{variable} is {detail['input']!r}: it is {field.description}"
