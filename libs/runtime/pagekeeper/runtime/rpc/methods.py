@@ -1,0 +1,52 @@
+"""What both ends know of an RPC, read from its service's descriptor once."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+MESSAGE_BYTES_MAX: Final = 9 << 20
+"""The largest request or response: 8 MiB of content, and 1 MiB for what is said around it."""
+
+AUTHORIZATION: Final = "authorization"
+TRACE: Final = "x-request-id"
+_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC.
+
+    `attribute` is its name on the objects that serve or call it. `repeatable_by_id`: its requests have a `request_id`,
+    under which a repetition is done once. The others ask for what may safely be done twice: that is a rule of the API.
+    """
+
+    name: str
+    path: str
+    attribute: str
+    request: type[Message]
+    response: type[Message]
+    streams: bool
+    repeatable_by_id: bool
+
+
+def methods(service: ServiceDescriptor) -> tuple[Method, ...]:
+    """Return the RPCs of `service`. Raises TypeError for one whose requests are a stream: we have none."""
+    for method in service.methods:
+        if method.client_streaming:
+            raise TypeError(f"{method.full_name} takes a stream of requests")
+    return tuple(
+        Method(
+            name=method.name,
+            path=f"/{service.full_name}/{method.name}",
+            attribute=_WORD.sub("_", method.name).lower(),
+            request=GetMessageClass(method.input_type),
+            response=GetMessageClass(method.output_type),
+            streams=method.server_streaming,
+            repeatable_by_id="request_id" in method.input_type.fields_by_name,
+        )
+        for method in service.methods
+    )
