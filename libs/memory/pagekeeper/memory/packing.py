@@ -150,6 +150,11 @@ def packed_line(page_id: str, level: int, text: str, count: Callable[[str], int]
     return PackedLine(page_id, level, text, count(text))
 
 
+def lowest_tokens(page: ContextPage) -> int:
+    """What a page takes at least: its line at the level that is shortest in tokens."""
+    return min(line.tokens for line in (page.line, *page.lower))
+
+
 def pack(pages: Sequence[ContextPage], *, budget_tokens: int, eviction_order: Sequence[str] = ()) -> PackedContext:
     """Choose what is shown of `pages`, in their order.
 
@@ -160,7 +165,7 @@ def pack(pages: Sequence[ContextPage], *, budget_tokens: int, eviction_order: Se
     """
     if sum([page.line.tokens for page in pages]) <= budget_tokens:
         return _packed(pages, [page.line for page in pages])
-    floors = [_floor_tokens(page) if page.mandatory else 0 for page in pages]
+    floors = [lowest_tokens(page) if page.mandatory else 0 for page in pages]
     room_tokens = budget_tokens - sum(floors)
     if room_tokens < 0:
         raise BudgetTooSmall(budget_tokens=budget_tokens, needed_tokens=sum(floors))
@@ -185,10 +190,6 @@ def _by_claim_to_a_place(pages: Sequence[ContextPage], eviction_order: Sequence[
         return page.mandatory, rank.get(page.line.page_id, unranked), index
 
     return sorted(range(len(pages)), key=claim, reverse=True)
-
-
-def _floor_tokens(page: ContextPage) -> int:
-    return min(line.tokens for line in (page.line, *page.lower))
 
 
 def _packed(pages: Sequence[ContextPage], chosen: Sequence[PackedLine | None]) -> PackedContext:

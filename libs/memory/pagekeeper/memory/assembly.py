@@ -1,0 +1,320 @@
+"""A whole request to a chat model, made of parts so that it fits a budget.
+
+Two layouts. CLASSIC is the guide's: rules, manifest and context in the developer message, then the user's words.
+CACHE_STABLE puts everything that changes every turn behind the context:
+
+    developer   the application's instructions, VM:RULES, VM:CONTEXT in admission order
+    user        VM:FAULTED with the pages faulted in, VM:MANIFEST_JSON, the user's words
+
+so that a turn that only appends pages leaves the earlier prompt a prefix of the new one, up to the end of the old
+context. In both layouts pages that were faulted in stand in the user message: content that was asked for by id never
+speaks with the developer's authority.
+
+Invariant: the total is the sum of the parts, is what the tokenizer says of the final strings and the frames around
+them, and never exceeds the budget less the reserve. It holds because every piece of a message but its last ends in a
+line break, and what follows is visible and no slash: the tokenizers always split there (see `packing`).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from pagekeeper.memory import prompt
+from pagekeeper.memory.errors import BudgetTooSmall
+from pagekeeper.memory.escape import guard_tags
+from pagekeeper.memory.events import PromptLayout, VMMode
+from pagekeeper.memory.happenings import Pressure
+from pagekeeper.memory.manifest import (
+    Manifest,
+    ManifestLine,
+    ManifestPolicies,
+    RenderedManifest,
+    WorkingSetEntry,
+    floor_tokens,
+    render_manifest,
+    working_set_line,
+)
+from pagekeeper.memory.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack
+from pagekeeper.memory.pages import Modality
+
+DEVELOPER = "developer"
+USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPage:
+    """A resident page. `entry` is its line among the available pages, for when it finds no room."""
+
+    page: ContextPage
+    modality: Modality
+    importance: float
+    entry: ManifestLine
+
+
+@dataclass(frozen=True, slots=True)
+class ChatParts:
+    """What a prompt is made of.
+
+    `context` is in admission order, `faulted` are the pages that came by a fault, `eviction_order` starts with the
+    page that is missed least, `available` (lines of `layout`) with the most relevant page that is not resident.
+    """
+
+    session_id: str
+    mode: VMMode
+    layout: PromptLayout
+    system_prompt: str
+    context: Sequence[PromptPage]
+    faulted: Sequence[PromptPage]
+    eviction_order: Sequence[str]
+    available: Sequence[ManifestLine]
+    policies: ManifestPolicies
+    pressure: Pressure
+    user_input: str
+    tools: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """All in tokens. The reserve stays free for the answer; frames are what a provider puts around messages."""
+
+    budget_tokens: int
+    reserve_tokens: int
+    manifest_tokens_max: int
+    tools_tokens: int
+    message_frame_tokens: int = 3
+    reply_frame_tokens: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """Where the tokens go. `rules` has the application's instructions too, `input` the tag right before the words."""
+
+    rules: int
+    context: int
+    manifest: int
+    input: int
+    tools: int
+    framing: int
+
+    @property
+    def total(self) -> int:
+        return self.rules + self.context + self.manifest + self.input + self.tools + self.framing
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledChat:
+    """A request, ready to send. `digest` is SHA-256 of messages and tools: equal exactly when both are.
+
+    `omitted` pages are nowhere in the prompt, `lowered` ones below the level they were given at, and `listed` are the
+    pages that the manifest offers.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[Mapping[str, Any], ...]
+    tokens: PromptTokens
+    digest: bytes
+    included: tuple[PackedLine, ...]
+    faulted: tuple[PackedLine, ...]
+    lowered: tuple[str, ...]
+    omitted: tuple[str, ...]
+    listed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Everything in the messages but pages and manifest; `closing` ends with the user's words."""
+
+    instructions: str
+    around_context: tuple[str, str]
+    around_faulted: tuple[str, str]
+    around_manifest: tuple[str, str]
+    closing: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Who got what of the room."""
+
+    faulted: PackedContext
+    context: PackedContext
+    manifest: RenderedManifest
+
+
+def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], int]) -> AssembledChat:
+    """Put a request together that fits.
+
+    Mandatory pages are served first, then pages faulted in, then the context; the manifest gets what is left, of which
+    `manifest_tokens_max` at most are kept back for it. `count` is asked for the same short texts at every call: give it
+    a memory.
+
+    Raises BudgetTooSmall when instructions, tools, input, an empty manifest and the mandatory pages alone do not fit.
+    """
+    frame = _frame(parts)
+    pages = [*parts.context, *parts.faulted]
+    widest = _manifest(parts, [page.page.line for page in pages], [*parts.available, *(p.entry for p in pages)], count)
+    empty_manifest_tokens = floor_tokens(widest, count)
+    fixed = PromptTokens(
+        rules=count(frame.instructions),
+        context=_tokens(frame.around_context + frame.around_faulted, count),
+        manifest=_tokens(frame.around_manifest, count),
+        input=count(frame.closing),
+        tools=limits.tools_tokens,
+        framing=_framing_tokens(limits, count),
+    )
+    room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
+    shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
+    messages = _messages(parts.layout, frame, shares)
+    shown = {line.page_id for line in (*shares.context.included, *shares.faulted.included)}
+    return AssembledChat(
+        messages=messages,
+        tools=tuple(parts.tools),
+        tokens=replace(
+            fixed,
+            context=fixed.context + shares.context.tokens + shares.faulted.tokens,
+            manifest=fixed.manifest + shares.manifest.tokens,
+        ),
+        digest=_digest(messages, parts.tools),
+        included=shares.context.included,
+        faulted=shares.faulted.included,
+        lowered=(*shares.context.lowered, *shares.faulted.lowered),
+        omitted=tuple(i for i in (*shares.context.omitted, *shares.faulted.omitted) if i not in shown),
+        listed=shares.manifest.listed,
+    )
+
+
+def _share(
+    parts: ChatParts, limits: ChatLimits, room_tokens: int, empty_manifest_tokens: int, count: Callable[[str], int]
+) -> _Shares:
+    """Divide `room_tokens` between pages and the manifest's entries. Raises BudgetTooSmall."""
+    context, faulted = [page.page for page in parts.context], [page.page for page in parts.faulted]
+    context_floor, faulted_floor = _mandatory_tokens(context), _mandatory_tokens(faulted)
+    if context_floor + faulted_floor > room_tokens:
+        missing_tokens = context_floor + faulted_floor - room_tokens
+        raise BudgetTooSmall(limits.budget_tokens, limits.budget_tokens + missing_tokens)
+    faulted_pack = pack(faulted, budget_tokens=room_tokens - context_floor)
+    room_tokens -= faulted_pack.tokens
+    entries_max = max(0, limits.manifest_tokens_max - empty_manifest_tokens)
+    kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context_floor)
+    context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
+    room_tokens -= context_pack.tokens
+    shown = {line.page_id: line for line in (*faulted_pack.included, *context_pack.included)}
+    left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
+    rendered = render_manifest(
+        _manifest(parts, tuple(shown.values()), [*left_out, *parts.available], count),
+        tokens_max=empty_manifest_tokens + min(room_tokens, entries_max),
+        count=count,
+    )
+    return _Shares(faulted_pack, context_pack, rendered)
+
+
+def _mandatory_tokens(pages: Sequence[ContextPage]) -> int:
+    return sum(lowest_tokens(page) for page in pages if page.mandatory)
+
+
+def _entries_tokens(parts: ChatParts, room_tokens: int, tokens_max: int, count: Callable[[str], int]) -> int:
+    """What the manifest's entries would take, as far as it matters: pages that will not fit become entries too."""
+    listed = list(parts.available)
+    if parts.layout is PromptLayout.CLASSIC:
+        listed += _working_set(parts, [page.page.line for page in parts.context], count)
+    wanted = _tokens_up_to(listed, tokens_max)
+    if wanted + sum([page.page.line.tokens for page in parts.context]) <= room_tokens:
+        return wanted
+    return _tokens_up_to([*listed, *(page.entry for page in parts.context)], tokens_max)
+
+
+def _tokens_up_to(lines: Sequence[ManifestLine], tokens_max: int) -> int:
+    tokens = 0
+    for line in lines:
+        tokens += line.tokens
+        if tokens >= tokens_max:
+            return tokens_max
+    return tokens
+
+
+def _manifest(
+    parts: ChatParts, shown: Sequence[PackedLine], available: Sequence[ManifestLine], count: Callable[[str], int]
+) -> Manifest:
+    return Manifest(
+        session_id=parts.session_id,
+        layout=parts.layout,
+        policies=parts.policies,
+        pressure=parts.pressure,
+        working_set_pages=len(shown),
+        working_set=_working_set(parts, shown, count) if parts.layout is PromptLayout.CLASSIC else (),
+        available_pages=available,
+    )
+
+
+def _working_set(parts: ChatParts, shown: Sequence[PackedLine], count: Callable[[str], int]) -> list[ManifestLine]:
+    pages = {page.page.line.page_id: page for page in (*parts.context, *parts.faulted)}
+    return [
+        working_set_line(
+            WorkingSetEntry(
+                line.page_id, pages[line.page_id].modality, line.level, line.tokens, pages[line.page_id].importance
+            ),
+            count,
+        )
+        for line in shown
+    ]
+
+
+def _frame(parts: ChatParts) -> _Frame:
+    """The section of pages faulted in is there exactly when such pages were given."""
+    stable = parts.layout is PromptLayout.CACHE_STABLE
+    before_words = prompt.MANIFEST_CLOSES if stable else prompt.FAULTED_CLOSES if parts.faulted else ""
+    faulted_closes = prompt.FAULTED_CLOSES if stable else ""
+    return _Frame(
+        instructions=prompt.instructions(parts.mode, parts.system_prompt),
+        around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
+        around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if parts.faulted else ("", ""),
+        around_manifest=(prompt.MANIFEST_OPENS, "" if stable else prompt.MANIFEST_CLOSES),
+        closing=before_words + guard_tags(parts.user_input),
+    )
+
+
+def _messages(layout: PromptLayout, frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
+    context = _framed(frame.around_context, shares.context.content)
+    faulted = _framed(frame.around_faulted, shares.faulted.content)
+    manifest = _framed(frame.around_manifest, shares.manifest.text)
+    match layout:
+        case PromptLayout.CLASSIC:
+            return (
+                ChatMessage(DEVELOPER, f"{frame.instructions}{manifest}{context}"),
+                ChatMessage(USER, f"{faulted}{frame.closing}"),
+            )
+        case PromptLayout.CACHE_STABLE:
+            return (
+                ChatMessage(DEVELOPER, f"{frame.instructions}{context}"),
+                ChatMessage(USER, f"{faulted}{manifest}{frame.closing}"),
+            )
+
+
+def _framed(around: tuple[str, str], content: str) -> str:
+    return f"{around[0]}{content}{around[1]}"
+
+
+def _tokens(pieces: Sequence[str], count: Callable[[str], int]) -> int:
+    return sum([count(piece) for piece in pieces])
+
+
+def _framing_tokens(limits: ChatLimits, count: Callable[[str], int]) -> int:
+    return 2 * limits.message_frame_tokens + count(DEVELOPER) + count(USER) + limits.reply_frame_tokens
+
+
+def _digest(messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> bytes:
+    """SHA-256 over roles, contents and the tools as compact sorted JSON, each after its length in 8 bytes."""
+    hashed = sha256()
+    canonical_tools = json.dumps(tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    for text in (*(text for message in messages for text in (message.role, message.content)), canonical_tools):
+        encoded = text.encode()
+        hashed.update(len(encoded).to_bytes(8, "big"))
+        hashed.update(encoded)
+    return hashed.digest()
