@@ -1,0 +1,41 @@
+"""Free ports of 127.0.0.1.
+
+They come from below the range from which the kernel takes the local ports of outgoing connections. From inside that
+range a port that was free may be taken by any connection before the server binds it; worse, a client that keeps
+dialling a stopped server may be connected to itself, and then holds the server's port.
+"""
+
+import random
+import socket
+from pathlib import Path
+from typing import Final
+
+HOST: Final = "127.0.0.1"
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST: Final = 10_000
+_CHOICE_MIN: Final = 2_000
+_LAST_ANYWHERE: Final = 60_999
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports that nobody listens on. Another process may still be faster: see `is_free`."""
+    below = range(_FIRST, int(_EPHEMERAL.read_text().split()[0]))
+    candidates = below if len(below) >= _CHOICE_MIN else range(_FIRST, _LAST_ANYWHERE + 1)
+    found: list[int] = []
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
+        if is_free(port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"fewer than {count} ports of {HOST} are free")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on `port` now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True

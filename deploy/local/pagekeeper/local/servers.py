@@ -1,0 +1,338 @@
+"""The servers that Pagekeeper stands on: NATS with JetStream, and an S3 server.
+
+Both keep what they acknowledge through SIGKILL and through a power cut. NATS syncs every write because of
+`sync_interval: always`, MinIO by itself. SeaweedFS has to be told twice: to sync the volumes that hold the bytes, and
+to keep the names in SQLite, which syncs, rather than in its own store, which does not. Its volume indexes are never
+synced; after anything but an orderly stop they are removed, and it makes them anew from the volumes.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import secrets
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from pagekeeper.local.child import Child, PortTaken, StartFailed
+from pagekeeper.local.ports import HOST, free_ports
+from pagekeeper.local.sweeper import Sweeper
+
+START_SECONDS_MAX: Final = 20.0
+STOP_SECONDS_MAX: Final = 5.0
+PORT_CHOICES_MAX: Final = 5
+PROBE_SECONDS_MAX: Final = 1.0
+
+USER: Final = "pagekeeper"
+
+_NATS_CONFIGURATION: Final = """\
+server_name: pagekeeper
+listen: "{host}:{port}"
+max_payload: 1MB
+jetstream {{ store_dir: {directory}, sync_interval: always }}
+accounts {{
+  PAGEKEEPER: {{
+    jetstream: enabled
+    users: [ {{ user: {user}, password: {password} }} ]
+    # Lets services ask whether every write is synced, and nothing else.
+    imports: [ {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }}, to: "pk.server.jetstream" }} ]
+  }}
+  SYS: {{ exports: [ {{ service: "$SYS.REQ.SERVER.PING.JSZ", accounts: [PAGEKEEPER], response_type: stream }} ] }}
+}}
+system_account: SYS
+"""
+
+
+class Server(ABC):
+    """A server on ports of its own, chosen at its first start and kept from then on.
+
+    Inside `async with` it runs. `directory` holds its files, its credentials and its log, and outlives it; another
+    server object may go on with it later.
+    """
+
+    def __init__(self, name: str, directory: Path, port_count: int) -> None:
+        self.directory = directory
+        self._child = Child(name, directory / "server.log")
+        self._port_count = port_count
+        self._ports: list[int] = []
+
+    @property
+    def port(self) -> int:
+        """Where clients connect."""
+        return self._ports[0]
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.running
+
+    async def start(self) -> None:
+        """Start, and return when clients are served. Raises StartFailed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._ports:
+            await self._start_on(self._ports)
+            return
+        for choices_left in reversed(range(PORT_CHOICES_MAX)):
+            ports = free_ports(self._port_count)
+            try:
+                await self._start_on(ports)
+            except PortTaken:
+                if not choices_left:
+                    raise
+            else:
+                self._ports = ports
+                return
+
+    async def stop(self) -> None:
+        """End in good order, or after STOP_SECONDS_MAX in any."""
+        await self._child.stop(STOP_SECONDS_MAX)
+
+    def kill(self) -> None:
+        """End by SIGKILL: nothing is written any more and nobody is told."""
+        self._child.kill()
+
+    async def restart(self) -> None:
+        """Start again on the same files and ports, after `stop` or `kill` or instead of them."""
+        await self.stop()
+        await self.start()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.stop()
+        finally:
+            self.kill()
+
+    @abstractmethod
+    async def _start_on(self, ports: Sequence[int]) -> None:
+        """Start and wait until clients are served. Raises PortTaken, StartFailed."""
+
+
+class NatsServer(Server):
+    """nats-server with JetStream, every write synced, and one account for the platform."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("nats-server", directory, port_count=1)
+
+    @property
+    def url(self) -> str:
+        """With the user and the password."""
+        return f"nats://{USER}:{self._password()}@{HOST}:{self.port}"
+
+    async def version(self) -> str:
+        """What the server says of itself, such as 2.15.1."""
+        greeting = await _greeting(self.port)
+        return str(json.loads(greeting.removeprefix(b"INFO "))["version"])
+
+    async def _start_on(self, ports: Sequence[int]) -> None:
+        [port] = ports
+        configuration = self.directory / "nats.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text(
+            _NATS_CONFIGURATION.format(
+                host=HOST,
+                port=port,
+                directory=json.dumps(str(self.directory.absolute())),
+                user=USER,
+                password=json.dumps(self._password()),
+            )
+        )
+        command = [str(_program("nats-server")), "--config", str(configuration.absolute())]
+        self._child.start(command, {}, self.directory)
+
+        async def ready() -> bool:
+            return b'"jetstream":true' in await _greeting(port)
+
+        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
+
+    def _password(self) -> str:
+        return secret_in(self.directory / "password")
+
+
+class S3Server(Server):
+    """An S3 server with one user, who may do everything."""
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`, without TLS."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def access_key(self) -> str:
+        return USER
+
+    @property
+    def secret_key(self) -> str:
+        return secret_in(self.directory / "secret-key")
+
+
+class MinioServer(S3Server):
+    """MinIO on one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("minio", directory, port_count=1)
+
+    async def _start_on(self, ports: Sequence[int]) -> None:
+        [port] = ports
+        environment = {
+            "HOME": str(self.directory.absolute()),
+            "MINIO_ROOT_USER": self.access_key,
+            "MINIO_ROOT_PASSWORD": self.secret_key,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+        }
+        data = str((self.directory / "objects").absolute())
+        self._child.start(
+            [str(_program("minio")), "server", "--quiet", "--address", f"{HOST}:{port}", data],
+            environment,
+            self.directory,
+        )
+
+        async def ready() -> bool:
+            return await _status(port, "GET", "/minio/health/live") == HTTPStatus.OK
+
+        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
+
+
+class SeaweedServer(S3Server):
+    """SeaweedFS, all of its parts in one process, with every acknowledged object on disk."""
+
+    _PORTS: Final = (
+        "s3.port",
+        "s3.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "master.port",
+        "master.port.grpc",
+        "admin.port",
+        "admin.port.grpc",
+    )
+    _OPTIONS: Final = (
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",
+        "-volume.preStopSeconds=0",
+    )
+    _NAMES_IN_SQLITE: Final = '[sqlite]\nenabled = true\ndbFile = "names.db"\n'
+    _SYNC_EVERY_WRITE: Final = b'{"locations": [{"locationPrefix": "/buckets/", "fsync": true}]}'
+
+    def __init__(self, directory: Path, sweeper: Sweeper) -> None:
+        """`sweeper` removes the sockets that it leaves in /tmp."""
+        super().__init__("seaweedfs", directory, port_count=len(self._PORTS))
+        self._sweeper = sweeper
+
+    async def stop(self) -> None:
+        """End in good order, or after STOP_SECONDS_MAX in any."""
+        if self.running and await self._child.stop(STOP_SECONDS_MAX):
+            self._ended_in_order.touch()
+
+    @property
+    def _ended_in_order(self) -> Path:
+        return self.directory / "ended-in-order"
+
+    async def _start_on(self, ports: Sequence[int]) -> None:
+        by_option = dict(zip(self._PORTS, ports, strict=True))
+        volumes = self.directory / "volumes"
+        volumes.mkdir(exist_ok=True)
+        if not self._ended_in_order.exists():
+            for index in volumes.glob("*.idx"):
+                index.unlink()
+        self._ended_in_order.unlink(missing_ok=True)
+        (self.directory / "filer.toml").write_text(self._NAMES_IN_SQLITE)
+        for option, port in by_option.items():
+            socket = option.replace(".port.", "-").removesuffix(".port")
+            self._sweeper.remove_at_end(Path(f"/tmp/seaweedfs-{socket}-{port}.sock"))  # noqa: S108 - its choice
+        options = [f"-{option}={port}" for option, port in by_option.items()]
+        self._child.start(
+            [str(_program("weed")), "-logtostderr", "mini", f"-dir={volumes.absolute()}", *self._OPTIONS, *options],
+            {
+                "HOME": str(self.directory.absolute()),
+                "AWS_ACCESS_KEY_ID": self.access_key,
+                "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            },
+            self.directory,
+        )
+
+        async def ready() -> bool:
+            # The order matters: nobody may store anything before syncing is on.
+            return (
+                await _status(by_option["filer.port"], "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE)
+                == HTTPStatus.CREATED
+                and await _status(by_option["s3.port"], "GET", "/healthz") == HTTPStatus.OK
+            )
+
+        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
+
+
+def s3_server(directory: Path, sweeper: Sweeper) -> S3Server:
+    """MinIO when it is on the PATH, else SeaweedFS."""
+    return MinioServer(directory) if shutil.which("minio") else SeaweedServer(directory, sweeper)
+
+
+def secret_in(path: Path) -> str:
+    """Return the secret in a file that only its owner may read; make one when there is no file."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+def _program(name: str) -> Path:
+    """Find a program that a wheel put beside this Python, or one on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    found = beside if beside.exists() else shutil.which(name)
+    if found is None:
+        raise StartFailed(f"{name} is not installed; the extra `local` of pagekeeper brings it")
+    return Path(found)
+
+
+async def _greeting(port: int) -> bytes:
+    """The first line that a server says to whoever connects; empty when it does not listen yet."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                return await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return b""
+
+
+async def _status(port: int, method: str, path: str, body: bytes = b"") -> int:
+    """The status that an HTTP request is answered with; 0 when it is not answered."""
+
+    def ask() -> int:
+        connection = http.client.HTTPConnection(HOST, port, timeout=PROBE_SECONDS_MAX)
+        try:
+            connection.request(method, path, body)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(ask)
