@@ -1,0 +1,364 @@
+"""A prompt for a model and a budget, from what working-set says is resident.
+
+One hop: working-set answers the resident pages and what the manifest may offer, or that nothing has changed since this
+replica asked last; contents come from the cache. What was counted when a page was written is what is added up here,
+unless another model's tokenizer is asked for.
+"""
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
+from pagekeeper.gateway.ports import WorkingSetPort
+from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.memory.errors import BudgetTooSmall
+from pagekeeper.memory.events import PromptLayout, SessionConfig, VMMode
+from pagekeeper.memory.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
+from pagekeeper.memory.packing import ContextPage, PackedLine
+from pagekeeper.memory.tools import get_vm_tools_as_dicts
+from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens, Tokenizer, count_tools, for_model
+from pagekeeper.runtime.views import MODALITY_OF, PRESSURE, TIER_OF
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2, session_pb2
+from pagekeeper.v1 import working_set_service_pb2 as working_pb
+
+MANIFEST_TOKENS_MAX: Final = 1_024
+MANIFEST_SHARE: Final = 8
+"""The manifest takes at most this fraction of a small budget."""
+AVAILABLE_PAGES_MAX: Final = 48
+ENTRIES_KEPT_MAX: Final = 4_096
+REMEMBERED_SESSIONS_MAX: Final = 2_048
+REMEMBERED_PROMPT_BYTES_MAX: Final = 64 * 1024 * 1024
+REMEMBERED_COUNTS_MAX: Final = 65_536
+REMEMBERED_TEXT_CHARS_MAX: Final = 4_096
+
+_CONFIG: Final = codec_of(SessionConfig)
+_PRESSURES: Final = {number: pressure for pressure, number in PRESSURE.items()}
+_VM_TOOLS: Final = get_vm_tools_as_dicts()
+
+Count = Callable[[str], int]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What this replica knows of a session: working-set's last answer, and what was made of it."""
+
+    resident: working_pb.ResidentResponse
+    config: SessionConfig
+    pages: dict[str, tuple[object, PromptPage]] = field(default_factory=dict)
+    entries: dict[str, tuple[object, ManifestLine]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """How to count for one model."""
+
+    model: ModelTokens
+    count: Count
+    recount: bool
+    """The session's pages were counted by another tokenizer."""
+
+
+class PromptAssembler:
+    def __init__(self, working_set: WorkingSetPort, contents: Contents) -> None:
+        self._working_set = working_set
+        self._contents = contents
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._prompts = _RememberedPrompts(REMEMBERED_PROMPT_BYTES_MAX)
+
+    async def assemble(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
+        """Raises SessionNotFound, BudgetTooSmall, StoreUnavailable, ContentCorrupt."""
+        known = await self._ask(caller, request)
+        revision = known.resident.revision
+        remembered = self._prompts.get(caller, request, revision)
+        if remembered is not None:
+            return remembered
+        counting = _counting(request.model or known.config.model, known.config.model)
+        chat, resident = await self._assemble(caller, request, known, counting)
+        response = _response(request, known, chat, resident, counting.model)
+        self._prompts.put(caller, request, revision, response)
+        return response
+
+    async def _ask(self, caller: Caller, request: pb.AssemblePromptRequest) -> _Known:
+        key = (caller.tenant, request.session_id)
+        known = self._known.get(key)
+        answer = await self._working_set.resident(
+            caller,
+            working_pb.ResidentRequest(
+                session_id=request.session_id,
+                min_revision=request.min_revision,
+                known_revision=known.resident.revision if known else 0,
+                available_limit=AVAILABLE_PAGES_MAX,
+            ),
+        )
+        if known is not None and answer.unchanged:
+            self._known.move_to_end(key)
+            return known
+        fresh = _Known(answer, _CONFIG.decode(answer.config))
+        if known is not None and known.config.layout is fresh.config.layout and len(known.entries) < ENTRIES_KEPT_MAX:
+            fresh.pages, fresh.entries = known.pages, known.entries
+        self._known[key] = fresh
+        self._known.move_to_end(key)
+        if len(self._known) > REMEMBERED_SESSIONS_MAX:
+            self._known.popitem(last=False)
+        return fresh
+
+    async def _assemble(
+        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, counting: _Counting
+    ) -> tuple[AssembledChat, dict[str, session_pb2.ResidentPage]]:
+        entries = list(known.resident.resident)
+        contents = await self._contents.load(caller, request.session_id, [_wanted(entry) for entry in entries])
+        user_input = request.user_input
+        shown: list[tuple[working_pb.ResidentEntry, Content]] = []
+        for entry, content in zip(entries, contents, strict=True):
+            if not request.user_input and entry.resident.page_id == known.resident.input_page_id:
+                user_input = content.data.decode()
+            else:
+                shown.append((entry, content))
+        pages = [(entry, _prompt_page(known, entry, content, counting)) for entry, content in shown]
+        tools = _tools(known.config.mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
+        limits = _limits(request, known.config, counting.model, tools.tokens)
+        if sum(page.page.line.tokens for _, page in pages) > limits.budget_tokens - limits.reserve_tokens:
+            pages = await self._with_lower_levels(caller, request.session_id, pages, counting)
+        stats = known.resident.stats
+        parts = ChatParts(
+            session_id=request.session_id,
+            mode=known.config.mode,
+            layout=known.config.layout,
+            system_prompt=request.system_prompt,
+            context=[page for entry, page in pages if not entry.resident.faulted],
+            faulted=[page for entry, page in pages if entry.resident.faulted],
+            eviction_order=known.resident.eviction_order,
+            available=[
+                _available_line(known, page, known.config.layout, counting.count) for page in known.resident.available
+            ],
+            policies=ManifestPolicies(
+                faults_allowed=known.config.mode is not VMMode.PASSIVE,
+                max_faults_per_turn=known.config.max_faults_per_turn,
+                faults_remaining=max(0, known.config.max_faults_per_turn - stats.faults_this_turn),
+                upgrade_budget_tokens=max(0, known.config.max_fault_tokens_per_turn - stats.fault_tokens_this_turn),
+            ),
+            pressure=_PRESSURES[stats.pressure],
+            user_input=user_input,
+            tools=tools.definitions,
+        )
+        try:
+            chat = assemble_chat(parts, limits, counting.count)
+        except BudgetTooSmall as small:
+            # Said in the model's own tokens, and of the budget that was asked for.
+            needed = math.ceil(small.needed_tokens * counting.model.margin_percent / 100) + request.reserve_tokens
+            raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
+        return chat, {entry.resident.page_id: entry.resident for entry, _ in pages}
+
+    async def _with_lower_levels(
+        self,
+        caller: Caller,
+        session_id: str,
+        pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]],
+        counting: _Counting,
+    ) -> list[tuple[working_pb.ResidentEntry, PromptPage]]:
+        """The pages with their lines at all lower levels, for a budget that has no room for all of them as they are."""
+        wanted = [
+            Wanted(entry.page, lower.level)
+            for entry, _ in pages
+            for lower in levels_below(entry.page, entry.resident.level)
+        ]
+        contents = iter(await self._contents.load(caller, session_id, wanted))
+        lowered = []
+        for entry, page in pages:
+            lines = []
+            for lower in levels_below(entry.page, entry.resident.level):
+                line = next(contents).line
+                tokens = counting.count(line) if counting.recount else lower.size_tokens
+                lines.append(PackedLine(entry.resident.page_id, lower.level, line, tokens))
+            with_lower = ContextPage(page.page.line, tuple(lines), mandatory=page.page.mandatory)
+            lowered.append((entry, PromptPage(with_lower, page.modality, page.importance, page.entry)))
+        return lowered
+
+
+class _RememberedPrompts:
+    """The last prompt of each session, for as long as neither the session nor the question changes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._prompts: OrderedDict[tuple[str, str], tuple[int, bytes, pb.AssemblePromptResponse, int]] = OrderedDict()
+
+    def get(self, caller: Caller, request: pb.AssemblePromptRequest, revision: int) -> pb.AssemblePromptResponse | None:
+        remembered = self._prompts.get((caller.tenant, request.session_id))
+        if remembered is None or remembered[0] != revision or remembered[1] != _question(request):
+            return None
+        return remembered[2]
+
+    def put(
+        self, caller: Caller, request: pb.AssemblePromptRequest, revision: int, response: pb.AssemblePromptResponse
+    ) -> None:
+        key = (caller.tenant, request.session_id)
+        before = self._prompts.pop(key, None)
+        if before is not None:
+            self._bytes -= before[3]
+        size = response.ByteSize()
+        self._prompts[key] = (revision, _question(request), response, size)
+        self._bytes += size
+        while self._bytes > self._bytes_max:
+            _, forgotten = self._prompts.popitem(last=False)
+            self._bytes -= forgotten[3]
+
+
+def _question(request: pb.AssemblePromptRequest) -> bytes:
+    """What is asked, apart from how new the answer must be."""
+    question = pb.AssemblePromptRequest()
+    question.CopyFrom(request)
+    question.ClearField("min_revision")
+    return question.SerializeToString(deterministic=True)
+
+
+def _wanted(entry: working_pb.ResidentEntry) -> Wanted:
+    level = entry.resident.level
+    inline = next((one.data for one in entry.inline if one.level == level), None)
+    return Wanted(entry.page, level, inline)
+
+
+@lru_cache(maxsize=16)
+def _counting(model: str, session_model: str) -> _Counting:
+    tokens = for_model(model)
+    recount = tokens.tokenizer.name != for_model(session_model).tokenizer.name
+    return _Counting(tokens, _remembering(tokens.tokenizer), recount)
+
+
+def _remembering(tokenizer: Tokenizer) -> Count:
+    """Counts short texts once: a prompt asks for the same ones at every call."""
+    remembered = lru_cache(maxsize=REMEMBERED_COUNTS_MAX)(tokenizer.count)
+
+    def count(text: str) -> int:
+        return remembered(text) if len(text) <= REMEMBERED_TEXT_CHARS_MAX else tokenizer.count(text)
+
+    return count
+
+
+def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Content, counting: _Counting) -> PromptPage:
+    resident, page = entry.resident, entry.page
+    print_of_it = (
+        resident.version,
+        resident.level,
+        page.pinned,
+        resident.importance,
+        page.hint,
+        page.tier,
+        len(page.representations),
+        counting.model.tokenizer.name,
+    )
+    made = known.pages.get(resident.page_id)
+    if made is not None and made[0] == print_of_it:
+        return made[1]
+    tokens = counting.count(content.line) if counting.recount else resident.size_tokens
+    line = PackedLine(resident.page_id, resident.level, content.line, tokens)
+    prompt_page = PromptPage(
+        page=ContextPage(line, mandatory=page.pinned),
+        modality=MODALITY_OF[page.modality],
+        importance=resident.importance,
+        entry=_available_line(known, page, known.config.layout, counting.count),
+    )
+    known.pages[resident.page_id] = (print_of_it, prompt_page)
+    return prompt_page
+
+
+def _available_line(known: _Known, page: page_pb2.Page, layout: PromptLayout, count: Count) -> ManifestLine:
+    print_of_it = (page.hint, page.tier, len(page.representations), page.version, count)
+    made = known.entries.get(page.page_id)
+    if made is not None and made[0] == print_of_it:
+        return made[1]
+    entry = AvailablePageEntry(
+        page_id=page.page_id,
+        modality=MODALITY_OF[page.modality],
+        tier=TIER_OF[page.tier],
+        levels=tuple(r.level for r in page.representations),
+        hint=page.hint,
+    )
+    line = available_line(entry, layout, count)
+    known.entries[page.page_id] = (print_of_it, line)
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    definitions: tuple[dict[str, Any], ...]
+    tokens: int
+
+
+@lru_cache(maxsize=256)
+def _tools(passive: bool, extra_tools_json: tuple[str, ...], model: ModelTokens) -> _Tools:  # noqa: FBT001 - cached by value
+    definitions = (*(() if passive else _VM_TOOLS), *(json.loads(text) for text in extra_tools_json))
+    return _Tools(definitions, count_tools(model.tokenizer, definitions))
+
+
+def _limits(
+    request: pb.AssemblePromptRequest, config: SessionConfig, model: ModelTokens, tools_tokens: int
+) -> ChatLimits:
+    budget = request.budget_tokens or config.max_l0_tokens
+    if request.reserve_tokens >= budget:
+        raise BudgetTooSmall(budget, request.reserve_tokens + 1)
+    countable = model.countable(budget - request.reserve_tokens)
+    return ChatLimits(
+        budget_tokens=countable,
+        reserve_tokens=0,
+        manifest_tokens_max=min(MANIFEST_TOKENS_MAX, countable // MANIFEST_SHARE),
+        tools_tokens=tools_tokens,
+        message_frame_tokens=MESSAGE_TOKENS,
+        reply_frame_tokens=REPLY_TOKENS,
+    )
+
+
+def _response(
+    request: pb.AssemblePromptRequest,
+    known: _Known,
+    chat: AssembledChat,
+    resident: dict[str, session_pb2.ResidentPage],
+    model: ModelTokens,
+) -> pb.AssemblePromptResponse:
+    stats = known.resident.stats
+    return pb.AssemblePromptResponse(
+        revision=known.resident.revision,
+        messages=[pb.PromptMessage(role=message.role, content=message.content) for message in chat.messages],
+        tools_json=json.dumps(chat.tools, ensure_ascii=False, separators=(",", ":")),
+        tokens=_tokens(chat, model, request.budget_tokens or known.config.max_l0_tokens),
+        digest=chat.digest,
+        pages=[_shown(resident[line.page_id], line) for line in (*chat.included, *chat.faulted)],
+        omitted_page_ids=chat.omitted,
+        lowered_page_ids=chat.lowered,
+        pressure=stats.pressure,
+        turn=known.resident.turn,
+    )
+
+
+def _shown(resident: session_pb2.ResidentPage, line: PackedLine) -> session_pb2.ResidentPage:
+    if resident.level == line.level and resident.size_tokens == line.tokens:
+        return resident
+    shown = session_pb2.ResidentPage()
+    shown.CopyFrom(resident)
+    shown.level, shown.size_tokens = line.level, line.tokens
+    return shown
+
+
+def _tokens(chat: AssembledChat, model: ModelTokens, budget_tokens: int) -> pb.PromptTokens:
+    """The parts; where the model's tokenizer is not known, with the margin, which is added to framing."""
+    tokens = chat.tokens
+    total = math.ceil(tokens.total * model.margin_percent / 100)
+    return pb.PromptTokens(
+        total=total,
+        budget=budget_tokens,
+        rules=tokens.rules,
+        context=tokens.context,
+        manifest=tokens.manifest,
+        input=tokens.input,
+        tools=tokens.tools,
+        framing=tokens.framing + total - tokens.total,
+        exact=model.margin_percent == 100,
+    )
