@@ -27,15 +27,20 @@ help: ## list the targets
 .PHONY: setup
 setup: $(READY) ## make .venv from requirements.lock
 
+# A second make that comes meanwhile waits, where the system has flock.
+LOCKED := exec 9>.venv.lock; if command -v flock >/dev/null; then flock 9; fi
+
 $(REQUIREMENTS): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Pagekeeper needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
-	@if [ ! -e $@ ]; then $(PYTHON) -m venv --clear $(VENV); fi
-	@rm -f $@
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
-	@touch $@
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(LOCKED); if [ $@ -nt requirements.lock ]; then exit; fi; \
+	  if [ ! -e $@ ]; then $(PYTHON) -m venv --clear $(VENV); fi; \
+	  rm -f $@; \
+	  echo "installing what requirements.lock names into $(VENV)"; \
+	  $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock; \
+	  touch $@
 
 $(READY): $(REQUIREMENTS) pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(LOCKED); $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # ONCE=1, TOPOLOGY=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through the environment:
@@ -88,7 +93,7 @@ minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that wa
 
 .PHONY: clean
 clean: ## remove everything that make made
-	rm -rf .venv .tools .run build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv.lock .tools .run build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ API
