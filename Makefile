@@ -113,10 +113,10 @@ proto-check: $(READY) ## lint, breaking changes against main, and whether the st
 
 .PHONY: lock
 lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
-	@{ sed '/^$$/q' requirements.lock > .tools/lock; \
-	  .tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --extra local --group dev $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml; \
-	  cat requirements.lock >> .tools/lock; mv .tools/lock requirements.lock; }
+	@cp requirements.lock .tools/requirements.lock
+	.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra local --group dev $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml
+	@{ sed '/^$$/q' requirements.lock; cat .tools/requirements.lock; } > .tools/lock && mv .tools/lock requirements.lock
 
 .tools/uv/bin/uv:
 	$(PYTHON) -m venv --clear .tools/uv
