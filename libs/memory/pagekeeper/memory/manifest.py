@@ -66,8 +66,9 @@ class ManifestLine:
 class Manifest:
     """What there is to tell. Entries are in order of relevance, the most relevant first.
 
-    In the CLASSIC layout the working set is listed as the guide shows it. In CACHE_STABLE it is a number, since the
-    context shows the pages themselves, and an available page is its id and hint: less than half the tokens.
+    CLASSIC has the guide's shape. CACHE_STABLE says what a model acts on in less than half the tokens: what is left of
+    the turn's faults, and of an available page its id and hint, and its modality when it is not text. The working set
+    is a number there, since the context shows the pages themselves.
     """
 
     session_id: str
@@ -139,16 +140,19 @@ def render_manifest(manifest: Manifest, *, tokens_max: int, count: Callable[[str
 
 def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) -> list[str]:
     """The JSON around the lists: what comes before the first, then what closes each."""
-    policies = {
-        "faults_allowed": manifest.policies.faults_allowed,
-        "max_faults_per_turn": manifest.policies.max_faults_per_turn,
-        "faults_remaining": manifest.policies.faults_remaining,
-        "upgrade_budget_tokens": manifest.policies.upgrade_budget_tokens,
-        "prefer_levels": list(manifest.policies.prefer_levels),
-    }
     head = {"session_id": manifest.session_id, "pressure": manifest.pressure.name.lower()}
+    remaining = {
+        "faults_remaining": manifest.policies.faults_remaining if manifest.policies.faults_allowed else 0,
+        "upgrade_budget_tokens": manifest.policies.upgrade_budget_tokens,
+    }
     match manifest.layout:
         case PromptLayout.CLASSIC:
+            policies = {
+                "faults_allowed": manifest.policies.faults_allowed,
+                "max_faults_per_turn": manifest.policies.max_faults_per_turn,
+                **remaining,
+                "prefer_levels": list(manifest.policies.prefer_levels),
+            }
             omitted = {"working_set": omitted_resident, "available_pages": omitted_available}
             return [
                 f'{_json(head)[:-1]},"working_set":[\n',
@@ -156,7 +160,7 @@ def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) ->
                 f'],"not_listed":{_json(omitted)},"policies":{_json(policies)}}}\n',
             ]
         case PromptLayout.CACHE_STABLE:
-            shown = {**head, "policies": policies, "working_set_pages": manifest.working_set_pages}
+            shown = {**head, **remaining, "working_set_pages": manifest.working_set_pages}
             return [f'{_json(shown)[:-1]},"available_pages":{{\n', f'}},"not_listed":{omitted_available}}}\n']
 
 

@@ -32,16 +32,15 @@ class ToolProperty:
     type: Literal["string", "integer"]
     description: str
     enum: tuple[str, ...] = ()
-    minimum: int | None = None
-    maximum: int | None = None
     default: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": self.type, "description": self.description}
         if self.enum:
-            schema["enum"] = list(self.enum)
-        bounds = {"minimum": self.minimum, "maximum": self.maximum, "default": self.default}
-        return schema | {key: value for key, value in bounds.items() if value is not None}
+            schema["enum"] = [str(choice) for choice in self.enum]
+        if self.default is not None:
+            schema["default"] = int(self.default)
+        return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +75,18 @@ class VMTool:
         return {"type": self.type, "function": self.function.as_dict()}
 
 
+# Definitions are sent with every request and paid for each time: a schema keeps what a model cannot do without, and
+# `parse_tool_call` says the rest to the one that got it wrong.
 PAGE_FAULT_TOOL: Final = VMTool(
     ToolFunction(
         name="page_fault",
-        description=(
-            "Bring one page of this conversation's memory into view. Use it before you rely on a page that "
-            "VM:CONTEXT does not show, or shows only at a reduced level. Ids come from VM:MANIFEST_JSON, from "
-            "VM:CONTEXT and from search_pages; an id that you make up does not exist."
-        ),
+        description="Load a page of this conversation's memory.",
         parameters=ToolParameters(
             properties={
-                "page_id": ToolProperty("string", "The page's id, exactly as listed, such as msg_0042."),
+                "page_id": ToolProperty("string", "A page's id, as listed or found."),
                 "target_level": ToolProperty(
                     "integer",
-                    "How much of it: 0 word for word, 1 reduced, 2 key points, 3 topics only. "
-                    "Ask for 0 when exact words, numbers or code matter.",
-                    minimum=min(CompressionLevel),
-                    maximum=max(CompressionLevel),
+                    "0 word for word, 1 reduced, 2 key points, 3 topics.",
                     default=DEFAULT_TARGET_LEVEL,
                 ),
             },
@@ -104,21 +98,12 @@ PAGE_FAULT_TOOL: Final = VMTool(
 SEARCH_PAGES_TOOL: Final = VMTool(
     ToolFunction(
         name="search_pages",
-        description=(
-            "Find pages of this conversation's memory by what they say, the ones that no list shows included. "
-            "It answers with ids and hints; call page_fault to read a page."
-        ),
+        description="Find pages of this conversation's memory by their content.",
         parameters=ToolParameters(
             properties={
-                "query": ToolProperty("string", "Words that the page would contain: names, numbers, topics."),
-                "modality": ToolProperty("string", "Only this kind of page.", enum=tuple(Modality)),
-                "limit": ToolProperty(
-                    "integer",
-                    "At most this many results.",
-                    minimum=1,
-                    maximum=SEARCH_LIMIT_MAX,
-                    default=DEFAULT_SEARCH_LIMIT,
-                ),
+                "query": ToolProperty("string", "Words, names, numbers to look for."),
+                "modality": ToolProperty("string", "Only this kind.", enum=tuple(Modality)),
+                "limit": ToolProperty("integer", f"1 to {SEARCH_LIMIT_MAX}.", default=DEFAULT_SEARCH_LIMIT),
             },
             required=("query",),
         ),
