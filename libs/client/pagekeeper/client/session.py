@@ -241,6 +241,20 @@ class Session:
         self._at(response.revision)
         return response.checkpoint
 
+    async def checkpoints(self) -> AsyncIterator[session_pb2.Checkpoint]:
+        """Checkpoints, oldest first."""
+        page_token = ""
+        while True:
+            request = pb.ListCheckpointsRequest(
+                session_id=self.session_id, page_token=page_token, min_revision=self.revision
+            )
+            response = await self._pagekeeper.api.list_checkpoints(self._pagekeeper.caller(), request)
+            for checkpoint in response.checkpoints:
+                yield checkpoint
+            page_token = response.next_page_token
+            if not page_token:
+                return
+
     async def restore(self, checkpoint_id: str) -> pb.RestoreCheckpointResponse:
         """Make the session what it was at a checkpoint. Raises CheckpointNotFound."""
         request = pb.RestoreCheckpointRequest(
