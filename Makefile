@@ -93,7 +93,7 @@ minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that wa
 
 .PHONY: clean
 clean: ## remove everything that make made
-	rm -rf .venv .venv.lock .tools .run build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv.lock .tools .pagekeeper build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ API

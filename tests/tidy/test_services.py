@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic_settings import BaseSettings
 
+from pagekeeper.runtime.settings import PREFIX, Settings
 from tests.tidy.api import fields, rpcs
 from tests.tidy.repository import ROOT, files, text
 
 HEADINGS = ["Owns", "RPCs", "Events", "Invariants", "Never does"]
-SETTINGS_MAX = 8
+OWN_SETTINGS_MAX = 8
 # The gateway's API is the public one, which is named for what it serves.
 API = {"gateway": "MemoryService"}
 
@@ -62,9 +62,8 @@ def test_settings_are_few_and_documented(module: Path) -> None:
     folder = Path(*module.parts[:2])
     name = ".".join(module.relative_to(folder).with_suffix("").parts)
     classes = [kind for _, kind in inspect.getmembers(importlib.import_module(name), inspect.isclass)]
-    settings = [kind for kind in classes if kind.__module__ == name and issubclass(kind, BaseSettings)]
-    names = [field for kind in settings for field in kind.__annotations__ if field != "model_config"]
+    (settings,) = [kind for kind in classes if kind.__module__ == name and issubclass(kind, Settings)]
     readme = text(folder / "README.md")
-    assert names
-    assert len(names) <= SETTINGS_MAX
-    assert not [field for field in names if field not in readme and field.upper() not in readme]
+    assert len(settings.__annotations__) <= OWN_SETTINGS_MAX
+    variables = [f"{PREFIX}{field.upper()}" for field in settings.model_fields]
+    assert not [variable for variable in variables if f"`{variable}`" not in readme]
