@@ -65,14 +65,20 @@ class TokenSettings(Settings):
 class LogSettings(Settings):
     """Of a process that reads or appends to the log."""
 
-    nats_url: str = Field(description="the NATS servers, such as nats://127.0.0.1:4222; several with commas between")
-    nats_sys_user: str = Field(description="a user of NATS's system account, to check that appends are synced to disk")
-    nats_sys_password: SecretStr = Field(description="that user's password")
+    nats_url: SecretStr = Field(
+        description="the NATS servers, such as nats://user:password@127.0.0.1:4222; several with commas between"
+    )
     log_partitions: int = Field(
         default=4,
         ge=1,
         le=PARTITIONS_MAX,
         description=f"1 to {PARTITIONS_MAX}: how the log was divided at its installation",
+    )
+    log_replicas: Literal[1, 3, 5] = Field(
+        default=1, description="1, 3 or 5: servers that keep each append; 3 on a cluster"
+    )
+    log_bytes_max: int = Field(
+        default=2 * 1024**3, ge=1024**2, description="bytes that each partition may hold, 1 MiB or more"
     )
 
 

@@ -13,13 +13,13 @@ from importlib.metadata import version
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from rich.console import Console
 
 from pagekeeper.client import Session, connect, user
 from pagekeeper.memory.errors import PagekeeperError
 from pagekeeper.platform.cli import STACK_FILE
-from pagekeeper.platform.resources import open_bucket, open_log
+from pagekeeper.platform.resources import open_bus, open_store
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import LogSettings, StoreSettings, load
 
@@ -67,7 +67,7 @@ async def _run(name: str, check: Check, console: Console) -> bool:
         async with asyncio.timeout(PROBE_SECONDS):
             found = await check()
     except (NotHealthy, PagekeeperError, CannotStart, TimeoutError) as problem:
-        console.print(f"[red]✗[/] {name:<16} {problem or 'no answer'}", highlight=False)
+        console.print(f"[red]✗[/] {name:<16} {str(problem) or 'no answer'}", highlight=False)
         return False
     console.print(f"[green]✓[/] {name:<16} {found}", highlight=False)
     return True
@@ -76,7 +76,12 @@ async def _run(name: str, check: Check, console: Console) -> bool:
 async def _health(address: str) -> str:
     async with grpc.aio.insecure_channel(address) as channel:
         try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                health_pb2.HealthCheckResponse.FromString,
+            )
+            answer = await check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.aio.AioRpcError as error:
             raise NotHealthy(f"{address}: {error.code().name}") from error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
@@ -86,13 +91,13 @@ async def _health(address: str) -> str:
 
 async def _log() -> str:
     settings = load(LogSettings)
-    async with open_log(settings, "doctor") as log:
-        return f"{log.server}, every append synced, {settings.log_partitions} partitions"
+    async with open_bus(settings, "doctor"):
+        return f"new enough, every append synced to disk, {settings.log_partitions} partitions as they must be"
 
 
 async def _store() -> str:
     settings = load(StoreSettings)
-    async with open_bucket(settings) as store:
+    async with open_store(settings) as store:
         await store.check()
     return f"{settings.s3_endpoint}, bucket {settings.s3_bucket}: written, read, deleted"
 

@@ -1,0 +1,74 @@
+"""What the platform stands on, opened for one process: the log and its queue, and the bucket.
+
+A process that cannot have them as they must be does not start: see `check_server` and `ensure_streams`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
+from pagekeeper.runtime.blobs.port import BlobError
+from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.log.connection import Unreachable, connect
+from pagekeeper.runtime.log.jetstream import Refused
+from pagekeeper.runtime.log.nats_log import NatsLog
+from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.log.server_checks import ServerUnfit, check_server
+from pagekeeper.runtime.log.streams import Capacity, StreamUnfit, ensure_streams
+from pagekeeper.runtime.queue.nats_queue import NatsQueue
+from pagekeeper.runtime.queue.port import Retries, WorkQueue
+from pagekeeper.runtime.settings import LogSettings, StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The log and the queue, on one connection."""
+
+    log: SessionLog
+    queue: WorkQueue
+
+
+@asynccontextmanager
+async def open_bus(settings: LogSettings, name: str) -> AsyncIterator[Bus]:
+    """Raises CannotStart when the servers cannot be reached or would lose what they acknowledge."""
+    servers = [server.strip() for server in settings.nats_url.get_secret_value().split(",")]
+    capacity = Capacity(replicas=settings.log_replicas, log_bytes_max=settings.log_bytes_max)
+    try:
+        async with connect(servers, name=f"pagekeeper-{name}") as connection:
+            await check_server(connection)
+            await ensure_streams(connection, partitions=settings.log_partitions, capacity=capacity)
+            yield Bus(
+                NatsLog(connection, partitions=settings.log_partitions),
+                NatsQueue(connection, Retries(), partitions=settings.log_partitions),
+            )
+    except (ServerUnfit, StreamUnfit, Refused, Unreachable) as problem:
+        raise CannotStart(f"the log: {problem}") from problem
+
+
+@asynccontextmanager
+async def open_store(settings: StoreSettings) -> AsyncIterator[BlobStore]:
+    """Raises CannotStart when the bucket cannot be reached or made."""
+    try:
+        bucket = MinioBucket(
+            settings.s3_bucket,
+            endpoint=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=settings.s3_secure,
+            clock=SystemClock(),
+        )
+    except ValueError as problem:
+        raise CannotStart(f"the object store: {problem}") from problem
+    try:
+        store = BlobStore(bucket, Random())
+        try:
+            await store.ensure_bucket()
+        except BlobError as problem:
+            raise CannotStart(f"the object store at {settings.s3_endpoint}: {problem}") from problem
+        yield store
+    finally:
+        bucket.close()
