@@ -190,7 +190,8 @@ class MinioBucket:
         response = self._client.get_object(self._bucket, key, offset=offset, length=length)
         try:
             chunks = []
-            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+            # `read1` returns what has come; `read` would wait for all of its bytes, however slowly they come.
+            while chunk := response.read1(CHUNK_BYTES):
                 chunks.append(chunk)
                 self._connections.left_seconds()
             return b"".join(chunks)
