@@ -17,10 +17,12 @@ from pagekeeper.runtime.tokens import (
     FOREIGN_MARGIN_PERCENT,
     SLICE_CHARS_MAX,
     EncodingName,
+    RanksDiffer,
     Tokenizer,
     count_messages,
     count_tools,
     for_model,
+    read_ranks,
     tokenizer,
 )
 
@@ -84,6 +86,11 @@ def test_counts_add_up_where_a_line_begins_with_a_letter(
     count = tokenizer(encoding).count
     first, second = above + "\n", letter + below
     assert count(first + second) == count(first) + count(second)
+
+
+def test_other_ranks_than_tiktokens_are_refused() -> None:
+    with pytest.raises(RanksDiffer, match="o200k_base"):
+        read_ranks(EncodingName.O200K_BASE, "0" * 64)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
