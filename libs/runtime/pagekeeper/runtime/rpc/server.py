@@ -41,6 +41,7 @@ CALLS_MAX: Final = 1_000
 CONNECTION_SECONDS_MAX: Final = 300
 CONNECTION_GRACE_SECONDS: Final = 60
 DRAIN_SECONDS: Final = 20.0
+CUT_OFF_SECONDS: Final = 2.0
 
 _OPTIONS: Final = (
     # By default two servers share one port without a word.
@@ -96,9 +97,9 @@ class RpcServer:
 
         Raises CannotStart when the port is taken, and TypeError when a service lacks a method of its descriptor.
         """
-        desk = _Desk(verifier, calls, clock, random, limits.calls)
+        self._desk = _Desk(verifier, calls, clock, random, limits.calls)
         handlers = [
-            grpc.method_handlers_generic_handler(service.full_name, _handlers(desk, service, target))
+            grpc.method_handlers_generic_handler(service.full_name, _handlers(self._desk, service, target))
             for service, target in services.items()
         ]
         names = [service.full_name for service in services]
@@ -123,6 +124,9 @@ class RpcServer:
     ) -> None:
         await self._health.end()
         await self._server.stop(self._limits.drain_seconds)
+        # What was cut off is cancelled a little after that; what it uses is not to be closed under its feet.
+        await self._desk.emptied(CUT_OFF_SECONDS)
+        self._desk.calls.flush()
 
 
 class _Desk:
@@ -135,12 +139,29 @@ class _Desk:
         self.random = random
         self.calls_max = calls_max
         self.running = 0
+        self._left = asyncio.Event()
 
     def trace(self, sent: str | None) -> str:
         """Return the caller's trace id when it is one, otherwise a new one."""
         if sent is not None and _TRACE_GRAMMAR.fullmatch(sent):
             return sent
         return f"{self.random.getrandbits(64):016x}"
+
+    def leave(self) -> None:
+        """A call ends."""
+        self.running -= 1
+        if not self.running:
+            self._left.set()
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until no call is running, at most so long."""
+        if self.running:
+            self._left.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._left.wait()
+            except TimeoutError:
+                _log.error("%d calls do not end though they are cancelled", self.running)
 
 
 class _Call:
@@ -196,7 +217,7 @@ class _Call:
     def close(self) -> None:
         """See the call out."""
         desk = self._desk
-        desk.running -= 1
+        desk.leave()
         duration_ms = (desk.clock.monotonic() - self._started) * 1_000
         desk.calls.write(self._path, self.outcome, duration_ms, self._trace, self._tenant)
 
