@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pagekeeper.memory.errors import (
+    ContentTooLarge,
     DeadlineExceeded,
-    InternalError,
     InvalidField,
     LogUnavailable,
     PagekeeperError,
@@ -225,6 +225,6 @@ async def test_content_fits_and_more_does_not(surroundings: Surroundings) -> Non
         request = GetBlobsRequest(refs=[{"extent": {"length": CONTENT_BYTES_MAX}}])  # type: ignore[list-item]
         (item,) = (await twin.get_blobs(surroundings.caller(), request)).items
         assert len(item.data) == CONTENT_BYTES_MAX
-        with pytest.raises(InternalError, match="larger than max"):
+        with pytest.raises(ContentTooLarge):
             await twin.put_blobs(surroundings.caller(), PutBlobsRequest(blobs=[bytes(MESSAGE_BYTES_MAX)]))
     assert len(storage.callers) == 2

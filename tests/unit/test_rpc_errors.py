@@ -138,7 +138,11 @@ def test_the_longest_error_fits_the_trailers() -> None:
         (grpc.StatusCode.CANCELLED, "CANCELLED", errors.ServiceUnavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", errors.TooManyRequests),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (9 vs. 8)", errors.InternalError),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "CLIENT: Received message larger than max (9 vs. 8)",
+            errors.InternalError,
+        ),
         (grpc.StatusCode.UNAUTHENTICATED, "no", errors.TokenInvalid),
         (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", errors.InternalError),
         (grpc.StatusCode.UNKNOWN, "", errors.InternalError),
@@ -150,6 +154,14 @@ def test_a_failure_of_grpc_itself_has_a_class(
     arrived = from_rpc_error(AioRpcError(code, Metadata(), Metadata(), details=message))
     assert type(arrived) is kind
     assert arrived.message == (message or code.name)
+
+
+@pytest.mark.parametrize("end", ["CLIENT: Sent", "SERVER: Received"])
+def test_a_request_that_grpc_finds_too_large_is_the_callers(end: str) -> None:
+    details = f"{end} message larger than max (2007 vs. 1000)"
+    arrived = from_rpc_error(AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata(), details=details))
+    assert type(arrived) is errors.ContentTooLarge
+    assert (arrived.metadata["size_bytes"], arrived.metadata["limit_bytes"]) == ("2007", "1000")
 
 
 @pytest.mark.parametrize(("reason", "domain"), [("OF_A_NEWER_RELEASE", "pagekeeper"), ("PAGE_NOT_FOUND", "elsewhere")])

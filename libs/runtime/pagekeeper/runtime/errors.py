@@ -7,6 +7,7 @@ process: an unforeseen exception becomes INTERNAL with the call's trace id, and 
 `foreseen` is where the failures of the stores, which have classes of their own, become errors of the platform.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,8 +87,12 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[errors.PagekeeperError]]] = {
     _C.RESOURCE_EXHAUSTED: errors.TooManyRequests,
     _C.UNAUTHENTICATED: errors.TokenInvalid,
 }
-# gRPC's answer to a message that is too large has the same code as its answer to too many calls.
-_MESSAGE_TOO_LARGE: Final = "message larger than max"
+# gRPC's answer to a message that is too large has the same code as its answer to too many calls. A request was never
+# served; a response was, and is too large by our fault.
+_REQUEST_TOO_LARGE: Final = re.compile(
+    r"(?:CLIENT: Sent|SERVER: Received) message larger than max \((\d+) vs\. (\d+)\)"
+)
+_RESPONSE_TOO_LARGE: Final = "message larger than max"
 
 
 def rule(error: errors.PagekeeperError) -> Rule:
@@ -169,7 +174,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.PagekeeperError:
     for key, value in error.trailing_metadata():
         if key == STATUS_DETAILS and isinstance(value, bytes):
             return _from_status(Status.FromString(value), error.code())
-    if _MESSAGE_TOO_LARGE in message:
+    if too_large := _REQUEST_TOO_LARGE.search(message):
+        return errors.ContentTooLarge("request", int(too_large[1]), int(too_large[2]))
+    if _RESPONSE_TOO_LARGE in message:
         return errors.InternalError(message)
     return _revive(_BY_CODE.get(error.code(), errors.InternalError), message, {})
 
