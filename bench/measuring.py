@@ -1,0 +1,91 @@
+"""Latency, throughput and CPU of a repeated operation."""
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+WARM_UP_CALLS: Final = 50
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+Operation = Callable[[int], Awaitable[object]]
+"""Does the n-th operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`cpu_us` is what the measured processes used per operation, without the load generator's own."""
+
+    operations: int
+    in_flight: int
+    p50_ms: float
+    p99_ms: float
+    per_second: float
+    cpu_us: float
+
+
+async def measure(operation: Operation, *, in_flight: int, operations: int, pids: Sequence[int]) -> Measured:
+    """Run `operation` `operations` times, `in_flight` at a time, after a warm-up of WARM_UP_CALLS.
+
+    Operations are numbered from 0, the warm-up's included. An operation that fails ends the run.
+    """
+    numbers = iter(range(WARM_UP_CALLS + operations))
+    await _run(operation, numbers, min(WARM_UP_CALLS, in_flight * 4), WARM_UP_CALLS, [])
+    seconds: list[float] = []
+    cpu_before, began = cpu_seconds(pids), time.perf_counter()
+    await _run(operation, numbers, in_flight, operations, seconds)
+    elapsed, cpu = time.perf_counter() - began, cpu_seconds(pids) - cpu_before
+    seconds.sort()
+    return Measured(
+        operations=len(seconds),
+        in_flight=in_flight,
+        p50_ms=seconds[len(seconds) // 2] * 1e3,
+        p99_ms=seconds[int(len(seconds) * 0.99)] * 1e3,
+        per_second=len(seconds) / elapsed,
+        cpu_us=cpu / len(seconds) * 1e6,
+    )
+
+
+async def _run(
+    operation: Operation, numbers: Iterator[int], in_flight: int, operations: int, seconds: list[float]
+) -> None:
+    left = operations
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            number = next(numbers)
+            began = time.perf_counter()
+            await operation(number)
+            seconds.append(time.perf_counter() - began)
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(in_flight):
+            workers.create_task(worker())
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """User and system time of these processes so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS_PER_SECOND
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    memory_kb = next(
+        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+    )
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_kb / 1024**2),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
