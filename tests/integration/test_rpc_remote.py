@@ -178,29 +178,6 @@ async def test_a_service_that_comes_late_is_found(surroundings: Surroundings) ->
                         await asyncio.sleep(0.1)
 
 
-async def test_a_stream_arrives_in_order_and_ends(surroundings: Surroundings) -> None:
-    request = StreamFaultRequest(fault=FaultPageRequest(min_revision=100))
-    async with surroundings.serving(FAULTS, Faults()) as twin:
-        parts = [part.page.revision async for part in twin.stream_fault(surroundings.caller(), request)]
-    assert parts == list(range(100))
-    assert [line["outcome"] for line in surroundings.lines()] == ["OK"]
-
-
-async def test_a_stream_that_fails_midway_says_why(surroundings: Surroundings) -> None:
-    request = StreamFaultRequest(fault=FaultPageRequest(min_revision=2))
-    parts: list[int] = []
-
-    async def listen() -> None:
-        async for part in twin.stream_fault(surroundings.caller(), request):
-            parts.append(part.page.revision)  # noqa: PERF401 - what came before the failure is kept
-
-    async with surroundings.serving(FAULTS, Faults(failing(PageNotFound("p1"), times=1))) as twin:
-        with pytest.raises(PageNotFound):
-            await listen()
-    assert parts == [0, 1]
-    assert [line["outcome"] for line in surroundings.lines()] == ["PAGE_NOT_FOUND"]
-
-
 async def test_who_stops_listening_stops_the_work(surroundings: Surroundings) -> None:
     async def for_ever(_: Caller) -> None:
         await asyncio.Event().wait()

@@ -1,8 +1,9 @@
 """What both ends know of an RPC, read from its service's descriptor once."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
@@ -50,3 +51,12 @@ def methods(service: ServiceDescriptor) -> tuple[Method, ...]:
         )
         for method in service.methods
     )
+
+
+def methods_of(service: ServiceDescriptor, target: object) -> list[tuple[Method, Callable[..., Any]]]:
+    """Return each RPC of `service` with the method of `target` that serves it. Raises TypeError when one is missing."""
+    found = [(method, getattr(target, method.attribute, None)) for method in methods(service)]
+    missing = [method.attribute for method, served in found if not callable(served)]
+    if missing:
+        raise TypeError(f"{type(target).__name__} is no {service.full_name}: it lacks {', '.join(missing)}")
+    return [(method, served) for method, served in found if callable(served)]

@@ -29,12 +29,13 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
-from pagekeeper.memory.errors import InternalError, TooManyRequests
+from pagekeeper.memory.errors import TooManyRequests
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import STATUS_DETAILS, CannotStart, foreseen, rule, to_status
+from pagekeeper.runtime.errors import STATUS_DETAILS, CannotStart, rule, to_status
 from pagekeeper.runtime.identity import Caller, TokenVerifier
 from pagekeeper.runtime.rpc.health import Health
-from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods
+from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods_of
+from pagekeeper.runtime.rpc.refusals import escaped, refusal_of
 from pagekeeper.runtime.telemetry import CallLog, enter_scope
 
 CALLS_MAX: Final = 1_000
@@ -201,13 +202,8 @@ class _Call:
 
     async def refuse(self, error: Exception) -> NoReturn:
         """Answer with the status for `error`."""
-        refusal = foreseen(error)
         enter_scope(self._trace, self._tenant)
-        if refusal is None:
-            _log.error("a defect in %s", self._path, exc_info=error)
-            refusal = InternalError(f"internal error; look for trace {self._trace} in the logs")
-        elif refusal is not error:
-            _log.warning("%s failed: %s", self._path, error, extra={"reason": refusal.reason})
+        refusal = refusal_of(error, self._path, self._trace)
         self.outcome = refusal.reason
         status = to_status(refusal)
         await self._context.abort(
@@ -223,15 +219,9 @@ class _Call:
 
 
 def _handlers(desk: _Desk, service: ServiceDescriptor, target: object) -> dict[str, Any]:
-    bound = methods(service)
-    missing = [method.attribute for method in bound if not callable(getattr(target, method.attribute, None))]
-    if missing:
-        raise TypeError(f"{type(target).__name__} is no {service.full_name}: it lacks {', '.join(missing)}")
     return {
-        method.name: _stream(desk, method, getattr(target, method.attribute))
-        if method.streams
-        else _unary(desk, method, getattr(target, method.attribute))
-        for method in bound
+        method.name: _stream(desk, method, served) if method.streams else _unary(desk, method, served)
+        for method, served in methods_of(service, target)
     }
 
 
@@ -245,7 +235,7 @@ def _unary(desk: _Desk, method: Method, target: _Unary) -> "grpc.RpcMethodHandle
             call.outcome = "OK"
             return response
         except asyncio.CancelledError as cancelled:
-            await call.refuse(_leaked(cancelled))
+            await call.refuse(escaped(cancelled))
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets a status
             await call.refuse(error)
         finally:
@@ -257,31 +247,19 @@ def _unary(desk: _Desk, method: Method, target: _Unary) -> "grpc.RpcMethodHandle
 def _stream(desk: _Desk, method: Method, target: _Stream) -> "grpc.RpcMethodHandler[Message, Message]":
     path = method.path[1:]
 
-    async def handle(request: Message, context: _Context) -> AsyncGenerator[Message, None]:
+    # Written, not yielded: a generator that grpc drops is closed whenever the garbage collector comes by.
+    async def handle(request: Message, context: _Context) -> None:
         call = _Call(desk, path, context)
         try:
             async with aclosing(target(call.caller(), request)) as responses:
                 async for response in responses:
-                    yield response
+                    await context.write(response)
             call.outcome = "OK"
         except asyncio.CancelledError as cancelled:
-            await call.refuse(_leaked(cancelled))
+            await call.refuse(escaped(cancelled))
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets a status
             await call.refuse(error)
         finally:
             call.close()
 
     return grpc.unary_stream_rpc_method_handler(handle, method.request.FromString, method.response.SerializeToString)
-
-
-def _leaked(cancelled: asyncio.CancelledError) -> Exception:
-    """Let the cancellation of a call go on its way; return a defect for one that a service let escape.
-
-    grpc answers nothing at all to a handler that ends in a CancelledError, so the caller would wait for its deadline.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise cancelled
-    leak = RuntimeError("a CancelledError escaped from work that nobody cancelled")
-    leak.__cause__ = cancelled
-    return leak
