@@ -1,15 +1,14 @@
 """The bytes that a fold needs, through artifact-storage: it alone reads the object store, and verifies what it read."""
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from pagekeeper.memory.errors import ContentCorrupt, StoreUnavailable
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import Extent
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.work import platform_caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as pb
-
-SUBJECT: Final = "pagekeeper"
 
 
 class BlobsPort(Protocol):
@@ -26,9 +25,8 @@ class ArtifactBlobReader:
 
     async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes:
         """Raises StoreUnavailable, ContentCorrupt: also for what is gone, since the log says that it is there."""
-        caller = Caller(key.tenant, SUBJECT, frozenset(), None, "")
         ref = pb.BlobRef(extent=extent_message(extent), digest=digest)
-        response = await self._artifacts.get_blobs(caller, pb.GetBlobsRequest(refs=[ref]))
+        response = await self._artifacts.get_blobs(platform_caller(key), pb.GetBlobsRequest(refs=[ref]))
         return blob_of(response.items[0], f"{extent.object_key} at {extent.offset:,}")
 
 

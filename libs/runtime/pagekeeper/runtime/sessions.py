@@ -26,8 +26,6 @@ from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
 from pagekeeper.memory.errors import (
     ContentCorrupt,
-    ContentTooLarge,
-    LogFull,
     LogUnavailable,
     PagekeeperError,
     RevisionConflict,
@@ -39,6 +37,7 @@ from pagekeeper.memory.pages import Extent
 from pagekeeper.memory.session import Operation, Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.errors import foreseen
 from pagekeeper.runtime.log import port as logs
 from pagekeeper.runtime.log.port import Record, SessionLog
 from pagekeeper.v1 import event_pb2
@@ -375,12 +374,10 @@ async def from_log(asked: Coroutine[Any, Any, T]) -> T:
     """What the log answers, its refusals as those of the platform. A lost race stays what it is."""
     try:
         return await asked
-    except logs.LogFull as full:
-        raise LogFull(f"the log has no room: {full}") from full
-    except logs.RecordTooLarge as large:
-        raise ContentTooLarge("request", large.size_bytes, large.limit_bytes) from large
-    except logs.LogUnavailable as unavailable:
-        raise LogUnavailable(f"the log does not answer: {unavailable}") from unavailable
+    except logs.RevisionConflict:
+        raise
+    except logs.LogError as error:
+        raise foreseen(error) or error from error
 
 
 async def _about(entry: _Entry, asked: Coroutine[Any, Any, T]) -> T:

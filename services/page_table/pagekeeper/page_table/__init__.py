@@ -1,0 +1,1 @@
+"""The page table: which pages a session has, where their bytes are, and queries over them."""

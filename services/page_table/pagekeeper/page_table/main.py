@@ -1,0 +1,49 @@
+"""Page-table put together, for a process of its own or for one that holds all services."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from pagekeeper.page_table.outbox import Outbox
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.page_table.service import PageTableService
+from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.history import History
+from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.queue.port import WorkQueue
+from pagekeeper.runtime.sessions import BlobReader, Sessions
+from pagekeeper.runtime.tokens import Tokenizer, for_model
+from pagekeeper.runtime.work import SNAPSHOT
+
+SNAPSHOTS_AT_ONCE: Final = 2
+"""Each holds back its session's writers and encodes a whole state."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """The service, and the work that it does by itself."""
+
+    service: PageTableService
+    outbox: Outbox
+    queue: WorkQueue
+
+    def start(self, background: Background) -> None:
+        background.start("outbox", self.outbox.run)
+        background.start(
+            "snapshots",
+            lambda: self.queue.consume(SNAPSHOT, self.service.work_snapshot, concurrency=SNAPSHOTS_AT_ONCE),
+        )
+
+
+def tokenizer_of(model: str) -> Tokenizer:
+    return for_model(model).tokenizer
+
+
+def compose(
+    log: SessionLog, queue: WorkQueue, sessions: Sessions, blobs: BlobReader, artifacts: ArtifactPort, clock: Clock
+) -> PageTable:
+    """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`."""
+    outbox = Outbox(queue, clock)
+    history = History(log, blobs, sessions)
+    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, outbox, clock)
+    return PageTable(service, outbox, queue)

@@ -1,0 +1,13 @@
+"""What a page-table process is told."""
+
+from pydantic import Field
+
+from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings
+
+
+class PageTableSettings(ListenSettings, InternalKeySettings, LogSettings):
+    """Read from the environment by `load`."""
+
+    artifact_storage: Address = Field(
+        description="the artifact-storage service: host:port, such as artifact-storage:7400"
+    )
