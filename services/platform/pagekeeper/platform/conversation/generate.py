@@ -85,12 +85,15 @@ def _recalls(threads: list[Thread], random: Random) -> Iterator[_Placed]:
 
 
 def _filling(random: Random) -> Iterator[_Placed]:
-    exchanges = [TOOL_OUTPUTS[number % len(TOOL_OUTPUTS)](random) for number in range(_TOOL_TURNS)]
-    exchanges += code_exchanges(random, _CODE_TURNS)
-    exchanges += talk_exchanges(random, "languages.toml", _LANGUAGE_TURNS)
-    exchanges += talk_exchanges(random, "talk.toml", _TALK_TURNS)
-    random.shuffle(exchanges)
-    return _spread(exchanges, 0.0, 1.0)
+    kinds: tuple[list[Exchange], ...] = (
+        [TOOL_OUTPUTS[number % len(TOOL_OUTPUTS)](random) for number in range(_TOOL_TURNS)],
+        code_exchanges(random, _CODE_TURNS),
+        talk_exchanges(random, "languages.toml", _LANGUAGE_TURNS),
+        talk_exchanges(random, "talk.toml", _TALK_TURNS),
+    )
+    for exchanges in kinds:
+        for number, exchange in enumerate(exchanges):
+            yield _Placed((number + random.randrange(1, 100) / 100) / len(exchanges), exchange)
 
 
 def _spread(exchanges: Iterable[Exchange], first: float, last: float) -> Iterator[_Placed]:

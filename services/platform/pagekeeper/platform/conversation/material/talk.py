@@ -67,10 +67,9 @@ def talk_exchanges(random: Random, file_name: str, count: int) -> list[Exchange]
 
 
 def _rounds(entries: tuple[T, ...], random: Random, count: int) -> list[T]:
-    drawn: list[T] = []
-    while len(drawn) < count:
-        drawn += random.sample(entries, len(entries))
-    return drawn[:count]
+    """The entries in a drawn order, again and again, so that equal ones are as far apart as they can be."""
+    order = random.sample(entries, len(entries))
+    return [order[number % len(order)] for number in range(count)]
 
 
 def _filled(template: str, drawn: dict[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""Replaying a conversation through the public API, and showing a person and a program what happened."""
