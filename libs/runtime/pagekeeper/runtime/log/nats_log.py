@@ -44,8 +44,8 @@ from pagekeeper.runtime.log.port import (
     Record,
     RecordTooLarge,
     RevisionConflict,
-    check_chain,
     check_record,
+    whole_tail,
 )
 from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_of, split_subject, tenant_filter
 
@@ -109,9 +109,7 @@ class NatsLog:
             tail = await self._tail(place, after_revision, reach, deadline)
         except Unreachable as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
-        pairs = [(record_of(stored), previous_revision(stored.headers)) for stored in tail]
-        check_chain(pairs, after_revision)
-        return [record for record, _ in pairs]
+        return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
 
     async def last(
         self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS

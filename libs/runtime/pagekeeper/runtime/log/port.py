@@ -10,7 +10,7 @@ safe and gives the revision that the first one got.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -186,7 +186,7 @@ class SessionLog(Protocol):
         """Records after a revision, oldest first; none for a session that does not exist.
 
         Not strict may be stale: a prefix of what is there. Strict holds everything that was acknowledged before the
-        call. If a rollup replaced some of them, it is the first record of the answer, or stands between.
+        call. A rollup after that revision is the first record of the answer, and the only one.
         Errors: LogUnavailable, LogBroken, InvalidField.
         """
         ...
@@ -232,15 +232,21 @@ def check_record(operation_id: str, data: bytes) -> None:
         raise RecordTooLarge(len(data))
 
 
-def check_chain(records: Iterable[tuple[Record, int]], after_revision: int) -> None:
-    """Refuse records, each with the revision it was appended to, of which one is missing. Errors: LogBroken."""
+def whole_tail(stored: Sequence[tuple[Record, int]], after_revision: int) -> list[Record]:
+    """What a reader at `after_revision` is given, from stored records, each with the revision it was appended to.
+
+    Nothing before the newest rollup: a server that is killed after storing a rollup and before deleting what it
+    replaces comes back with all or some of it. Errors: LogBroken, if a record is missing.
+    """
+    start = max((index for index, (record, _) in enumerate(stored) if record.rollup), default=0)
     reached = None
-    for record, previous in records:
+    for record, previous in stored[start:]:
         # A reader may start between two revisions, so its first record may build on an older one than its start.
         whole = previous <= after_revision if reached is None else previous == reached
         if not whole and not record.rollup:
             raise LogBroken(f"revision {record.revision} follows {previous}, which is missing")
         reached = record.revision
+    return [record for record, _ in stored[start:]]
 
 
 def encode_touches(touches: tuple[str, ...] | None) -> str | None:
