@@ -941,6 +941,7 @@ class FaultOutcome(_message.Message):
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     PROMOTED_FIELD_NUMBER: _builtins.int
     HAPPENINGS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """The page."""
     reason: _page_pb2.FaultReason.ValueType
@@ -953,6 +954,8 @@ class FaultOutcome(_message.Message):
     """Tokens it took."""
     promoted: _builtins.bool
     """False when it was resident at that level already."""
+    version: _builtins.int
+    """The version that is resident."""
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
         """What making room cost."""
@@ -967,10 +970,11 @@ class FaultOutcome(_message.Message):
         size_tokens: _builtins.int = ...,
         promoted: _builtins.bool = ...,
         happenings: _abc.Iterable[_session_pb2.Happening] | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "level", b"level", "page_id", b"page_id", "promoted", b"promoted", "reason", b"reason", "size_tokens", b"size_tokens", "source_tier", b"source_tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "level", b"level", "page_id", b"page_id", "promoted", b"promoted", "reason", b"reason", "size_tokens", b"size_tokens", "source_tier", b"source_tier", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
