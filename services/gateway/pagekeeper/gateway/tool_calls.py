@@ -32,6 +32,7 @@ from pagekeeper.memory.tools import (
 )
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.requests import derived_id
 from pagekeeper.runtime.views import MODALITY, MODALITY_OF, TIER_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -57,7 +58,7 @@ class ToolCalls:
         """Answer every call. A call's own request id derives from the request's, so a retry is answered alike."""
         response = pb.HandleToolCallsResponse(revision=request.min_revision)
         for index, call in enumerate(request.calls):
-            message = await self._answer(caller, request, call, f"{request.request_id}-{index}", response)
+            message = await self._answer(caller, request, call, derived_id("call", request.request_id, index), response)
             response.messages.append(message)
         return response
 

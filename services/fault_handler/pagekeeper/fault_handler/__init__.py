@@ -1,0 +1,1 @@
+"""Bringing pages in: look up, load, admit; and the making of lower representations."""

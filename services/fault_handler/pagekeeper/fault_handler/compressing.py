@@ -1,0 +1,108 @@
+"""Lower representations, made in the background or when asked for, and added beside the full one."""
+
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+
+from pagekeeper.fault_handler.entries import Entries
+from pagekeeper.fault_handler.loading import Loader
+from pagekeeper.fault_handler.ports import PageTablePort
+from pagekeeper.memory.compress import CompressorRegistry
+from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
+from pagekeeper.memory.ids import SessionKey, session_key
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType
+from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.queue.port import WorkItem
+from pagekeeper.runtime.requests import derived_id
+from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF
+from pagekeeper.runtime.work import platform_caller
+from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+LOWER_LEVELS = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
+
+Count = Callable[[str], int]
+
+_MEDIA = codec_of(MediaDescription)
+
+
+class Compressing:
+    def __init__(
+        self, entries: Entries, loader: Loader, page_table: PageTablePort, registry: CompressorRegistry, count: Count
+    ) -> None:
+        """`count` tells whether a level is worth having; page-table counts again, with the session's own tokenizer."""
+        self._entries = entries
+        self._loader = loader
+        self._page_table = page_table
+        self._registry = registry
+        self._count = count
+
+    async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
+        key = session_key(caller.tenant, request.session_id)
+        return await self._compress(caller, key, list(dict.fromkeys(request.page_ids)), request.request_id)
+
+    async def work(self, item: WorkItem) -> None:
+        """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
+        page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
+        caller = platform_caller(item.key)
+        try:
+            await self._compress(caller, item.key, page_ids, derived_id("compress", item.work_id, 0))
+        except (SessionNotFound, SessionClosed, PageNotFound):
+            return
+
+    async def _compress(
+        self, caller: Caller, key: SessionKey, page_ids: list[str], request_id: str
+    ) -> pb.CompressPagesResponse:
+        entries = await self._entries.look_up(caller, key, page_ids, 0)
+        made: list[event_pb2.AddedRepresentation] = []
+        for entry in entries:
+            made += await self._lower(caller, key, entry)
+        if not made:
+            return pb.CompressPagesResponse()
+        request = table_pb.AddRepresentationsRequest(
+            request_id=request_id, session_id=key.session, representations=made
+        )
+        added = await self._page_table.add_representations(caller, request)
+        return pb.CompressPagesResponse(revision=added.revision, made=added.made)
+
+    async def _lower(
+        self, caller: Caller, key: SessionKey, entry: table_pb.PageEntry
+    ) -> list[event_pb2.AddedRepresentation]:
+        """The levels that the page has not and that would save tokens."""
+        page = entry.page
+        missing = [level for level in LOWER_LEVELS if all(r.level != level for r in page.representations)]
+        if PAGE_TYPE_OF[page.page_type] is PageType.INDEX or not missing:
+            return []
+        source = await self._source(caller, key, entry)
+        return [_added(page, compressed) for compressed in self._compressed(source, missing)]
+
+    async def _source(self, caller: Caller, key: SessionKey, entry: table_pb.PageEntry) -> Source:
+        page = entry.page
+        modality = MODALITY_OF[page.modality]
+        if page.HasField("media"):
+            return Source(page.page_id, modality, media=_MEDIA.decode(page.media))
+        data = await self._loader.load(caller, key, entry, CompressionLevel.FULL)
+        return Source(page.page_id, modality, text=data.decode())
+
+    def _compressed(self, source: Source, levels: list[CompressionLevel]) -> Iterator[Compressed]:
+        for level in levels:
+            compressed = self._registry.compress(source, level, self._count)
+            if compressed is not None:
+                yield compressed
+
+
+def _added(page: page_pb2.Page, compressed: Compressed) -> event_pb2.AddedRepresentation:
+    data = compressed.text.encode()
+    return event_pb2.AddedRepresentation(
+        page_id=page.page_id,
+        version=page.version,
+        representation=event_pb2.StoredRepresentation(
+            level=compressed.level,
+            size_bytes=len(data),
+            digest=sha256(data).digest(),
+            compressor=compressed.compressor,
+            inline=data,
+        ),
+    )

@@ -1,0 +1,14 @@
+"""Gateway put together, for a process of its own or for one that holds all services."""
+
+from uuid import uuid4
+
+from pagekeeper.gateway.contents import ContentCache, Contents
+from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, PageTablePort, WorkingSetPort
+from pagekeeper.gateway.service import GatewayService
+
+
+def compose(
+    page_table: PageTablePort, working_set: WorkingSetPort, faults: FaultHandlerPort, artifacts: ArtifactStoragePort
+) -> GatewayService:
+    contents = Contents(ContentCache(), page_table, artifacts)
+    return GatewayService(page_table, working_set, faults, artifacts, contents, lambda: uuid4().hex)
