@@ -10,32 +10,39 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from pagekeeper.local.ports import is_free
+from pagekeeper.local.ports import is_free, is_listening
 
 LOG_LINES_SHOWN: Final = 15
-POLL_SECONDS: Final = 0.01
+POLL_SECONDS: Final = 0.02
 _LEASH: Final = Path(__file__).with_name("leash.py")
 
 
-class StartFailed(Exception):
-    """Something did not start. The message says what, why as far as can be told, and how its log ends."""
+class ChildFailed(Exception):
+    """A child ended that should run. The message says with what status, and how its log ends."""
+
+
+class StartFailed(ChildFailed):
+    """Something did not start. The message says what, and why as far as can be told."""
 
 
 class PortTaken(StartFailed):
     """Another process was faster to listen on one of the ports that were chosen. Choose again."""
 
 
-class Child:
-    """A process by `name`, started by `start` and running until `stop` or `kill`, or until it ends by itself."""
+class Child(ABC):
+    """One process at a time, that can be ended and started again. Inside `async with` it runs."""
 
-    def __init__(self, name: str, log_path: Path) -> None:
+    def __init__(self, name: str, log_path: Path, *, stop_seconds_max: float) -> None:
         self.name = name
         self.log_path = log_path
+        self._stop_seconds_max = stop_seconds_max
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,10 +55,80 @@ class Child:
         assert self._process is not None, f"{self.name} was never started"
         return self._process.pid
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
-        """Start `command`, an absolute path and arguments, in `directory`. Its output is appended to the log."""
+    @abstractmethod
+    async def start(self) -> None:
+        """Start, and return when it does its work. Raises StartFailed, and then it does not run."""
+
+    async def stop(self) -> bool:
+        """Send SIGTERM and, if it takes too long, SIGKILL. Return whether it ended by itself, with status 0."""
+        if self.running:
+            self._signal(signal.SIGTERM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._stop_seconds_max):
+                    while self.running:  # noqa: ASYNC110 - an event would belong to one loop
+                        await asyncio.sleep(POLL_SECONDS)
+        self.kill()
+        return self._process is not None and self._process.returncode == 0
+
+    def kill(self) -> None:
+        """Send SIGKILL to it and to all that it started: nothing is written any more. It is gone on return."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    async def restart(self) -> None:
+        """Start again on the same files and ports, after `stop` or `kill` or instead of them. Raises StartFailed."""
+        await self.stop()
+        await self.start()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.stop()
+        finally:
+            self.kill()
+
+    def failure(self) -> ChildFailed:
+        """Describe the end of a process that should run."""
+        assert self._process is not None
+        return ChildFailed(f"{self.name} ended with status {self._process.returncode}; {self._log_end()}")
+
+    async def _run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        ready: Callable[[], Awaitable[bool]],
+        timeout_seconds: float,
+        ports: Sequence[int],
+    ) -> None:
+        """Run `command`, an absolute path and arguments, in `directory`, and wait until it is ready.
+
+        That is when it listens on the first of `ports`, the one for its clients, and `ready` says so too. Raises
+        StartFailed, PortTaken.
+        """
+        self._spawn(command, environment, directory)
+        is_ready = False
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not (is_ready := is_listening(self.pid, ports[0]) and await ready()):
+                    if not self.running:
+                        raise self._ended_early(ports)
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise StartFailed(f"{self.name} was not ready within {timeout_seconds:g} s; {self._log_end()}") from None
+        finally:
+            if not is_ready:
+                self.kill()
+
+    def _spawn(self, command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
         assert not self.running, f"{self.name} is running"
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command],
@@ -63,39 +140,12 @@ class Child:
                 start_new_session=True,
             )
 
-    async def wait_until(
-        self, ready: Callable[[], Awaitable[bool]], timeout_seconds: float, ports: Sequence[int]
-    ) -> None:
-        """Wait until `ready` says so. Raises StartFailed or PortTaken, and the process no longer runs then."""
-        is_ready = False
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                while not (is_ready := await ready()):
-                    if not self.running:
-                        raise self._ended_early(ports)
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise StartFailed(f"{self.name} was not ready within {timeout_seconds:g} s; {self._log_end()}") from None
-        finally:
-            if not is_ready:
-                self.kill()
-
-    async def stop(self, grace_seconds: float) -> bool:
-        """Send SIGTERM, after `grace_seconds` SIGKILL. Return whether the process ended by itself, with status 0."""
-        if self.running:
-            self._signal(signal.SIGTERM)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(grace_seconds):
-                    while self.running:  # noqa: ASYNC110 - an event would belong to one loop
-                        await asyncio.sleep(POLL_SECONDS)
-        self.kill()
-        return self._process is not None and self._process.returncode == 0
-
-    def kill(self) -> None:
-        """Send SIGKILL to the process and to all that it started; it is gone on return."""
-        if self._process is not None:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+    def _ended_early(self, ports: Sequence[int]) -> StartFailed:
+        assert self._process is not None
+        taken = [port for port in ports if not is_free(port)]
+        if taken:
+            return PortTaken(f"{self.name} ended because ports are taken: {taken}; {self._log_end()}")
+        return StartFailed(f"{self.name} ended with status {self._process.returncode}; {self._log_end()}")
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -103,13 +153,6 @@ class Child:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-
-    def _ended_early(self, ports: Sequence[int]) -> StartFailed:
-        assert self._process is not None
-        taken = [port for port in ports if not is_free(port)]
-        if taken:
-            return PortTaken(f"{self.name} ended because a port is taken: {taken}; {self._log_end()}")
-        return StartFailed(f"{self.name} ended with status {self._process.returncode}; {self._log_end()}")
 
     def _log_end(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]

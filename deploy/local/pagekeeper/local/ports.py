@@ -1,4 +1,4 @@
-"""Free ports of 127.0.0.1.
+"""Ports of 127.0.0.1: which are free, and who listens on which.
 
 They come from below the range from which the kernel takes the local ports of outgoing connections. From inside that
 range a port that was free may be taken by any connection before the server binds it; worse, a client that keeps
@@ -15,6 +15,7 @@ _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST: Final = 10_000
 _CHOICE_MIN: Final = 2_000
 _LAST_ANYWHERE: Final = 60_999
+_LISTEN: Final = "0A"
 
 
 def free_ports(count: int) -> list[int]:
@@ -39,3 +40,19 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def is_listening(pid: int, port: int) -> bool:
+    """Tell whether a process itself listens on `port`. To connect would not tell: another may have been faster."""
+    try:
+        sockets = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return False  # it has ended
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:]:
+            # sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
+            field = line.split()
+            local_port = int(field[1].rpartition(":")[2], 16)
+            if field[3] == _LISTEN and local_port == port and f"socket:[{field[9]}]" in sockets:
+                return True
+    return False

@@ -13,12 +13,11 @@ import os
 import secrets
 import shutil
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from pagekeeper.local.child import Child, PortTaken, StartFailed
 from pagekeeper.local.ports import HOST, free_ports
@@ -49,16 +48,15 @@ system_account: SYS
 """
 
 
-class Server(ABC):
+class Server(Child):
     """A server on ports of its own, chosen at its first start and kept from then on.
 
-    Inside `async with` it runs. `directory` holds its files, its credentials and its log, and outlives it; another
-    server object may go on with it later.
+    `directory` holds its files, its credentials and its log, and outlives it; another server may go on with it later.
     """
 
     def __init__(self, name: str, directory: Path, port_count: int) -> None:
-        self.directory = directory
-        self._child = Child(name, directory / "server.log")
+        self.directory = directory.absolute()
+        super().__init__(name, self.directory / "server.log", stop_seconds_max=STOP_SECONDS_MAX)
         self._port_count = port_count
         self._ports: list[int] = []
 
@@ -67,16 +65,8 @@ class Server(ABC):
         """Where clients connect."""
         return self._ports[0]
 
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child.running
-
     async def start(self) -> None:
-        """Start, and return when clients are served. Raises StartFailed."""
+        """Start, and return when clients are served. Raises StartFailed, and then it does not run."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._ports:
             await self._start_on(self._ports)
@@ -91,31 +81,6 @@ class Server(ABC):
             else:
                 self._ports = ports
                 return
-
-    async def stop(self) -> None:
-        """End in good order, or after STOP_SECONDS_MAX in any."""
-        await self._child.stop(STOP_SECONDS_MAX)
-
-    def kill(self) -> None:
-        """End by SIGKILL: nothing is written any more and nobody is told."""
-        self._child.kill()
-
-    async def restart(self) -> None:
-        """Start again on the same files and ports, after `stop` or `kill` or instead of them."""
-        await self.stop()
-        await self.start()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self.stop()
-        finally:
-            self.kill()
 
     @abstractmethod
     async def _start_on(self, ports: Sequence[int]) -> None:
@@ -146,18 +111,23 @@ class NatsServer(Server):
             _NATS_CONFIGURATION.format(
                 host=HOST,
                 port=port,
-                directory=json.dumps(str(self.directory.absolute())),
+                directory=json.dumps(str(self.directory)),
                 user=USER,
                 password=json.dumps(self._password()),
             )
         )
-        command = [str(_program("nats-server")), "--config", str(configuration.absolute())]
-        self._child.start(command, {}, self.directory)
 
         async def ready() -> bool:
             return b'"jetstream":true' in await _greeting(port)
 
-        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
+        await self._run(
+            [_program("nats-server"), "--config", str(configuration)],
+            {},
+            self.directory,
+            ready=ready,
+            timeout_seconds=START_SECONDS_MAX,
+            ports=ports,
+        )
 
     def _password(self) -> str:
         return secret_in(self.directory / "password")
@@ -188,24 +158,24 @@ class MinioServer(S3Server):
 
     async def _start_on(self, ports: Sequence[int]) -> None:
         [port] = ports
-        environment = {
-            "HOME": str(self.directory.absolute()),
-            "MINIO_ROOT_USER": self.access_key,
-            "MINIO_ROOT_PASSWORD": self.secret_key,
-            "MINIO_BROWSER": "off",
-            "MINIO_UPDATE": "off",
-        }
-        data = str((self.directory / "objects").absolute())
-        self._child.start(
-            [str(_program("minio")), "server", "--quiet", "--address", f"{HOST}:{port}", data],
-            environment,
-            self.directory,
-        )
 
         async def ready() -> bool:
             return await _status(port, "GET", "/minio/health/live") == HTTPStatus.OK
 
-        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
+        await self._run(
+            [_program("minio"), "server", "--quiet", "--address", f"{HOST}:{port}", str(self.directory / "objects")],
+            {
+                "HOME": str(self.directory),
+                "MINIO_ROOT_USER": self.access_key,
+                "MINIO_ROOT_PASSWORD": self.secret_key,
+                "MINIO_BROWSER": "off",
+                "MINIO_UPDATE": "off",
+            },
+            self.directory,
+            ready=ready,
+            timeout_seconds=START_SECONDS_MAX,
+            ports=ports,
+        )
 
 
 class SeaweedServer(S3Server):
@@ -242,10 +212,12 @@ class SeaweedServer(S3Server):
         super().__init__("seaweedfs", directory, port_count=len(self._PORTS))
         self._sweeper = sweeper
 
-    async def stop(self) -> None:
-        """End in good order, or after STOP_SECONDS_MAX in any."""
-        if self.running and await self._child.stop(STOP_SECONDS_MAX):
+    async def stop(self) -> bool:
+        """Send SIGTERM and, if it takes too long, SIGKILL. Return whether it ended by itself, with status 0."""
+        in_order = await super().stop()
+        if in_order:
             self._ended_in_order.touch()
+        return in_order
 
     @property
     def _ended_in_order(self) -> Path:
@@ -264,25 +236,25 @@ class SeaweedServer(S3Server):
             socket = option.replace(".port.", "-").removesuffix(".port")
             self._sweeper.remove_at_end(Path(f"/tmp/seaweedfs-{socket}-{port}.sock"))  # noqa: S108 - its choice
         options = [f"-{option}={port}" for option, port in by_option.items()]
-        self._child.start(
-            [str(_program("weed")), "-logtostderr", "mini", f"-dir={volumes.absolute()}", *self._OPTIONS, *options],
+
+        async def ready() -> bool:
+            # In this order: nobody can store anything before syncing is on.
+            filer, s3 = by_option["filer.port"], by_option["s3.port"]
+            stored = await _status(filer, "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE)
+            return stored == HTTPStatus.CREATED and await _status(s3, "GET", "/healthz") == HTTPStatus.OK
+
+        await self._run(
+            [_program("weed"), "-logtostderr", "mini", f"-dir={volumes}", *self._OPTIONS, *options],
             {
-                "HOME": str(self.directory.absolute()),
+                "HOME": str(self.directory),
                 "AWS_ACCESS_KEY_ID": self.access_key,
                 "AWS_SECRET_ACCESS_KEY": self.secret_key,
             },
             self.directory,
+            ready=ready,
+            timeout_seconds=START_SECONDS_MAX,
+            ports=ports,
         )
-
-        async def ready() -> bool:
-            # The order matters: nobody may store anything before syncing is on.
-            return (
-                await _status(by_option["filer.port"], "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE)
-                == HTTPStatus.CREATED
-                and await _status(by_option["s3.port"], "GET", "/healthz") == HTTPStatus.OK
-            )
-
-        await self._child.wait_until(ready, START_SECONDS_MAX, ports)
 
 
 def s3_server(directory: Path, sweeper: Sweeper) -> S3Server:
@@ -300,13 +272,13 @@ def secret_in(path: Path) -> str:
     return path.read_text()
 
 
-def _program(name: str) -> Path:
+def _program(name: str) -> str:
     """Find a program that a wheel put beside this Python, or one on the PATH."""
     beside = Path(sys.executable).with_name(name)
     found = beside if beside.exists() else shutil.which(name)
     if found is None:
         raise StartFailed(f"{name} is not installed; the extra `local` of pagekeeper brings it")
-    return Path(found)
+    return str(found)
 
 
 async def _greeting(port: int) -> bytes:

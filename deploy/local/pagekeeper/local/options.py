@@ -1,0 +1,93 @@
+"""What `make run` is told by its variables.
+
+TOPOLOGY       five (the default) or one: how many processes our services run in
+CONVERSATION   a file to replay; the one that ships with Pagekeeper when empty
+ONCE           1: end when the replay has ended
+REPORT         a file to write the closing table to, as JSON
+MODEL_URL, MODEL, MODEL_KEY   an OpenAI-compatible endpoint; a scripted model when empty
+DATA_DIR       a directory to keep everything in; one that is removed at the end when empty
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pagekeeper.local.stack import Topology
+from pagekeeper.platform.model.port import Model
+from pagekeeper.platform.replay.run import ModelNotNamed, model_from_environment
+
+_YES_OR_NO: Final = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
+
+
+class WrongOption(Exception):
+    """A variable has a value that cannot be meant. One line: which, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run. `directory` None is a temporary one."""
+
+    topology: Topology
+    conversation: Path | None
+    once: bool
+    report: Path | None
+    model: Model
+    directory: Path | None
+
+
+def read_options(environment: Mapping[str, str]) -> Options:
+    """Raises WrongOption."""
+    return Options(
+        topology=_topology(environment.get("TOPOLOGY", "")),
+        conversation=_conversation(environment.get("CONVERSATION", "")),
+        once=_once(environment.get("ONCE", "")),
+        report=_report(environment.get("REPORT", "")),
+        model=_model(environment),
+        directory=_directory(environment.get("DATA_DIR", "")),
+    )
+
+
+def _topology(value: str) -> Topology:
+    try:
+        return Topology(value or Topology.FIVE)
+    except ValueError:
+        raise WrongOption(f"TOPOLOGY is {value!r}: it is {' or '.join(Topology)}") from None
+
+
+def _once(value: str) -> bool:
+    if value.lower() not in _YES_OR_NO:
+        raise WrongOption(f"ONCE is {value!r}: it is 1 to end after the replay, or empty")
+    return _YES_OR_NO[value.lower()]
+
+
+def _conversation(value: str) -> Path | None:
+    path = Path(value)
+    if value and not path.is_file():
+        raise WrongOption(f"CONVERSATION is {value!r}: there is no such file")
+    return path if value else None
+
+
+def _report(value: str) -> Path | None:
+    path = Path(value)
+    if value and (path.is_dir() or not path.parent.is_dir()):
+        raise WrongOption(f"REPORT is {value!r}: it is a file to write, in a directory that exists")
+    return path if value else None
+
+
+def _directory(value: str) -> Path | None:
+    path = Path(value)
+    if value and path.exists() and not path.is_dir():
+        raise WrongOption(f"DATA_DIR is {value!r}: that is not a directory")
+    return path if value else None
+
+
+def _model(environment: Mapping[str, str]) -> Model:
+    url = environment.get("MODEL_URL", "")
+    if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+        raise WrongOption(f"MODEL_URL is {url!r}: it is an address such as http://127.0.0.1:8080/v1")
+    try:
+        return model_from_environment(environment)
+    except ModelNotNamed as unnamed:
+        raise WrongOption(str(unnamed)) from None

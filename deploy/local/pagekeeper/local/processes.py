@@ -1,0 +1,65 @@
+"""Our own processes: a service each, or all of them in one."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from pagekeeper.local.child import Child
+from pagekeeper.local.ports import HOST
+
+START_SECONDS_MAX: Final = 60.0
+"""Long, because a machine that is busy with a whole test run starts five processes slowly."""
+STOP_SECONDS_MAX: Final = 25.0
+"""A little more than the calls in flight get to end."""
+PROBE_SECONDS_MAX: Final = 1.0
+SERVE: Final = (sys.executable, "-m", "pagekeeper.platform", "serve")
+
+
+class Process(Child):
+    """A process that serves gRPC on a port of 127.0.0.1, with grpc.health.v1 among it.
+
+    `environment` is added to this process's own. The log, one file in `directory`, continues over restarts.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path, port: int
+    ) -> None:
+        super().__init__(name, directory / f"{name}.log", stop_seconds_max=STOP_SECONDS_MAX)
+        self.port = port
+        self._command = command
+        self._environment = environment
+        self._directory = directory
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"{HOST}:{self.port}"
+
+    async def start(self) -> None:
+        """Start, and return when it says SERVING. Raises StartFailed, PortTaken; then it does not run."""
+        await self._run(
+            self._command,
+            {**os.environ, **self._environment},
+            self._directory,
+            ready=self._is_serving,
+            timeout_seconds=START_SECONDS_MAX,
+            ports=[self.port],
+        )
+
+    async def _is_serving(self) -> bool:
+        async with grpc.aio.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=HealthCheckRequest.SerializeToString,
+                response_deserializer=HealthCheckResponse.FromString,
+            )
+            try:
+                answer = await check(HealthCheckRequest(), timeout=PROBE_SECONDS_MAX)
+            except grpc.aio.AioRpcError:
+                return False
+        return bool(answer.status == HealthCheckResponse.SERVING)

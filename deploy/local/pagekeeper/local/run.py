@@ -1,0 +1,133 @@
+"""`make run`: start everything, replay a conversation through it, and stay until Ctrl-C."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from pagekeeper.local.child import ChildFailed
+from pagekeeper.local.options import Options, WrongOption, read_options
+from pagekeeper.local.stack import SUBJECT, TENANT, LocalStack, Topology
+from pagekeeper.local.sweeper import Sweeper
+from pagekeeper.memory.errors import PagekeeperError
+from pagekeeper.platform.cli import STACK_FILE
+from pagekeeper.platform.replay.run import run_replay
+from pagekeeper.runtime.clock import SystemClock
+
+FAILED_STATUS: Final = 1
+CANNOT_START_STATUS: Final = 2
+INTERRUPTED_STATUS: Final = 130
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run, and return the exit status: 0 when every check of the replay passed."""
+    if list(arguments) != ["run"]:
+        return _refuse("usage: python -m pagekeeper.local run")
+    try:
+        options = read_options(environment)
+    except WrongOption as wrong:
+        return _refuse(str(wrong))
+    return asyncio.run(_until_signal(options))
+
+
+async def _until_signal(options: Options) -> int:
+    """SIGINT, SIGTERM and SIGHUP end the run in good order; a second one ends it at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in _ENDING:
+        loop.add_signal_handler(number, task.cancel)
+    run = _Run(options, Console())
+    try:
+        await run.to_end()
+    except asyncio.CancelledError:
+        return run.status
+    except ChildFailed as failed:
+        return _refuse(str(failed))
+    except PagekeeperError as refused:
+        return _refuse(f"{refused} ({refused.reason})", FAILED_STATUS)
+    return run.status
+
+
+class _Run:
+    """One run. `status` is what to exit with, as far as is known."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self.status = INTERRUPTED_STATUS
+
+    async def to_end(self) -> None:
+        clock = SystemClock()
+        started = clock.monotonic()
+        with ExitStack() as files:
+            sweeper = files.enter_context(Sweeper())
+            directory = self._options.directory or _temporary(sweeper)
+            async with LocalStack(directory, self._options.topology) as stack:
+                files.enter_context(_announced(stack, sweeper))
+                self._introduce(stack, clock.monotonic() - started)
+                self.status = await stack.watched(
+                    run_replay(
+                        endpoint=stack.endpoint,
+                        token=stack.token(),
+                        conversation=self._options.conversation,
+                        model=self._options.model,
+                        console=self._console,
+                        report=self._options.report,
+                    )
+                )
+                if not self._options.once:
+                    self._console.print(
+                        "The platform goes on running; `pagekeeper --help` looks at it. Ctrl-C ends it."
+                    )
+                    await stack.watch()
+
+    def _introduce(self, stack: LocalStack, seconds: float) -> None:
+        what = "five services" if stack.topology is Topology.FIVE else "one process"
+        self._console.print(
+            f"[bold]Pagekeeper[/] {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s",
+            highlight=False,
+        )
+        self._console.print(
+            f"  gRPC at {stack.endpoint}, tenant {TENANT}, subject {SUBJECT}; logs in {stack.directory}",
+            highlight=False,
+        )
+
+
+def _temporary(sweeper: Sweeper) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="pagekeeper-"))
+    sweeper.remove_at_end(directory)
+    return directory
+
+
+@contextmanager
+def _announced(stack: LocalStack, sweeper: Sweeper) -> Iterator[None]:
+    """Let the command line of this directory find the stack, while it runs, by a link to a file that is swept."""
+    announcement = stack.directory / STACK_FILE.name
+    sweeper.remove_at_end(announcement)
+    announcement.touch(mode=0o600)
+    announcement.write_text(
+        json.dumps({"endpoint": stack.endpoint, "token": stack.token(), "environment": stack.environment}, indent=2)
+    )
+    STACK_FILE.parent.mkdir(exist_ok=True)
+    link = STACK_FILE.with_name(f"{STACK_FILE.name}.{os.getpid()}")
+    link.symlink_to(announcement)
+    link.replace(STACK_FILE)
+    try:
+        yield
+    finally:
+        if STACK_FILE.is_symlink() and STACK_FILE.readlink() == announcement:
+            STACK_FILE.unlink()
+
+
+def _refuse(problem: str, status: int = CANNOT_START_STATUS) -> int:
+    print(f"pagekeeper: {problem}", file=sys.stderr)  # noqa: T201 - the one line that says why it ends
+    return status
