@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-
 from pagekeeper.local.child import Child
 from pagekeeper.local.ports import HOST
+from pagekeeper.runtime.rpc.probe import SERVING, health_of
 
 START_SECONDS_MAX: Final = 60.0
 """Long, because a machine that is busy with a whole test run starts five processes slowly."""
 STOP_SECONDS_MAX: Final = 25.0
 """A little more than the calls in flight get to end."""
-PROBE_SECONDS_MAX: Final = 1.0
 SERVE: Final = (sys.executable, "-m", "pagekeeper.platform", "serve")
 
 
@@ -52,14 +49,4 @@ class Process(Child):
         )
 
     async def _is_serving(self) -> bool:
-        async with grpc.aio.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            check = channel.unary_unary(
-                "/grpc.health.v1.Health/Check",
-                request_serializer=HealthCheckRequest.SerializeToString,
-                response_deserializer=HealthCheckResponse.FromString,
-            )
-            try:
-                answer = await check(HealthCheckRequest(), timeout=PROBE_SECONDS_MAX)
-            except grpc.aio.AioRpcError:
-                return False
-        return bool(answer.status == HealthCheckResponse.SERVING)
+        return await health_of(self.address) == SERVING

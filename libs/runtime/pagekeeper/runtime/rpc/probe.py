@@ -1,0 +1,27 @@
+"""Asking a server from outside whether it takes calls."""
+
+from typing import Final
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+SERVING: Final = "SERVING"
+PROBE_SECONDS: Final = 1.0
+
+
+async def health_of(address: str, timeout_seconds: float = PROBE_SECONDS) -> str:
+    """What the server at `host:port` says of itself by grpc.health.v1: SERVING, NOT_SERVING.
+
+    Or the name of the gRPC status that it, or the network, answers with instead, such as UNAVAILABLE.
+    """
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await check(HealthCheckRequest(), timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            return str(error.code().name)
+    return HealthCheckResponse.ServingStatus.Name(answer.status)
