@@ -47,6 +47,7 @@ class Stored:
     line: str
     size_tokens: int
     turn: int
+    words: frozenset[str]
 
 
 @dataclass
@@ -57,6 +58,7 @@ class TailMemory:
     resident: list[str] = field(default_factory=list)
     faulted: dict[str, int] = field(default_factory=dict)
     requests: list[object] = field(default_factory=list)
+    appended: dict[str, pb.AppendPagesResponse] = field(default_factory=dict)
     limit_tokens: int = 0
     turn: int = 0
     revision: int = 0
@@ -72,8 +74,10 @@ class TailMemory:
 
     async def append_pages(self, _: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
         self.requests.append(request)
+        if request.request_id in self.appended:
+            return self.appended[request.request_id]
         self.revision += 1
-        response = pb.AppendPagesResponse(revision=self.revision)
+        response = self.appended[request.request_id] = pb.AppendPagesResponse(revision=self.revision)
         for page in request.pages:
             assert page.page_id not in self.pages
             if page.role == page_pb2.MESSAGE_ROLE_USER:
@@ -81,7 +85,9 @@ class TailMemory:
                 self.faults_this_turn = 0
             role = ROLES[page.role]
             line = render_line(prefix_of(Modality.TEXT, PageType.TRANSCRIPT, role), page.page_id, 0, page.text)
-            self.pages[page.page_id] = Stored(page.page_id, role, page.text, line, count(line), self.turn)
+            self.pages[page.page_id] = Stored(
+                page.page_id, role, page.text, line, count(line), self.turn, words(page.text)
+            )
             self.resident.append(page.page_id)
             response.pages.append(pb.AppendedPage(page_id=page.page_id, size_tokens=count(line), resident=True))
         response.happenings.extend(self._make_room())
@@ -163,10 +169,10 @@ class TailMemory:
 
     def _search(self, query: str, limit: int) -> Sequence[FoundPage]:
         asked = words(query)
-        spread = {word: sum(word in words(page.text) for page in self.pages.values()) for word in asked}
+        spread = {word: sum(word in page.words for page in self.pages.values()) for word in asked}
         scores = []
         for page in self.pages.values():
-            score = sum(1 / spread[word] for word in asked & words(page.text))
+            score = sum(1 / spread[word] for word in asked & page.words)
             scores.append((score / (1 + page.size_tokens / 2_000), page))
         best = sorted(scores, key=lambda scored: scored[0], reverse=True)[:limit]
         top = best[0][0] or 1.0
@@ -191,11 +197,11 @@ def count(text: str) -> int:
     return tokenizer(EncodingName.O200K_BASE).count(text)
 
 
-def words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+def words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
-def snippet(text: str, asked: set[str]) -> str:
+def snippet(text: str, asked: frozenset[str]) -> str:
     return max(text.splitlines() or [""], key=lambda line: len(asked & words(line)))[:160]
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pagekeeper.memory.errors import LogUnavailable, ServiceUnavailable
 from pagekeeper.memory.ids import TenantId
 from pagekeeper.platform.conversation.generate import DEFAULT_FILE
 from pagekeeper.platform.conversation.load import load_conversations
 from pagekeeper.platform.conversation.types import Conversation, Message, Recall, Role, ToolCall, Turn
 from pagekeeper.platform.model.port import ChatMessage, Model, Reply, ToolSchema
 from pagekeeper.platform.model.scripted import ScriptedModel
-from pagekeeper.platform.replay.driver import TOOL_ROUNDS_MAX, Replay, ReplayBudget
+from pagekeeper.platform.replay.driver import OUTAGE_SECONDS_MAX, TOOL_ROUNDS_MAX, Replay, ReplayBudget
 from pagekeeper.platform.replay.records import TurnSeen
 from pagekeeper.platform.replay.report import Replayed, report_on
 from pagekeeper.runtime.identity import Caller
@@ -195,10 +196,10 @@ async def test_reads_ask_for_what_was_written() -> None:
 async def test_many_and_large_messages_go_in_several_requests() -> None:
     memory = TailMemory()
     many = tuple(said(f"r{n}", "x", Role.ASSISTANT) for n in range(300))
-    large = tuple(said(f"l{n}", "x" * 2_000_000, Role.ASSISTANT) for n in range(3))
+    large = tuple(said(f"l{n}", "x y z\n" * 300_000, Role.ASSISTANT) for n in range(2))
     await replayed(conversation(Turn((said("m1", "Hi."),), many + large)), Answers([Reply("x")]), memory)
     sizes = [len(request.pages) for request in memory.requests if isinstance(request, pb.AppendPagesRequest)]
-    assert sum(sizes) == 304
+    assert sum(sizes) == 303
     assert max(sizes) <= 256
     assert all(
         request.ByteSize() < 4 * 2**20 for request in memory.requests if isinstance(request, pb.AppendPagesRequest)
@@ -221,3 +222,53 @@ def test_the_parts_of_a_budget_fit_into_it(total: int) -> None:
     assert config.max_l0_tokens == total
     assert budget.answer_tokens + budget.fault_tokens == budget.tool_turn_reserve_tokens
     assert budget.tool_turn_reserve_tokens < config.reserved_tokens <= total // 2
+
+
+async def test_a_service_that_is_away_is_waited_for_and_nothing_is_appended_twice() -> None:
+    class Flaky(TailMemory):
+        """Every third append is done and then not answered; every fourth prompt is refused."""
+
+        calls = 0
+
+        async def append_pages(self, caller: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
+            response = await super().append_pages(caller, request)
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise LogUnavailable("the answer was lost")
+            return response
+
+        async def assemble_prompt(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
+            self.calls += 1
+            if self.calls % 4 == 0:
+                raise ServiceUnavailable("gone")
+            return await super().assemble_prompt(caller, request)
+
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    turns = [Turn((said(f"m{n}", "Hi."),), (said(f"r{n}", "Hello.", Role.ASSISTANT),)) for n in range(9)]
+    memory, clock = Flaky(), ticks()
+    one = Replay(memory, caller, Answers([Reply("x")]), "s1", ReplayBudget(), lambda: next(clock), sleep)
+    seen = [turn async for turn in one.run(conversation(*turns))]
+    assert sorted(memory.pages) == sorted([f"m{n}" for n in range(9)] + [f"r{n}" for n in range(9)])
+    assert sum(turn.repeated for turn in seen) == len(pauses) > 4
+
+
+async def test_an_outage_that_does_not_end_is_told() -> None:
+    class Gone(TailMemory):
+        async def append_pages(self, _: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
+            raise ServiceUnavailable(f"no answer to {request.request_id}")
+
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    turn = Turn((said("m1", "Hi."),), ())
+    one = Replay(Gone(), caller, Answers([Reply("x")]), "s1", ReplayBudget(), lambda: now, sleep)
+    with pytest.raises(ServiceUnavailable):
+        await anext(one.run(conversation(turn)))
+    assert OUTAGE_SECONDS_MAX <= now < OUTAGE_SECONDS_MAX + 1

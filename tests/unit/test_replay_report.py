@@ -31,6 +31,7 @@ PLAIN = TurnSeen(
     refused_calls=(),
     evicted=3,
     compressed=1,
+    repeated=0,
     calls=(CallSeen("AppendPages", 1.0), CallSeen("AppendPages", 3.0)),
     recall=None,
 )
@@ -117,6 +118,7 @@ def test_the_json_file_has_stable_names(tmp_path: Path) -> None:
         "passed",
         "recall",
         "refused_calls",
+        "repeated_calls",
         "searches",
         "session_id",
         "thrash_index",

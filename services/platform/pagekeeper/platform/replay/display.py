@@ -120,6 +120,8 @@ class Display:
         table.add_column("call")
         for heading in ("count", "p50 ms", "p95 ms"):
             table.add_column(heading, justify="right")
+        if report.repeated_calls:
+            table.caption = f"{report.repeated_calls} calls were sent again because a service was away"
         for name, figures in report.calls.items():
             table.add_row(name, f"{figures.count:,}", f"{figures.p50_ms:.1f}", f"{figures.p95_ms:.1f}")
         return table
@@ -185,6 +187,8 @@ def _events(turn: TurnSeen) -> Iterator[tuple[str, str]]:
         yield f"refused: {error}", "red"
     if turn.evicted:
         yield f"evicted {turn.evicted}", "magenta"
+    if turn.repeated:
+        yield f"repeated {turn.repeated} calls", "red"
     if turn.compressed:
         yield f"compressed {turn.compressed}", "blue"
 

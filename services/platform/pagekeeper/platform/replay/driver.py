@@ -1,14 +1,18 @@
 """The replay itself: append, assemble, let the model answer, hand its tool calls back, next turn.
 
 It uses the public API alone, believes nothing that it can count itself, and never sends a model more than the budget:
-when tool results have made a prompt too long, it assembles a new one, which holds what the faults brought in.
+when tool results have made a prompt too long, it assembles a new one, which holds what the faults brought in. A service
+that is away is waited for: each request is sent again, with its id, until it is answered or the outage has lasted too
+long.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
+from pagekeeper.memory.errors import LogUnavailable, ServiceUnavailable, StoreUnavailable
 from pagekeeper.platform.conversation.types import Conversation, Message, Recall, Role, ToolCall, Turn
 from pagekeeper.platform.model.port import ChatMessage, Model, Reply, ToolSchema
 from pagekeeper.platform.replay.recall import cited_pages, is_correct
@@ -22,6 +26,10 @@ BUDGET_TOKENS: Final = 16_000
 TOOL_ROUNDS_MAX: Final = 6
 """Times a model may call tools before it is asked without any."""
 
+OUTAGE_SECONDS_MAX: Final = 30.0
+OUTAGE_PAUSE_SECONDS: Final = 0.25
+
+_AWAY: Final = (ServiceUnavailable, LogUnavailable, StoreUnavailable)
 _APPEND_PAGES_MAX: Final = 128
 _APPEND_BYTES_MAX: Final = 3 * 2**20
 _TOOL_CALLS_MAX: Final = 32
@@ -33,13 +41,14 @@ _ROLES: Final = {
     Role.TOOL: page_pb2.MESSAGE_ROLE_TOOL,
 }
 
-T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class MemoryApi(Protocol):
     """The calls of `MemoryService` that a replay makes: the client's `api`, or the gateway's own object.
 
-    Whoever implements it repeats what is worth repeating; what it raises ends the replay.
+    A call that is repeated with the same request id is done once.
     """
 
     async def open_session(self, caller: Caller, request: pb.OpenSessionRequest) -> pb.OpenSessionResponse: ...
@@ -96,6 +105,7 @@ class _Tally:
     compressed: int = 0
     appended: int = 0
     seen_tokens: int = 0
+    repeated: int = 0
 
     def note(self, happenings: Sequence[session_pb2.Happening]) -> None:
         kinds = [happening.WhichOneof("kind") for happening in happenings]
@@ -116,6 +126,7 @@ class Replay:
         session_id: str,
         budget: ReplayBudget,
         monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._memory = memory
         self._new_caller = new_caller
@@ -123,6 +134,7 @@ class Replay:
         self._session_id = session_id
         self._budget = budget
         self._monotonic = monotonic
+        self._sleep = sleep
         self._tokens: ModelTokens = for_model(model.counted_as)
         self._tally = _Tally()
         self._requests = 0
@@ -134,9 +146,7 @@ class Replay:
         opening = pb.OpenSessionRequest(
             request_id=self._next_request_id(), session_id=self._session_id, config=config, labels={"made_by": "replay"}
         )
-        self._revision = (
-            await self._timed("OpenSession", self._memory.open_session(self._new_caller(), opening))
-        ).session.revision
+        self._revision = (await self._call("OpenSession", self._memory.open_session, opening)).session.revision
         await self._append(conversation.system)
         for number, turn in enumerate(conversation.turns, 1):
             yield await self._turn(number, turn)
@@ -145,7 +155,7 @@ class Replay:
     async def stats(self) -> session_pb2.SessionStats:
         """The service's counters for the session."""
         request = pb.GetStatsRequest(session_id=self._session_id, min_revision=self._revision)
-        return (await self._memory.get_stats(self._new_caller(), request)).stats
+        return (await self._call("GetStats", self._memory.get_stats, request)).stats
 
     async def _turn(self, number: int, turn: Turn) -> TurnSeen:
         await self._append(turn.question)
@@ -174,6 +184,7 @@ class Replay:
             refused_calls=tuple(tally.refused),
             evicted=tally.evicted,
             compressed=tally.compressed,
+            repeated=tally.repeated,
             calls=tuple(tally.calls),
             recall=recall,
         )
@@ -198,7 +209,7 @@ class Replay:
             request = pb.AppendPagesRequest(
                 request_id=self._next_request_id(), session_id=self._session_id, pages=batch
             )
-            response = await self._timed("AppendPages", self._memory.append_pages(self._new_caller(), request))
+            response = await self._call("AppendPages", self._memory.append_pages, request)
             self._revision = response.revision
             self._tally.note(response.happenings)
             self._tally.appended += len(batch)
@@ -212,7 +223,7 @@ class Replay:
             reserve_tokens=reserve_tokens,
             min_revision=self._revision,
         )
-        prompt = await self._timed("AssemblePrompt", self._memory.assemble_prompt(self._new_caller(), request))
+        prompt = await self._call("AssemblePrompt", self._memory.assemble_prompt, request)
         self._tally.prompts.append(self._prompt_tokens(_messages(prompt), _tools(prompt)))
         self._tally.shown.update(page.page_id for page in prompt.pages if page.level == 0)
         return prompt
@@ -220,7 +231,7 @@ class Replay:
     async def _converse(self, messages: list[ChatMessage], tools: list[ToolSchema]) -> str:
         """Let the model answer, doing what its tool calls ask. The last resort is a new prompt without tools."""
         for _ in range(TOOL_ROUNDS_MAX):
-            reply = await self._timed("model", self._model.complete(messages, tools))
+            reply = await self._ask(messages, tools)
             if not reply.tool_calls:
                 return reply.text
             messages += [_assistant_message(reply), *await self._tool_messages(reply.tool_calls)]
@@ -229,7 +240,7 @@ class Replay:
                 break
             self._tally.prompts.append(size_tokens)
         last = await self._assemble(self._budget.answer_tokens)
-        return (await self._timed("model", self._model.complete(_messages(last), []))).text
+        return (await self._ask(_messages(last), [])).text
 
     async def _tool_messages(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
         answered: list[ChatMessage] = []
@@ -241,7 +252,7 @@ class Replay:
                 calls=[pb.ToolCall(id=call.call_id, name=call.name, arguments_json=call.arguments) for call in batch],
                 min_revision=self._revision,
             )
-            response = await self._timed("HandleToolCalls", self._memory.handle_tool_calls(self._new_caller(), request))
+            response = await self._call("HandleToolCalls", self._memory.handle_tool_calls, request)
             self._revision = max(self._revision, response.revision)
             for call, message in zip(batch, response.messages, strict=True):
                 self._note_tool_message(call, message)
@@ -268,11 +279,31 @@ class Replay:
     def _counted(self, tokens: int) -> int:
         return -(-tokens * self._tokens.margin_percent // 100)
 
-    async def _timed(self, name: str, call: Awaitable[T]) -> T:
+    async def _call(
+        self, name: str, method: Callable[[Caller, Request], Awaitable[Response]], request: Request
+    ) -> Response:
+        """The answer, however often the service has to be asked; the time that it took includes all of that."""
         start = self._monotonic()
-        result = await call
+        while True:
+            try:
+                response = await method(self._new_caller(), request)
+            except _AWAY:
+                if self._monotonic() - start > OUTAGE_SECONDS_MAX:
+                    raise
+                self._tally.repeated += 1
+                await self._sleep(OUTAGE_PAUSE_SECONDS)
+            else:
+                self._note_call(name, start)
+                return response
+
+    async def _ask(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema]) -> Reply:
+        start = self._monotonic()
+        reply = await self._model.complete(messages, tools)
+        self._note_call("model", start)
+        return reply
+
+    def _note_call(self, name: str, start: float) -> None:
         self._tally.calls.append(CallSeen(name, (self._monotonic() - start) * 1_000))
-        return result
 
     def _next_request_id(self) -> str:
         self._requests += 1

@@ -46,7 +46,7 @@ class TurnSeen:
 
     `seen_tokens` are those of the messages of this turn, `l0_tokens` those of the pages in the prompt. `prompt_tokens`
     has one count for every prompt made in this turn, by the replay's own tokenizer; `service_tokens` is what the
-    service says of the first of them.
+    service says of the first of them. `repeated` counts calls that were sent again because a service was away.
     """
 
     number: int
@@ -61,5 +61,6 @@ class TurnSeen:
     refused_calls: tuple[str, ...]
     evicted: int
     compressed: int
+    repeated: int
     calls: tuple[CallSeen, ...]
     recall: RecallSeen | None

@@ -15,6 +15,7 @@ As JSON (`REPORT=FILE`), field names are stable; a figure that is added gets a n
     faults                             `total`, `by_reason`, `by_source_tier`, `largest_on_a_recall_turn`
     searches, evictions, compressions  how often
     refused_calls                      tool calls that were refused, by error
+    repeated_calls                     calls that were sent again because a service was away
     recall                             `questions`, `correct`, `topics`, `evidence_share` (pages shown or cited), and
                                        one entry a question in `answers`
     thrash_index                       the service's: faults that undid a recent eviction, over all faults
@@ -112,6 +113,7 @@ class Report:
     evictions: int
     compressions: int
     refused_calls: dict[str, int]
+    repeated_calls: int
     recall: RecallFigures
     thrash_index: float
     calls: dict[str, CallFigures]
@@ -158,6 +160,7 @@ def report_on(replayed: Replayed, turns: Sequence[TurnSeen]) -> Report:
         evictions=sum(turn.evicted for turn in turns),
         compressions=sum(turn.compressed for turn in turns),
         refused_calls=dict(Counter(error for turn in turns for error in turn.refused_calls)),
+        repeated_calls=sum(turn.repeated for turn in turns),
         recall=recall,
         thrash_index=replayed.thrash_index,
         calls=_calls(turns),
