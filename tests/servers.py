@@ -14,8 +14,9 @@ USER, PASSWORD = "pagekeeper", "test"
 START_TIMEOUT_SECONDS = 10.0
 
 _CONFIGURATION = """
-server_name: test
+server_name: {name}
 listen: "127.0.0.1:{port}"
+{cluster}
 max_payload: {max_payload}
 jetstream {{ store_dir: "{directory}", sync_interval: {sync_interval}, max_file_store: 4GB }}
 accounts {{
@@ -48,8 +49,11 @@ class NatsServer:
         sync_interval: str = "always",
         max_payload: str = "1MB",
         answers_checks: bool = True,
+        cluster: str = "",
     ) -> None:
         self.port = free_port()
+        self.name = directory.name
+        self._cluster = cluster
         self._directory = directory
         self._sync_interval = sync_interval
         self._max_payload = max_payload
@@ -68,7 +72,9 @@ class NatsServer:
         configuration = self._directory / "nats.conf"
         configuration.write_text(
             _CONFIGURATION.format(
+                name=self.name,
                 port=self.port,
+                cluster=self._cluster,
                 directory=self._directory,
                 sync_interval=self._sync_interval,
                 max_payload=self._max_payload,
@@ -118,7 +124,20 @@ def running(server: NatsServer) -> Iterator[NatsServer]:
     try:
         yield server
     finally:
-        server.stop()
+        server.kill()
+
+
+def nats_cluster(directory: Path, size: int) -> list[NatsServer]:
+    """Servers that are one cluster when they run."""
+    ports = [free_port() for _ in range(size)]
+    routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
+    servers = []
+    for number, port in enumerate(ports):
+        home = directory / f"n{number}"
+        home.mkdir()
+        cluster = f'cluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+        servers.append(NatsServer(home, cluster=cluster))
+    return servers
 
 
 class Proxy:

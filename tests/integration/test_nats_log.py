@@ -141,12 +141,9 @@ async def test_appends_through_kills_lose_nothing_and_repeat_nothing(nats_server
         revision = number = 0
         while not stop.is_set():
             operation_id = f"op{number}"
-            try:
-                revision = await log.append(
-                    key, expected_revision=revision, operation_id=operation_id, data=b"x" * 200, timeout_seconds=10
-                )
-            except LogUnavailable:
-                continue  # again, with the same operation id
+            revision = await log.append(
+                key, expected_revision=revision, operation_id=operation_id, data=b"x" * 200, timeout_seconds=20
+            )
             mine[operation_id] = revision
             number += 1
 
