@@ -1,0 +1,1 @@
+"""What is resident and why: turns, faults admitted, pins, importance, and the working sets of the past."""
