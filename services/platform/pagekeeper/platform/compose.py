@@ -1,0 +1,68 @@
+"""All services in one process, calling each other directly.
+
+They refer to each other in a circle: page-table stores what is too large for the log with artifact-storage, whose
+write-back tells page-table where bytes lie. So page-table is given artifact-storage's methods before they are there.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from pagekeeper.artifact_storage import main as artifact_storage
+from pagekeeper.fault_handler import main as fault_handler
+from pagekeeper.gateway import main as gateway
+from pagekeeper.gateway.service import GatewayService
+from pagekeeper.page_table import main as page_table
+from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.queue.port import WorkQueue
+from pagekeeper.runtime.rpc.local import local
+from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.v1 import (
+    artifact_storage_service_pb2,
+    fault_handler_service_pb2,
+    memory_service_pb2,
+    page_table_service_pb2,
+    working_set_service_pb2,
+)
+from pagekeeper.working_set import main as working_set
+
+MEMORY = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
+PAGE_TABLE = page_table_service_pb2.DESCRIPTOR.services_by_name["PageTableService"]
+WORKING_SET = working_set_service_pb2.DESCRIPTOR.services_by_name["WorkingSetService"]
+FAULT_HANDLER = fault_handler_service_pb2.DESCRIPTOR.services_by_name["FaultHandlerService"]
+ARTIFACT_STORAGE = artifact_storage_service_pb2.DESCRIPTOR.services_by_name["ArtifactStorageService"]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The public service, and the work of all services."""
+
+    gateway: GatewayService
+    sessions: Sessions
+    page_table: page_table.PageTable
+    artifact_storage: artifact_storage.ArtifactStorage
+    fault_handler: fault_handler.FaultHandler
+
+    def start(self, background: Background) -> None:
+        background.start("feed", self.sessions.follow_log)
+        self.page_table.start(background)
+        self.artifact_storage.start(background)
+        self.fault_handler.start(background)
+
+
+def compose(log: SessionLog, queue: WorkQueue, store: BlobStore, clock: Clock) -> Platform:
+    """One process: one cache of folded sessions, no gRPC between services."""
+    objects = artifact_storage.open_objects(store)
+    sessions = Sessions(log, objects, clock)
+    artifacts: Any = SimpleNamespace()
+    table = page_table.compose(log, queue, sessions, objects, artifacts, clock)
+    tables = local(PAGE_TABLE, table.service)
+    storage = artifact_storage.compose(objects, sessions, tables, queue)
+    vars(artifacts).update(vars(local(ARTIFACT_STORAGE, storage.service)))
+    working = local(WORKING_SET, working_set.compose(log, sessions, objects))
+    faults = fault_handler.compose(log, queue, tables, working, artifacts)
+    public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts)
+    return Platform(public, sessions, table, storage, faults)
