@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from pagekeeper.local.leash import leashed
 from pagekeeper.local.ports import is_free, is_listening
 
 LOG_LINES_SHOWN: Final = 15
 POLL_SECONDS: Final = 0.02
-_LEASH: Final = Path(__file__).with_name("leash.py")
 
 
 class ChildFailed(Exception):
@@ -131,7 +130,7 @@ class Child(ABC):
         assert not self.running, f"{self.name} is running"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command],
+                leashed(command),
                 env=dict(environment),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,

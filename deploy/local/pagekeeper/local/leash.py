@@ -1,22 +1,32 @@
-"""Becomes the command that it is given, which from then on dies with its parent.
+"""A command that dies with whoever started it.
 
-    python -I -S leash.py <pid of the parent> <command> <argument>...
-
-The kernel sends SIGKILL to whoever asked for it when the *thread* that started it ends, so children are started from a
-thread that lives as long as the process. A program of its own because asking must happen between fork and exec, where a
-process with threads may run no Python (`preexec_fn`).
+Run as a program it becomes the command that it is given, after it has asked the kernel to send SIGKILL when its parent
+ends. A program of its own because the kernel must be asked between fork and exec, where a process with threads may run
+no Python (`preexec_fn`). What counts as the parent is the *thread* that forked: children are started from one that
+lives as long as the process.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 
-parent, *command = sys.argv[1:]
-if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)) != 0:
-    sys.exit("prctl(PR_SET_PDEATHSIG) was refused: the launcher cannot promise to leave nothing behind")
-if os.getppid() != int(parent):
-    sys.exit("the launcher is gone")  # it died before the kernel was asked
-os.execv(command[0], command)  # noqa: S606 - becomes the command on purpose
+
+def leashed(command: Sequence[str]) -> list[str]:
+    """Return the command that becomes `command`, an absolute path and arguments, and dies with this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
+def _become(parent: int, command: list[str]) -> None:
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)) != 0:
+        sys.exit("prctl(PR_SET_PDEATHSIG) was refused: the launcher cannot promise to leave nothing behind")
+    if os.getppid() != parent:
+        sys.exit("the launcher is gone")  # it died before the kernel was asked
+    os.execv(command[0], command)  # noqa: S606 - becomes the command on purpose
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])
