@@ -36,6 +36,7 @@ WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER: Final = re.compile(r"\d[\d.,:/%-]*")
 _NAME: Final = re.compile(r"\b[A-Z\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0410-\u042f][^\W\d_]+")
 _IDENTIFIER: Final = re.compile(r"\w+(?:[_/@]|::|://)\w+|\b[a-z]+[A-Z]\w*|\w\.[a-z]\w|`[^`\n]+`")
+_ADDRESS: Final = re.compile(r",\s+[A-Z][^\W\d_]+(?=[.!?]+$)")  # the name in "I agree, Mel!" says nothing
 _FILLER: Final = re.compile(
     r"\W*(?:hey|hi|hello|hiya|good (?:morning|evening|afternoon|night)|bye|goodbye|take care|see (?:you|ya)"
     r"|talk (?:to you )?soon|wow|oh|ah|aww*|haha\w*|lol|yay|yeah|yep|yes|nope?|sure|ok|okay|alright|right|exactly"
@@ -70,6 +71,12 @@ _NUMBER_WORDS: Final = _words(
     december monday tuesday wednesday thursday friday saturday sunday yesterday tomorrow tonight today weekend ago
     """
 )
+_PRAISE: Final = _words(
+    """
+    awesome amazing great cool nice wonderful fantastic inspiring proud glad happy excited love lovely important special
+    super totally good best way lot make makes feel keep going wow hey thanks yeah definitely sure sounds hope agree
+    """
+)
 _DECISION_WORDS: Final = _words(
     """
     decide decided decision agree agreed chose choose chosen picked settled conclude concluded conclusion approve
@@ -102,19 +109,21 @@ class Facts:
     decisions: int
     content_words: int
     filler: bool
+    question: bool
 
     @property
     def weight(self) -> float:
-        """Numbers and decisions weigh most: they are what nobody can guess."""
+        """Numbers and decisions weigh most: they are what nobody can guess. Questions say less than statements."""
         if self.filler:
             return self.numbers + 0.5 * self.names
-        return (
+        said = (
             3.0 * min(self.numbers, 6)
             + 2.0 * min(self.decisions, 3)
-            + 2.0 * min(self.names, 6)
+            + 1.5 * min(self.names, 6)
             + 1.5 * min(self.identifiers, 6)
-            + 0.7 * self.content_words
+            + 1.0 * self.content_words
         )
+        return 0.5 * said if self.question else said
 
 
 def split_sentences(text: str) -> list[Sentence]:
@@ -123,15 +132,17 @@ def split_sentences(text: str) -> list[Sentence]:
 
 
 def facts_of(text: str) -> Facts:
+    text = _ADDRESS.sub("", text)
     words = set(WORD.findall(text.lower().replace("’", "'")))
-    content = len(words - STOPWORDS)
+    content = len(words - STOPWORDS - _PRAISE)
     return Facts(
         numbers=len(_NUMBER.findall(text)) + len(words & _NUMBER_WORDS),
         names=len(names_in(text)),
         identifiers=len(_IDENTIFIER.findall(text)),
         decisions=len(words & _DECISION_WORDS),
         content_words=content,
-        filler=content == 0 or (content <= FILLER_WORDS_MAX and _FILLER.match(text) is not None),
+        filler=content == 0 or is_filler(text),
+        question=text.rstrip().endswith(("?", "？")),
     )
 
 
@@ -211,7 +222,7 @@ def _sentences(paragraph: Sentence) -> Iterator[Sentence]:
 
 def _is_end(text: str, start: int, stop: re.Match[str]) -> bool:
     """Whether this stop ends the sentence that began at `start`, and is no abbreviation, initial or list number."""
-    if not stop[0].startswith("."):
+    if not stop[0].startswith(".") or stop[0][-1] in '"”':
         return True
     word = _BEFORE_STOP.search(text, max(start, stop.start() - 12), stop.start())
     if word is None or stop[0].startswith(".."):

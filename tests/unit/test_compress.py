@@ -1,0 +1,327 @@
+"""Lower levels are shorter, in the page's own words, and keep what nobody could guess."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pagekeeper.memory.compress.code import looks_like_code, outline
+from pagekeeper.memory.compress.compressor import GAIN_TOKENS_MIN, Compressed, Source
+from pagekeeper.memory.compress.registry import LOWER_LEVELS, CompressorRegistry
+from pagekeeper.memory.compress.text import extract, topics
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.memory.sentences import Sentence, split_sentences
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from tests.unit.hostile_text import hostile_texts, json_documents
+
+COUNT = tokenizer(EncodingName.O200K_BASE).count
+REGISTRY = CompressorRegistry.default()
+REDUCED, ABSTRACT, REFERENCE = LOWER_LEVELS
+
+documents = st.lists(hostile_texts, max_size=12).map("\n".join)
+media = st.builds(MediaDescription, documents, documents, scenes=st.lists(hostile_texts, max_size=3).map(tuple))
+sources = st.one_of(
+    st.builds(Source, st.just("p1"), st.just(Modality.TEXT), documents),
+    st.builds(Source, st.just("p1"), st.just(Modality.STRUCTURED), json_documents | documents),
+    st.builds(
+        Source, st.just("p1"), st.sampled_from((Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)), st.just(""), media
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(sources, st.sampled_from(LOWER_LEVELS))
+def test_a_lower_level_saves_tokens_or_does_not_exist(source: Source, level: CompressionLevel) -> None:
+    made = REGISTRY.compress(source, level, COUNT)
+    assert made == REGISTRY.compress(source, level, COUNT)
+    if made is not None:
+        assert made.level is level
+        assert made.tokens == COUNT(made.text)
+        assert made.tokens + GAIN_TOKENS_MIN <= COUNT(source.readable)
+        assert made.text.strip()
+        assert re.fullmatch(r"[a-z]+/\d+", made.compressor)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(sources)
+def test_levels_get_shorter_and_shorter(source: Source) -> None:
+    levels = REGISTRY.compress_all(source, COUNT)
+    for higher, lower in pairwise(levels):
+        assert higher.level < lower.level
+        assert lower.tokens < higher.tokens
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(documents, st.sampled_from((REDUCED, ABSTRACT)))
+def test_extracted_sentences_are_verbatim_and_in_order(text: str, level: CompressionLevel) -> None:
+    assert is_made_of(extract(text, level, COUNT), split_sentences(text))
+
+
+@given(documents)
+def test_topics_are_words_of_the_text(text: str) -> None:
+    assert all(topic in text for topic in topics(text))
+
+
+@given(documents, st.sampled_from((REDUCED, ABSTRACT)))
+def test_an_outline_is_lines_of_the_code(text: str, level: CompressionLevel) -> None:
+    lines = iter(text.splitlines())
+    assert all(line in lines for line in outline(text, level).splitlines())
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(json_documents)
+def test_shortened_json_is_json_with_the_same_keys(document: str) -> None:
+    for level in (REDUCED, ABSTRACT):
+        made = REGISTRY.compress(Source("p1", Modality.STRUCTURED, document), level, COUNT)
+        if made is not None:
+            shortened, value = json.loads(made.text), json.loads(document)
+            assert type(shortened) is type(value)
+            if isinstance(value, dict):
+                assert set(shortened) - {"…"} <= set(value)
+
+
+def is_made_of(extracted: str, sentences: Sequence[Sentence]) -> bool:
+    """Whether `extracted` is some of `sentences`, in order, of fenced code some of its lines."""
+    if not extracted:
+        return True
+    for position, sentence in enumerate(sentences):
+        pieces = [sentence.text] if not sentence.code else _beginnings(extracted, sentence.text)
+        for piece in pieces:
+            rest = extracted.removeprefix(piece)
+            if rest != extracted and rest[:1] in ("", " ", "\n") and is_made_of(rest[1:], sentences[position + 1 :]):
+                return True
+    return False
+
+
+def _beginnings(extracted: str, block: str) -> Iterator[str]:
+    lines = iter(block.split("\n"))
+    piece: list[str] = []
+    for line in extracted.split("\n"):
+        if line not in lines:
+            return
+        piece.append(line)
+        yield "\n".join(piece)
+
+
+FILLER = (
+    "Hey, thanks so much for getting back to me!",
+    "That sounds great.",
+    "I hope this helps!",
+    "Let me know if you need anything else.",
+    "We talked about how it went and how it felt at the time.",
+    "It is always nice to look at things from another side.",
+    "There is a lot to say about the way people work together on such things.",
+    "The weather was on our minds for most of the afternoon, and so was the view.",
+    "People often ask about the general idea behind the approach and its many sides.",
+)
+NUMBERED = (
+    "The invoice {n} over {m} EUR is unpaid.",
+    "Latency rose from {n} ms to {m} ms after the upgrade.",
+    "Caroline arrives on {d} May 2023 at {n}:30.",
+    "Build {n}.{d}.{m} is the one in production.",
+)
+DECIDED = (
+    "We decided to use PostgreSQL instead of Redis.",
+    "The deadline moved because the vendor was late.",
+    "Melanie agreed that the cache must be cleared first.",
+    "They rejected the second design.",
+)
+
+
+def talk(rng: random.Random) -> tuple[str, list[str], list[str]]:
+    """A message of filler around sentences with numbers and decisions; and those sentences."""
+    numbered = [
+        template.format(n=rng.randint(100, 999), m=rng.randint(10, 99), d=rng.randint(1, 28))
+        for template in rng.sample(NUMBERED, rng.randint(1, 3))
+    ]
+    decided = rng.sample(DECIDED, rng.randint(1, 2))
+    sentences = [*numbered, *decided, *(rng.choice(FILLER) for _ in range(rng.randint(4, 30)))]
+    rng.shuffle(sentences)
+    return "".join(sentence + rng.choice((" ", " ", "\n", "\n\n")) for sentence in sentences), numbered, decided
+
+
+def test_reduced_text_keeps_numbers_and_decisions() -> None:
+    """Over 300 generated messages: nearly all facts in about half the tokens, most in a quarter."""
+    rng = random.Random(7)  # one seed, one verdict
+    tokens = dict.fromkeys((CompressionLevel.FULL, REDUCED, ABSTRACT), 0)
+    kept = {(level, kind): 0 for level in (REDUCED, ABSTRACT) for kind in ("numbers", "decisions")}
+    total = {"numbers": 0, "decisions": 0}
+    for _ in range(300):
+        text, numbered, decided = talk(rng)
+        tokens[CompressionLevel.FULL] += COUNT(text)
+        total["numbers"] += len(numbered)
+        total["decisions"] += len(decided)
+        for level in (REDUCED, ABSTRACT):
+            shorter = extract(text, level, COUNT)
+            tokens[level] += COUNT(shorter)
+            kept[level, "numbers"] += sum(sentence in shorter for sentence in numbered)
+            kept[level, "decisions"] += sum(sentence in shorter for sentence in decided)
+    share = {level: tokens[level] / tokens[CompressionLevel.FULL] for level in (REDUCED, ABSTRACT)}
+    rates = {key: number / total[key[1]] for key, number in kept.items()}
+    assert share[REDUCED] <= 0.65, share
+    assert share[ABSTRACT] <= 0.3, share
+    assert rates[REDUCED, "numbers"] >= 0.99, rates
+    assert rates[REDUCED, "decisions"] >= 0.97, rates
+    assert rates[ABSTRACT, "numbers"] >= 0.85, rates
+    assert rates[ABSTRACT, "decisions"] >= 0.6, rates
+
+
+PYTHON = '''\
+"""Prices of orders."""
+
+import math
+from decimal import Decimal
+
+VAT_RATE = Decimal("0.19")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What somebody wants."""
+
+    kind: str
+
+    def gross(
+        self,
+        net: Decimal,
+    ) -> Decimal:
+        # rounded up, as the law says
+        if self.kind == "gift":
+            return Decimal(0)
+        return math.ceil(net * (1 + VAT_RATE))
+
+
+# Sums everything up.
+async def total(orders):
+    result = 0
+    for order in orders:
+        result += order.gross(1)
+    return result
+'''
+
+
+def test_code_becomes_its_outline() -> None:
+    levels = {made.level: made for made in REGISTRY.compress_all(Source("c", Modality.TEXT, PYTHON), COUNT)}
+    assert levels[REDUCED].compressor == "outline/1"
+    assert levels[REDUCED].text.splitlines() == [
+        "import math",
+        "from decimal import Decimal",
+        'VAT_RATE = Decimal("0.19")',
+        "@dataclass(frozen=True)",
+        "class Order:",
+        '    """What somebody wants."""',
+        "    def gross(",
+        "        self,",
+        "        net: Decimal,",
+        "    ) -> Decimal:",
+        "        # rounded up, as the law says",
+        "# Sums everything up.",
+        "async def total(orders):",
+    ]
+    assert levels[ABSTRACT].text.splitlines()[0] == "class Order:"
+    assert levels[REFERENCE].text == "Order, gross, total"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        PYTHON,
+        "export async function load(id) {\n  const x = await get(id);\n  return x;\n}\nconst f = (a) => {\n  a();\n}",
+        'package main\n\nimport "fmt"\n\nfunc (s *Server) Run(a int) error {\n\tfmt.Println(a)\n\treturn nil\n}\n',
+        '#include <stdio.h>\nint main(int argc, char **argv) {\n  printf("%d", argc);\n  return 0;\n}\n',
+        "pub struct A {\n    x: u32,\n}\nimpl A {\n    pub fn new() -> Self {\n        A { x: 1 }\n    }\n}\n",
+        "CREATE TABLE users (\n  id INT\n);\nSELECT * FROM users;\n",
+    ],
+)  # fmt: skip
+def test_code_is_recognised(code: str) -> None:
+    assert looks_like_code(code)
+    assert outline(code, REDUCED)
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "",
+        "We met the class of 2010. It was fun.",
+        "Type of thing\nMessage for you\nImport duties",
+        f"Look:\n```\n{PYTHON}```",
+    ],
+)
+def test_prose_is_not_taken_for_code(prose: str) -> None:
+    assert not looks_like_code(prose)
+
+
+def test_fenced_code_stands_as_its_outline() -> None:
+    text = f"We decided to keep the 19 % rate. Here it is:\n\n```python\n{PYTHON}```\n\nThat's all, I hope this helps!"
+    reduced = extract(text, REDUCED, COUNT)
+    assert "We decided to keep the 19 % rate." in reduced
+    assert "async def total(orders):" in reduced
+    assert "result += order.gross(1)" not in reduced
+    assert "def" not in extract(text, ABSTRACT, COUNT)
+
+
+def test_long_lists_say_how_much_is_missing() -> None:
+    rows = [{"id": n, "name": f"row {n}", "price": 1.50, "ok": True} for n in range(500)]
+    document = json.dumps({"total": 500, "rows": rows, "note": "Nothing to see. The price is 17 EUR. " * 40}, indent=1)
+    levels = {made.level: made for made in REGISTRY.compress_all(Source("j", Modality.STRUCTURED, document), COUNT)}
+    reduced: dict[str, Any] = json.loads(levels[REDUCED].text)
+    assert reduced["total"] == 500
+    assert reduced["rows"][0] == rows[0]
+    assert reduced["rows"][-1] == rows[-1]
+    assert re.fullmatch(r"… \d+ more …", reduced["rows"][-2])
+    assert "The price is 17 EUR." in reduced["note"]
+    assert reduced["note"].endswith("more characters)")
+    assert levels[REDUCED].tokens <= COUNT(document) / 2
+    assert levels[ABSTRACT].tokens <= COUNT(document) / 5
+    assert levels[REFERENCE].text == "total, rows[500], note"
+
+
+def test_numbers_are_kept_as_they_are_spelled() -> None:
+    document = json.dumps({"list": ["x" * 20] * 50})[:-1] + ', "price": 1.50, "n": 12345678901234567890, "e": 1E5}'
+    made = REGISTRY.compress(Source("j", Modality.STRUCTURED, document), REDUCED, COUNT)
+    assert made is not None
+    assert '"price":1.50,"n":12345678901234567890,"e":1E5' in made.text
+
+
+def test_media_by_what_was_written_about_them() -> None:
+    transcript = (
+        "So, hello everyone, and thanks for coming! We decided to ship on 7 May. " + "It went on for a while. " * 30
+    )
+    scenes = ("Caroline opens the meeting", "The roadmap for 2024 is shown")
+    film = Source("v1", Modality.VIDEO, "", MediaDescription("Roadmap meeting", transcript, 640, 480, 720.0, scenes))
+    levels = {made.level: made for made in REGISTRY.compress_all(film, COUNT)}
+    assert "We decided to ship on 7 May." in levels[REDUCED].text
+    assert "The roadmap for 2024 is shown" in levels[REDUCED].text
+    assert "roadmap for 2024" in levels[ABSTRACT].text
+    picture = Source(
+        "i1", Modality.IMAGE, "", MediaDescription("A lake at sunrise, painted last year by Melanie. " * 4)
+    )
+    reference = REGISTRY.compress(picture, REFERENCE, COUNT)
+    assert reference is not None
+    assert reference.text.startswith("image:i1")
+
+
+class Shouting:
+    """Somebody's own compressor."""
+
+    @property
+    def name(self) -> str:
+        return "shout/1"
+
+    def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
+        return Compressed(level, source.text[:3].upper(), count(source.text[:3].upper()), self.name)
+
+
+def test_a_registry_has_one_compressor_for_each_modality() -> None:
+    own = REGISTRY.with_compressor(Modality.TEXT, Shouting())
+    made = own.compress(Source("t", Modality.TEXT, "hello world"), REDUCED, COUNT)
+    assert made == Compressed(REDUCED, "HEL", COUNT("HEL"), "shout/1")
+    assert own.compressor_for(Modality.IMAGE) is REGISTRY.compressor_for(Modality.IMAGE)
+    with pytest.raises(ValueError, match="no compressor for image, audio, video, structured"):
+        CompressorRegistry({Modality.TEXT: Shouting()})

@@ -1,0 +1,76 @@
+"""Sentences are slices of their text, and facts are counted where they are."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.memory.sentences import SENTENCE_CHARS_MAX, facts_of, is_filler, names_in, split_sentences
+from tests.unit.hostile_text import hostile_texts
+
+documents = hostile_texts | st.lists(hostile_texts, max_size=12).map("\n".join)
+
+
+@given(documents)
+def test_sentences_are_slices_and_white_space_is_all_between_them(text: str) -> None:
+    end = 0
+    for sentence in split_sentences(text):
+        assert text[sentence.start : sentence.start + len(sentence.text)] == sentence.text
+        assert sentence.text == sentence.text.strip()
+        assert not text[end : sentence.start].strip()
+        assert sentence.code or len(sentence.text) <= SENTENCE_CHARS_MAX
+        end = sentence.start + len(sentence.text)
+    assert not text[end:].strip()
+
+
+@given(documents)
+def test_every_sentence_can_be_judged(text: str) -> None:
+    for sentence in split_sentences(text):
+        assert facts_of(sentence.text).weight >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", []),
+        ("Hi Mel! How are you? Fine.", ["Hi Mel!", "How are you?", "Fine."]),
+        ("Dr. Smith met J. Doe at 10.30 a.m. in St. Ives. Then they left.",
+         ["Dr. Smith met J. Doe at 10.30 a.m. in St. Ives.", "Then they left."]),
+        ("Use e.g. v2.15.1 of it. Done...  Really?", ["Use e.g. v2.15.1 of it.", "Done...", "Really?"]),
+        ("- one thing\n- another. And more\n3. third", ["- one thing", "- another.", "And more", "3. third"]),
+        ("wrapped here and\nit goes on. New\nLine", ["wrapped here and\nit goes on.", "New", "Line"]),
+        ("Look:\n```py\nx = 1. + 2\n\ny = 3\n```\nDone.", ["Look:", "```py\nx = 1. + 2\n\ny = 3\n```", "Done."]),
+        ("```\nnever closed. It is", ["```\nnever closed. It is"]),
+        ("今日は晴れです。明日は雨。", ["今日は晴れです。", "明日は雨。"]),
+        ('He said "no." Then he left.', ['He said "no."', "Then he left."]),
+        ("x" * 2_500, ["x" * 1_000, "x" * 1_000, "x" * 500]),
+    ],
+)  # fmt: skip
+def test_splitting(text: str, sentences: list[str]) -> None:
+    assert [sentence.text for sentence in split_sentences(text)] == sentences
+
+
+def test_facts() -> None:
+    decided = facts_of("On 7 May 2023 we decided to pay Caroline $1,200 for `parse_page`.")
+    assert (decided.numbers, decided.decisions, decided.names, decided.identifiers) == (3, 1, 2, 1)
+    assert not decided.filler
+    assert facts_of("That sounds great, Mel!").filler
+    assert facts_of("Did you see it?").question
+    assert decided.weight > 4 * facts_of("We then went to see how it would look in the evening.").weight
+
+
+@pytest.mark.parametrize(
+    ("text", "filler"),
+    [
+        ("Hey there!", True),
+        ("Thanks so much, that's really kind of you.", True),
+        ("I hope this helps!", True),
+        ("Yes, the invoice from Berlin was paid by transfer on Monday morning.", False),
+        ("The server runs NATS.", False),
+    ],
+)
+def test_filler(text: str, filler: bool) -> None:  # noqa: FBT001 - a table of cases
+    assert is_filler(text) == filler
+
+
+def test_names_are_capitals_that_no_sentence_began() -> None:
+    assert names_in("Yesterday Caroline met Élodie. Then NASA called. Nothing else.") == ["Caroline", "Élodie", "NASA"]
