@@ -1,7 +1,8 @@
 """What a test may touch and when it runs, decided by the folder that it is in.
 
 Folders run in the order of `FOLDERS`. Laws, histories and simulations have no sockets. Tests that start servers share
-them by file, and those that break things or need the machine for themselves run one after another.
+them by file, or by the group that a file puts itself into, and those that break things or need the machine for
+themselves run one after another.
 """
 
 from pathlib import Path
@@ -33,6 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place in WITHOUT_SOCKETS:
             item.add_marker("disable_socket")
         elif place in WITH_SHARED_SERVERS:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            if item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(str(item.path)))
         else:
             item.add_marker(pytest.mark.xdist_group("one at a time"))

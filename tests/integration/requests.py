@@ -12,6 +12,7 @@ from pagekeeper.v1 import page_pb2
 SERVICE = pb.DESCRIPTOR.services_by_name["MemoryService"]
 
 LEFT_EMPTY = frozenset({"request_id", "page_token", "expected_revision", "min_revision", "extra_tools_json", "version"})
+CHOSEN_BY_THE_SERVER = frozenset({("CreateCheckpointRequest", "checkpoint_id"), ("ForkSessionRequest", "new_session_id")})
 TEXTS = {"query": "hello", "name": "page_fault", "arguments_json": '{"page_id": "%s"}', "id": "call_1"}
 
 
@@ -28,7 +29,7 @@ def filled(descriptor: Descriptor, session_id: str, page_id: str, checkpoint_id:
     taken: set[str] = set()
     for field in descriptor.fields:
         field = cast(FieldDescriptor, field)
-        if field.name in LEFT_EMPTY or field.name == "new_session_id":
+        if field.name in LEFT_EMPTY or (descriptor.name, field.name) in CHOSEN_BY_THE_SERVER:
             continue
         if field.containing_oneof is not None:
             if field.containing_oneof.name in taken:

@@ -10,6 +10,8 @@ from pagekeeper.memory.errors import PagekeeperError, SessionNotFound
 from pagekeeper.runtime.rpc.methods import Method, methods
 from tests.integration.requests import SERVICE, filled
 
+pytestmark = pytest.mark.xdist_group("stacks")
+
 METHODS = methods(SERVICE)
 WITHOUT_A_SESSION = frozenset({"OpenSession", "ListSessions"})
 

@@ -1,0 +1,54 @@
+"""A whole Pagekeeper for tests: real servers and real processes, and clients of it."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from uuid import uuid4
+
+from pagekeeper.client import Pagekeeper, connect
+from pagekeeper.local.stack import LocalStack, Topology
+from pagekeeper.memory.errors import PagekeeperError
+from tests.servers import eventually
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+
+@contextmanager
+def running_stack(
+    directory: Path, topology: Topology, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[LocalStack]:
+    """A stack that belongs to no event loop, so that tests with loops of their own can share it."""
+    with asyncio.Runner() as runner:
+        stack = LocalStack(directory, topology, settings)
+        runner.run(stack.__aenter__())
+        try:
+            yield stack
+        finally:
+            runner.run(stack.__aexit__(None, None, None))
+
+
+def client(stack: LocalStack, tenant: str, *, call_seconds: float = 30.0) -> AbstractAsyncContextManager[Pagekeeper]:
+    return connect(stack.endpoint, stack.token(tenant), call_seconds=call_seconds)
+
+
+def new_tenant(name: str) -> str:
+    """A tenant that no other test has: stacks are shared."""
+    return f"{name}-{uuid4().hex[:12]}"
+
+
+async def until_it_serves(stack: LocalStack, *, timeout_seconds: float = 30.0) -> None:
+    """Wait until every service behind the gateway answers a read that goes through to the log."""
+
+    async def serves() -> bool:
+        async with client(stack, new_tenant("waiting"), call_seconds=2.0) as pagekeeper:
+            try:
+                session = await pagekeeper.open_session()
+                await session.assemble()
+                await session.flush()
+            except PagekeeperError:
+                return False
+            return True
+
+    await eventually(serves, timeout_seconds=timeout_seconds)
