@@ -59,6 +59,10 @@ _ASKS: Final = re.compile(
 _SUFFIXES: Final = ("ies", "ing", "ed", "es", "s")
 
 
+_Sentence = tuple[str, set[str]]
+"""A sentence, or a run of them, and the question's words in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Support:
     """The passage of a page that answers best, and how well: the weighted share of the question's words in it."""
@@ -117,14 +121,14 @@ def _best_support(sight: Sight) -> _Support | None:
     asked = _subject(sight.question)
     if not asked:
         return None
-    pages = [page for page in sight.pages if page.text.strip() != sight.question]
-    weights = _weights(asked, pages)
     decision = _ASKS_FOR_A_DECISION.search(sight.question) is not None
     enough = _ENOUGH_FOR_A_DECISION if decision else _ENOUGH
+    pages = [(page, _sentences(page, asked)) for page in sight.pages if page.text.strip() != sight.question]
+    weights = _weights(asked, [sentences for _, sentences in pages])
     candidates = [
-        _Support(page, passage, sum(weights[word] for word in asked.intersection(_words(passage))))
-        for page in pages
-        for passage in _passages(page.text, decision=decision)
+        _Support(page, passage, sum(weights[word] for word in found))
+        for page, sentences in pages
+        for passage, found in _passages(sentences, decision=decision)
     ]
     return max((one for one in candidates if one.share >= enough), key=_strength, default=None)
 
@@ -134,26 +138,30 @@ def _strength(support: _Support) -> tuple[float, bool, bool]:
     return support.share, support.page.exact, _CITATION.search(support.page.text) is None
 
 
-def _weights(asked: set[str], pages: Sequence[SeenPage]) -> dict[str, float]:
+def _sentences(page: SeenPage, asked: set[str]) -> list[_Sentence]:
+    split = (sentence.strip() for sentence in _SENTENCE_END.split(page.text) if sentence)
+    return [(sentence, asked.intersection(_words(sentence))) for sentence in split if sentence]
+
+
+def _weights(asked: set[str], pages: Sequence[Sequence[_Sentence]]) -> dict[str, float]:
     """The question's words, rare ones heavier; together they weigh 1."""
-    spread = Counter(word for page in pages for word in asked.intersection(_words(page.text)))
+    spread = Counter(word for sentences in pages for word in set().union(*(found for _, found in sentences)))
     raw = {word: math.log(2 + len(pages) / (1 + spread[word])) for word in asked}
     total = sum(raw.values())
     return {word: weight / total for word, weight in raw.items()}
 
 
-def _passages(text: str, *, decision: bool) -> Iterable[str]:
+def _passages(sentences: Sequence[_Sentence], *, decision: bool) -> Iterable[_Sentence]:
     """Runs of sentences that may answer: none of them asks, and for a decision the first one decides."""
-    sentences = [sentence.strip() for sentence in _SENTENCE_END.split(text) if sentence and sentence.strip()]
-    for start, first in enumerate(sentences):
+    for start, (first, _) in enumerate(sentences):
         if first.endswith("?") or (decision and (not _DECIDED.search(first) or _OPEN.search(first))):
             continue
-        run = ""
-        for sentence in sentences[start : start + QUOTE_SENTENCES_MAX]:
+        run, words = "", set[str]()
+        for sentence, found in sentences[start : start + QUOTE_SENTENCES_MAX]:
             if sentence.endswith("?"):
                 break
-            run = f"{run} {sentence}".strip()
-            yield run
+            run, words = f"{run} {sentence}".strip(), words | found
+            yield run, words
 
 
 def _most_promising(sight: Sight) -> Hit | None:
