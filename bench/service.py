@@ -284,6 +284,7 @@ class _Bench:
         return assistant(self._text(PAGE_BYTES), page_id=page_id)
 
     def _add(self, operation: str, measured: Measured, base: tuple[str, float, float] | None, must: str) -> None:
+        click.echo(f"  {self._topology}: {operation} at {measured.in_flight}: {measured.p50_ms:.2f} ms", err=True)
         self._rows.append(
             Row(
                 operation=operation,

@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 from uuid import uuid4
-
-from google.protobuf.message import Message
 
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.session import Session
@@ -26,7 +24,8 @@ from pagekeeper.v1 import session_pb2
 CALL_SECONDS: Final = 30.0
 """How long a call may take, repetitions included, unless `connect` is told otherwise."""
 
-R = TypeVar("R", bound=Message)
+ATTEMPTS_MAX: Final = 1_000
+"""The deadline alone ends the repetitions: a gateway that is started again is back within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +106,5 @@ async def connect(address: str, token: str, *, call_seconds: float = CALL_SECOND
     clock = SystemClock()
     async with open_channel(address) as channel:
         service = pb.DESCRIPTOR.services_by_name["MemoryService"]
-        api = remote(service, channel, BearerToken(token), clock, Random())
+        api = remote(service, channel, BearerToken(token), clock, Random(), ATTEMPTS_MAX)
         yield Pagekeeper(cast(MemoryService, api), clock, call_seconds)

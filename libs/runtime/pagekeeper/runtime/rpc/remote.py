@@ -26,6 +26,7 @@ from pagekeeper.runtime.rpc.methods import AUTHORIZATION, TRACE, Method, methods
 CALL_SECONDS: Final = 30.0
 """The deadline of a call whose caller has none."""
 ATTEMPTS_MAX: Final = 5
+"""Between services: whoever called us has a deadline and repeats, too."""
 PAUSE_SECONDS_MIN: Final = 0.025
 PAUSE_SECONDS_MAX: Final = 1.0
 
@@ -42,20 +43,32 @@ class Credentials(Protocol):
 
 
 def remote(
-    service: ServiceDescriptor, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock, random: Random
+    service: ServiceDescriptor,
+    channel: grpc.aio.Channel,
+    tokens: Credentials,
+    clock: Clock,
+    random: Random,
+    attempts_max: int = ATTEMPTS_MAX,
 ) -> Any:  # noqa: ANN401 - it has the methods that the descriptor says, which no type can
     """Return an object with the methods of `service`, each of which calls it through `channel`."""
     return SimpleNamespace(
         **{
             method.attribute: _stream(method, channel, tokens, clock)
             if method.streams
-            else _unary(method, channel, tokens, clock, random)
+            else _unary(method, channel, tokens, clock, random, attempts_max)
             for method in methods(service)
         }
     )
 
 
-def _unary(method: Method, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock, random: Random) -> Call:
+def _unary(
+    method: Method,
+    channel: grpc.aio.Channel,
+    tokens: Credentials,
+    clock: Clock,
+    random: Random,
+    attempts_max: int,
+) -> Call:
     invoke = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
     authorization = tokens.authorization
     monotonic = clock.monotonic
@@ -79,7 +92,7 @@ def _unary(method: Method, channel: grpc.aio.Channel, tokens: Credentials, clock
                 error = _not_ours(method)
             pause = random.uniform(0, min(PAUSE_SECONDS_MIN * 2**attempt, PAUSE_SECONDS_MAX))
             now = monotonic() + pause
-            if attempt == ATTEMPTS_MAX or now >= deadline or not _may_repeat(method, request, error):
+            if attempt == attempts_max or now >= deadline or not _may_repeat(method, request, error):
                 raise error
             await asyncio.sleep(pause)
             attempt += 1
