@@ -12,7 +12,9 @@ from pagekeeper.v1 import page_pb2
 SERVICE = pb.DESCRIPTOR.services_by_name["MemoryService"]
 
 LEFT_EMPTY = frozenset({"request_id", "page_token", "expected_revision", "min_revision", "extra_tools_json", "version"})
-CHOSEN_BY_THE_SERVER = frozenset({("CreateCheckpointRequest", "checkpoint_id"), ("ForkSessionRequest", "new_session_id")})
+CHOSEN_BY_THE_SERVER = frozenset(
+    {("CreateCheckpointRequest", "checkpoint_id"), ("ForkSessionRequest", "new_session_id")}
+)
 TEXTS = {"query": "hello", "name": "page_fault", "arguments_json": '{"page_id": "%s"}', "id": "call_1"}
 
 

@@ -1,7 +1,6 @@
 """The launcher: real servers, stand-ins for our processes, and what is left when it ends."""
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -33,6 +32,7 @@ from pagekeeper.runtime.log.server_checks import check_server
 from pagekeeper.runtime.log.streams import Capacity, ensure_streams
 from pagekeeper.runtime.token_keys import KeyFile
 from tests.integration.launch import STAND_IN
+from tests.integration.leavings import sockets_of, users_of
 
 LAUNCH = Path(__file__).with_name("launch.py")
 CLOCK = SystemClock()
@@ -50,20 +50,6 @@ def stand_in(directory: Path, behaviour: str = "") -> Process:
     [port] = free_ports(1)
     environment = {"PK_LISTEN": f"127.0.0.1:{port}", "STAND_IN": f"gateway={behaviour}"}
     return Process("gateway", [*STAND_IN, "gateway"], environment, directory, port)
-
-
-def users_of(directory: Path) -> list[str]:
-    """The processes that have to do with a directory: by their working directory, arguments or environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            where = str((process / "cwd").readlink())
-        except OSError:
-            continue  # it has ended, or it is nobody's business
-        if int(process.name) != os.getpid() and (str(directory).encode() in told or where.startswith(str(directory))):
-            found.append(f"{process.name} {told[:200]!r}")
-    return found
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -242,7 +228,6 @@ async def test_a_stack_of_which_one_part_fails_leaves_nothing(tmp_path: Path) ->
     with pytest.raises(StartFailed, match="fault-handler ended with status 1"):
         await stack.__aenter__()
     assert not users_of(tmp_path)
-    assert not sockets_of_seaweedfs()
 
 
 async def test_work_ends_when_a_part_of_the_stack_does(tmp_path: Path) -> None:
@@ -263,36 +248,22 @@ def launched(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         launcher.communicate()
 
 
-def sockets_of_seaweedfs() -> set[Path]:
-    """Those that belong to no process: a server that was told to go takes no connection."""
-    return {path for path in Path("/tmp").glob("seaweedfs-*.sock") if not answers(path)}  # noqa: S108
-
-
-def answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
-
-
 def test_nothing_is_left_when_the_launcher_is_killed(tmp_path: Path) -> None:
-    before = sockets_of_seaweedfs()
     with launched(tmp_path) as launcher:
         assert launcher.stdout is not None
         assert launcher.stdout.readline() == b"started\n"
-        assert len(users_of(tmp_path)) == 8  # the launcher, two servers, five processes
+        users = users_of(tmp_path)
+        assert len(users) == 8  # the launcher, two servers, five processes
         launcher.send_signal(signal.SIGKILL)
         wait_until(lambda: not users_of(tmp_path), seconds=2)
-    wait_until(lambda: sockets_of_seaweedfs() <= before)
+    wait_until(lambda: not sockets_of(users))
 
 
 @pytest.mark.parametrize("after_seconds", [0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
 def test_nothing_is_left_when_the_launcher_is_killed_while_it_starts(tmp_path: Path, after_seconds: float) -> None:
-    before = sockets_of_seaweedfs()
     with launched(tmp_path) as launcher:
         time.sleep(after_seconds)
+        users = users_of(tmp_path)
         launcher.send_signal(signal.SIGKILL)
         wait_until(lambda: not users_of(tmp_path), seconds=2)
-    wait_until(lambda: sockets_of_seaweedfs() <= before)
+    wait_until(lambda: not sockets_of(users))

@@ -1,7 +1,7 @@
 """The work queue while servers and workers die."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -61,14 +61,17 @@ async def test_items_survive_the_server_and_consumers_go_on(nats_server: NatsSer
             assert await until(done, 90) == {f"w{number}" for number in range(90)}
 
 
-async def test_an_idle_consumer_goes_on_after_a_restart(nats_server: NatsServer) -> None:
+@pytest.mark.parametrize("end", [NatsServer.stop, NatsServer.kill], ids=["stop", "kill"])
+async def test_an_idle_consumer_goes_on_after_a_restart(
+    nats_server: NatsServer, end: Callable[[NatsServer], None]
+) -> None:
     done: list[WorkItem] = []
     async with connected(nats_server.url) as connection:
         queue = NatsQueue(connection, QUICK, partitions=1)
         async with consuming(queue, done):
             await queue.publish("pack", KEY, "before", b"")
             await until(done, 1)
-            nats_server.stop()
+            end(nats_server)
             await asyncio.to_thread(nats_server.start)
             await queue.publish("pack", KEY, "after", b"")
             assert await until(done, 2, timeout_seconds=5) == {"before", "after"}
@@ -121,6 +124,26 @@ async def test_the_item_of_a_worker_that_died_goes_to_another(nats_server: NatsS
             proxy.cut()
     assert [item.delivery for item in lost] == [1]
     assert [item.delivery for item in done] == [2]
+
+
+async def test_a_cancelled_worker_gives_its_item_back_at_once(nats_server: NatsServer) -> None:
+    patient = Retries(silence_seconds_max=60)
+    done: list[WorkItem] = []
+    async with connected(nats_server.url) as connection:
+        queue = NatsQueue(connection, patient, partitions=1)
+        started = asyncio.Event()
+
+        async def hang(_item: WorkItem) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        await queue.publish("pack", KEY, "w1", b"")
+        consumer = asyncio.ensure_future(queue.consume("pack", hang, concurrency=1))
+        await asyncio.wait_for(started.wait(), 10)
+        consumer.cancel()
+        await asyncio.wait({consumer})
+        async with consuming(queue, done):
+            await until(done, 1, timeout_seconds=10)
 
 
 async def test_a_full_queue_refuses(nats_server: NatsServer) -> None:

@@ -65,6 +65,18 @@ class _Exchange:
     ended: asyncio.Future[None]
     messages: list[Msg] = field(default_factory=list)
 
+    async def end(self, deadline: float) -> None:
+        """Wait for it. A timer, since a timeout of asyncio would be a cancellation, and nats-py swallows those."""
+        timer = asyncio.get_running_loop().call_at(deadline, self.fail, "no answer in time")
+        try:
+            await self.ended
+        finally:
+            timer.cancel()
+
+    def fail(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(Unreachable(reason, sent=True))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Subscription:
@@ -150,17 +162,12 @@ class Connection:
     ) -> list[Msg]:
         """Send and collect answers until one is the last. Errors: Unreachable, also when nobody listens."""
         client = await self._acquire(deadline)
-        loop = asyncio.get_running_loop()
         token = str(next(self._tokens))
-        exchange = _Exchange(is_last, loop.create_future())
-        self._exchanges[token] = exchange
-        # nats-py swallows a cancellation that hits its `publish`, so the deadline must not be one.
-        timer = loop.call_at(deadline, _expire, exchange)
+        exchange = self._exchanges[token] = _Exchange(is_last, asyncio.get_running_loop().create_future())
         try:
             await _publish(client, subject, data, self._inbox + token, headers)
-            await exchange.ended
+            await exchange.end(deadline)
         finally:
-            timer.cancel()
             del self._exchanges[token]
             self._slots.release()
         if status_of(exchange.messages[-1]) == NO_RESPONDERS:
@@ -185,12 +192,14 @@ class Connection:
         client = await self._connected(deadline)
         self._subscriptions[subscription] = None
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._attach(client, subscription)
-                await client.flush(timeout=_FLUSH_SECONDS)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+            await self._attach(client, subscription)
+            await self._round_trip(client, deadline)
+        except nats.errors.ConnectionClosedError as error:
             await self.unsubscribe(subscription)
             raise Unreachable(f"cannot subscribe: {error}", sent=False) from error
+        except (Unreachable, asyncio.CancelledError):
+            await self.unsubscribe(subscription)
+            raise
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop listening. Safe to repeat."""
@@ -239,8 +248,19 @@ class Connection:
         self._client = None
         self._up.clear()
         for exchange in self._exchanges.values():
-            if not exchange.ended.done():
-                exchange.ended.set_exception(Unreachable("the connection was lost", sent=True))
+            exchange.fail("the connection was lost")
+
+    async def _round_trip(self, client: Client, deadline: float) -> None:
+        """Wait until the server has seen all that was sent before. Not `flush`: asyncio's `wait_for`, which it uses,
+        can lose a cancellation before Python 3.12.
+        """
+        token = str(next(self._tokens))
+        exchange = self._exchanges[token] = _Exchange(_always, asyncio.get_running_loop().create_future())
+        try:
+            await _publish(client, self._inbox + token, b"", "", None)
+            await exchange.end(deadline)
+        finally:
+            del self._exchanges[token]
 
     async def _acquire(self, deadline: float) -> Client:
         """A slot for one request and a client to send it on."""
@@ -346,8 +366,10 @@ async def connect(
         await connection.wait_until_up(now() + timeout_seconds)
         yield connection
     finally:
-        keeper.cancel()
-        await asyncio.wait({keeper})
+        # Again and again: nats-py, and before Python 3.12 also asyncio's `wait_for`, can swallow a cancellation.
+        while not keeper.done():
+            keeper.cancel()
+            await asyncio.wait({keeper}, timeout=CLOSE_TIMEOUT_SECONDS)
     if not keeper.cancelled():
         keeper.result()
 
@@ -375,11 +397,6 @@ async def _ignore_error(error: Exception) -> None:
 
 def _always(_message: Msg) -> bool:
     return True
-
-
-def _expire(exchange: _Exchange) -> None:
-    if not exchange.ended.done():
-        exchange.ended.set_exception(Unreachable("no answer in time", sent=True))
 
 
 def _address(url: object) -> str:
