@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import RevisionNotFound
+from pagekeeper.memory.errors import ContentCorrupt, RevisionNotFound
 from pagekeeper.memory.happenings import Happening
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import Extent
@@ -40,7 +40,7 @@ class History:
 
         A snapshot may be taken while the archive is read: then what it replaced is in the next segment.
         """
-        reached = 0
+        reached, needed = 0, 0
         while True:
             session = await self._sessions.read(key, strict=True)
             for segment in [segment for segment in session.archive if segment.last_revision > reached]:
@@ -51,6 +51,9 @@ class History:
             records = await from_log(self._log.read(key, after_revision=reached, strict=True))
             tail = [(record.revision, event_pb2.LogRecord.FromString(record.data)) for record in records]
             if tail and tail[0][1].snapshot.folded_revision > reached:
+                if reached < needed:
+                    raise ContentCorrupt(f"the history of session {key.session!r} lacks what came after {reached}")
+                needed = tail[0][1].snapshot.folded_revision
                 continue
             for revision, log_record in tail:
                 yield revision, log_record
