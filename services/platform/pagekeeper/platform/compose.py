@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from pagekeeper.artifact_storage import main as artifact_storage
+from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.fault_handler import main as fault_handler
 from pagekeeper.gateway import main as gateway
 from pagekeeper.gateway.service import GatewayService
 from pagekeeper.page_table import main as page_table
 from pagekeeper.runtime.background import Background
-from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
@@ -53,9 +53,8 @@ class Platform:
         self.fault_handler.start(background)
 
 
-def compose(log: SessionLog, queue: WorkQueue, store: BlobStore, clock: Clock) -> Platform:
+def compose(log: SessionLog, queue: WorkQueue, objects: Objects, clock: Clock) -> Platform:
     """One process: one cache of folded sessions, no gRPC between services."""
-    objects = artifact_storage.open_objects(store)
     sessions = Sessions(log, objects, clock)
     artifacts: Any = SimpleNamespace()
     table = page_table.compose(log, queue, sessions, objects, artifacts, clock)

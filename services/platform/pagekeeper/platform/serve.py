@@ -80,7 +80,7 @@ async def _all(process: _Process) -> Serving:
     settings = load(AllSettings)
     bus = await process.exits.enter_async_context(open_bus(settings, "all"))
     store = await process.exits.enter_async_context(open_store(settings))
-    platform = compose(bus.log, bus.queue, store, process.clock)
+    platform = compose(bus.log, bus.queue, artifact_storage.open_objects(store), process.clock)
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
     return settings, {MEMORY: platform.gateway}, verifier

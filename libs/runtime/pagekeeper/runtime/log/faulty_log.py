@@ -49,7 +49,10 @@ class Faults:
 
 
 class FaultyLog:
-    """`inner` behind a bad network. `sleep` is how time passes: a simulation brings its own."""
+    """`inner` behind a bad network. `sleep` is how time passes: a simulation brings its own.
+
+    `faults` may be replaced at any time.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class FaultyLog:
     ) -> None:
         self._inner = inner
         self._random = random
-        self._faults = faults
+        self.faults = faults
         self._sleep = sleep
         self._late: list[_Append] = []
 
@@ -118,7 +121,7 @@ class FaultyLog:
         records = await self._inner.read(
             key, after_revision=after_revision, strict=strict, timeout_seconds=timeout_seconds
         )
-        if not strict and records and self._happens(self._faults.read_stale):
+        if not strict and records and self._happens(self.faults.read_stale):
             # What a rollup replaced is gone from everywhere that we can ask.
             oldest_kept = max((index + 1 for index, record in enumerate(records) if record.rollup), default=0)
             records = records[: self._random.randint(oldest_kept, len(records))]
@@ -149,17 +152,17 @@ class FaultyLog:
     async def _store(self, append: _Append) -> int:
         await self._delay()
         await self._let_late_ones_arrive()
-        if self._happens(self._faults.request_lost):
+        if self._happens(self.faults.request_lost):
             raise LogUnavailable("lost on its way", maybe_applied=True)
-        if self._happens(self._faults.request_late):
+        if self._happens(self.faults.request_late):
             self._late.append(append)
             raise LogUnavailable("under way", maybe_applied=True)
         revision = await append()
-        if self._happens(self._faults.request_repeated):
+        if self._happens(self.faults.request_repeated):
             self._late.append(append)
             await self._let_late_ones_arrive()
         await self._delay()
-        if self._happens(self._faults.answer_lost):
+        if self._happens(self.faults.answer_lost):
             raise LogUnavailable("the answer was lost", maybe_applied=True)
         return revision
 
@@ -177,12 +180,12 @@ class FaultyLog:
     async def _before_read(self) -> None:
         await self._delay()
         await self._let_late_ones_arrive()
-        if self._happens(self._faults.read_lost):
+        if self._happens(self.faults.read_lost):
             raise LogUnavailable("no answer", maybe_applied=False)
 
     async def _delay(self) -> None:
-        if self._faults.delay_seconds_max > 0:
-            await self._sleep(self._random.uniform(0, self._faults.delay_seconds_max))
+        if self.faults.delay_seconds_max > 0:
+            await self._sleep(self._random.uniform(0, self.faults.delay_seconds_max))
 
     def _happens(self, probability: float) -> bool:
         return self._random.random() < probability
