@@ -6,8 +6,8 @@ from hashlib import sha256
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.ports import PageTablePort
-from pagekeeper.memory.compress import CompressorRegistry
 from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType

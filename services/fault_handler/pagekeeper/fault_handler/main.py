@@ -8,7 +8,7 @@ from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import ContentCache, Loader
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
-from pagekeeper.memory.compress import CompressorRegistry
+from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
