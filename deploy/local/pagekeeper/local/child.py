@@ -20,7 +20,7 @@ from pagekeeper.local.leash import leashed
 from pagekeeper.local.ports import is_free, is_listening
 
 LOG_LINES_SHOWN: Final = 15
-POLL_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.03
 
 
 class ChildFailed(Exception):
