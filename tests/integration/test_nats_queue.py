@@ -71,6 +71,7 @@ async def test_an_idle_consumer_goes_on_after_a_restart(
         async with consuming(queue, done):
             await queue.publish("pack", KEY, "before", b"")
             await until(done, 1)
+            await asyncio.sleep(0.3)  # until every worker has asked and is waiting
             end(nats_server)
             await asyncio.to_thread(nats_server.start)
             await queue.publish("pack", KEY, "after", b"")
