@@ -162,11 +162,15 @@ class Session:
 
     def eviction_order(self) -> list[Resident]:
         """Resident pages that may leave, the first to go first: by policy, protected ones after all others."""
+        return [*self._order(protected=False), *self._order(protected=True)]
+
+    def _order(self, *, protected: bool) -> list[Resident]:
+        """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""
         policy = eviction_policy(self.config.eviction_policy)
         keyed = []
         for position, resident in enumerate(self.working_set):
             page = self.pages[resident.page_id]
-            if self.is_pinned(page):
+            if self.is_pinned(page) or self.is_protected(page) is not protected:
                 continue
             candidate = Candidate(
                 page_id=page.page_id,
@@ -177,15 +181,15 @@ class Session:
                 position=position,
                 turn=self.turn,
             )
-            keyed.append((self.is_protected(page), policy(candidate), position, resident))
-        keyed.sort(key=lambda item: item[:3])
+            keyed.append((policy(candidate), position, resident))
+        keyed.sort(key=lambda item: item[:2])
         return [resident for *_, resident in keyed]
 
     # Folding
 
     def apply(self, revision: int, transaction: ev.Transaction) -> list[Happening]:
         """Fold one transaction; the answer is what it did to the working set, in order."""
-        pressure_before = self.pressure()
+        pressure_before, turn = self.pressure(), self.turn
         happened: list[Happened] = []
         self.updated_unix_ms = transaction.written_unix_ms
         for event in transaction.events:
@@ -196,7 +200,7 @@ class Session:
         pressure_after = self.pressure()
         if pressure_after is not pressure_before:
             happened.append(PressureChanged(pressure_before, pressure_after))
-        return [Happening(what, revision, self.turn) for what in happened]
+        return [Happening(what, revision, turn := turn + isinstance(what, TurnStarted)) for what in happened]
 
     def roll_up(self, revision: int, archived: ev.ArchiveSegment) -> None:
         """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is."""
@@ -361,7 +365,7 @@ class Session:
         if size > room:
             yield NotAdmitted(page.page_id, size, room)
             return
-        thrash = faulted and self.recent_evictions.pop(page.page_id, None) is not None
+        thrash = self.recent_evictions.pop(page.page_id, None) is not None and faulted
         if thrash:
             self.counters.thrash_faults_total += 1
         self.working_set.append(
@@ -374,29 +378,33 @@ class Session:
 
         In batches between two watermarks, because every eviction breaks the prompt's prefix for the provider's
         cache. What does not fit at all is not made room for: it would empty the working set for nothing. Protected
-        pages give way only so far as the limit itself demands.
+        pages give way only when the limit itself would be crossed, then down to the high watermark.
         """
         limit = self.config.limit_tokens
-        used = self.working_set.used_tokens
-        fits = used + incoming_tokens <= limit * self.config.eviction_threshold
+        high = int(limit * self.config.eviction_threshold)
+        fits = self.working_set.used_tokens + incoming_tokens <= high
         if fits or incoming_tokens > max(0, limit - self.pinned_tokens()):
             return []
-        low = max(int(limit * self.config.target_utilization), incoming_tokens)
-        happened: list[Happened] = []
-        for protected, goal in ((False, low), (True, limit)):
-            # A page that went down a level is asked again only when all others of its kind have been.
-            while gave_up := self._give_up_until(goal - incoming_tokens, protected=protected):
-                happened += gave_up
+        low = int(limit * self.config.target_utilization)
+        happened = self._free_down_to(max(0, low - incoming_tokens), protected=False)
+        if self.working_set.used_tokens + incoming_tokens > limit:
+            happened += self._free_down_to(max(0, high - incoming_tokens), protected=True)
         return happened
 
-    def _give_up_until(self, used_tokens: int, *, protected: bool) -> list[Happened]:
-        """Ask each page that is protected, or each that is not, once; stop when no more than `used_tokens` are used."""
+    def _free_down_to(self, used_tokens: int, *, protected: bool) -> list[Happened]:
+        """Ask pages that are protected, or those that are not, until no more than `used_tokens` are used.
+
+        A page that went down a level is asked again only when all others of its kind have been.
+        """
         used = self.working_set.used_tokens
         happened: list[Happened] = []
-        for resident in self.eviction_order() if used > used_tokens else ():
-            if used <= used_tokens:
+        while used > used_tokens:
+            order = self._order(protected=protected)
+            if not order:
                 break
-            if self.is_protected(self.pages[resident.page_id]) is protected:
+            for resident in order:
+                if used <= used_tokens:
+                    break
                 what = self._give_up(resident)
                 used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
                 happened.append(what)

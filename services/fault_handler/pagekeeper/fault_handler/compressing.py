@@ -1,7 +1,9 @@
 """Lower representations, made in the background or when asked for, and added beside the full one."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
+from typing import Final
 
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
@@ -11,6 +13,7 @@ from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType
+from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.queue.port import WorkItem
@@ -21,16 +24,26 @@ from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
-LOWER_LEVELS = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
+RESTS: Final = 3.0
+"""Background compression rests so many times as long as it computed: it must not slow down the faults beside it."""
+LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
 
 Count = Callable[[str], int]
+Rest = Callable[[float], Awaitable[None]]
+"""Called after a page with the seconds that it took."""
 
 _MEDIA = codec_of(MediaDescription)
 
 
 class Compressing:
     def __init__(
-        self, entries: Entries, loader: Loader, page_table: PageTablePort, registry: CompressorRegistry, count: Count
+        self,
+        entries: Entries,
+        loader: Loader,
+        page_table: PageTablePort,
+        registry: CompressorRegistry,
+        count: Count,
+        clock: Clock,
     ) -> None:
         """`count` tells whether a level is worth having; page-table counts again, with the session's own tokenizer."""
         self._entries = entries
@@ -38,27 +51,30 @@ class Compressing:
         self._page_table = page_table
         self._registry = registry
         self._count = count
+        self._clock = clock
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
         key = session_key(caller.tenant, request.session_id)
-        return await self._compress(caller, key, list(dict.fromkeys(request.page_ids)), request.request_id)
+        return await self._compress(caller, key, list(dict.fromkeys(request.page_ids)), request.request_id, _no_rest)
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
         page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
         caller = platform_caller(item.key)
         try:
-            await self._compress(caller, item.key, page_ids, derived_id("compress", item.work_id, 0))
+            await self._compress(caller, item.key, page_ids, derived_id("compress", item.work_id, 0), _rest)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
     async def _compress(
-        self, caller: Caller, key: SessionKey, page_ids: list[str], request_id: str
+        self, caller: Caller, key: SessionKey, page_ids: list[str], request_id: str, rest: Rest
     ) -> pb.CompressPagesResponse:
         entries = await self._entries.look_up(caller, key, page_ids, 0)
         made: list[event_pb2.AddedRepresentation] = []
         for entry in entries:
+            began = self._clock.monotonic()
             made += await self._lower(caller, key, entry)
+            await rest(self._clock.monotonic() - began)
         if not made:
             return pb.CompressPagesResponse()
         request = table_pb.AddRepresentationsRequest(
@@ -91,6 +107,14 @@ class Compressing:
             compressed = self._registry.compress(source, level, self._count)
             if compressed is not None:
                 yield compressed
+
+
+async def _no_rest(_: float) -> None:
+    return
+
+
+async def _rest(busy_seconds: float) -> None:
+    await asyncio.sleep(busy_seconds * RESTS)
 
 
 def _added(page: page_pb2.Page, compressed: Compressed) -> event_pb2.AddedRepresentation:

@@ -10,6 +10,7 @@ from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingS
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -36,10 +37,15 @@ class FaultHandler:
 
 
 def compose(
-    log: SessionLog, queue: WorkQueue, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: ArtifactPort
+    log: SessionLog,
+    queue: WorkQueue,
+    page_table: PageTablePort,
+    working_set: WorkingSetPort,
+    artifacts: ArtifactPort,
+    clock: Clock,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
     loader = Loader(ContentCache(), artifacts)
     count = tokenizer(EncodingName.O200K_BASE).count
-    compressing = Compressing(entries, loader, page_table, CompressorRegistry.default(), count)
+    compressing = Compressing(entries, loader, page_table, CompressorRegistry.default(), count, clock)
     return FaultHandler(FaultHandlerService(entries, loader, working_set, compressing), entries, queue)

@@ -13,11 +13,12 @@ from pagekeeper.memory import events as ev
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.happenings import Admitted, TurnStarted
 from pagekeeper.memory.ids import SessionKey, session_key
-from pagekeeper.memory.pages import Extent, KeyValue, Modality, PageType, Version
+from pagekeeper.memory.pages import Extent, KeyValue, Version
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.drafts import Draft, LineTokens, drafts_of, new_pages, page_link
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.page_table.shrinking import pages_to_compress
 from pagekeeper.page_table.spilling import spill, to_spill
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.identity import Caller
@@ -36,8 +37,6 @@ TAIL_PAGES_SHARE: Final = 4
 append does not grow with the session, and folding the tail costs less than reading the snapshot."""
 TAIL_BYTES_LIMIT: Final = 4 * 1024 * 1024
 """Which does not go on for ever: the records that a snapshot replaces are moved as one object."""
-COMPRESS_TOKENS_MIN: Final = 96
-"""Of a page that is worth lower levels."""
 
 TokenizerOf = Callable[[str], Tokenizer]
 """How to count for a model."""
@@ -66,7 +65,7 @@ class Mapping:
         committed = await self._sessions.commit(key, done_once, decide, touches=touches)
         decisions.readable(committed.session, key.session)
         versions = _mapped(committed, drafts)
-        self._note_work(key, committed, drafts, versions)
+        self._note_work(key, committed)
         return _appended(committed, drafts, versions)
 
     async def link_pages(self, caller: Caller, request: pb.LinkPagesRequest) -> pb.LinkPagesResponse:
@@ -121,18 +120,10 @@ class Mapping:
             return {}
         return await spill(self._artifacts, caller, key, contents)
 
-    def _note_work(
-        self, key: SessionKey, committed: Committed, drafts: Sequence[Draft], versions: Sequence[Version]
-    ) -> None:
+    def _note_work(self, key: SessionKey, committed: Committed) -> None:
         note_tail(self._sessions, self._outbox, key, committed.session)
-        compressible = [
-            draft.mapped.page_id
-            for draft, version in zip(drafts, versions, strict=True)
-            if draft.mapped.modality in (Modality.TEXT, Modality.STRUCTURED)
-            and draft.mapped.page_type is not PageType.INDEX
-            and version.full.size_tokens >= COMPRESS_TOKENS_MIN
-        ]
-        if compressible and not committed.repeated:
+        compressible = pages_to_compress(committed.session, committed.happenings)
+        if compressible:
             self._outbox.note_compress(key, committed.revision, compressible)
 
 
