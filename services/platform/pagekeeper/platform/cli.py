@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -104,23 +104,35 @@ async def doctor() -> None:
 @main.command()
 @click.argument("conversation", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the closing table as JSON.")
+@click.option("--all", "every_conversation", is_flag=True, help="Every conversation of the file, not the first alone.")
+@click.option("--budget", type=click.IntRange(2_000, 1_000_000), help="Tokens of the model's window.")
 @asynchronous
-async def replay(conversation: Path | None, report: Path | None) -> None:
+async def replay(
+    conversation: Path | None, report: Path | None, *, every_conversation: bool, budget: int | None
+) -> None:
     """Replay a conversation through the running platform: the one that ships with it, or one of yours.
 
     A conversation is an array or JSONL of OpenAI-style messages, or a LoCoMo or BEAM file. The model is scripted unless
     MODEL_URL and MODEL (and MODEL_KEY) name an OpenAI-compatible endpoint.
     """
-    from pagekeeper.platform.replay.run import model_from_environment, run_replay  # noqa: PLC0415 - only for this command
+    from pagekeeper.platform.replay import run as replaying  # noqa: PLC0415 - only for this command
 
     target = find_target()
-    status = await run_replay(
+    try:
+        model = replaying.model_from_environment()
+    except replaying.ModelNotNamed as problem:
+        raise CannotStart(str(problem)) from problem
+    options = replaying.ReplayOptions(every_conversation=every_conversation)
+    if budget is not None:
+        options = replace(options, budget_tokens=budget)
+    status = await replaying.run_replay(
         endpoint=target.endpoint,
         token=target.token,
         conversation=conversation,
-        model=model_from_environment(),
+        model=model,
         console=Console(),
         report=report,
+        options=options,
     )
     if status:
         sys.exit(status)
@@ -173,9 +185,8 @@ async def session_show(session_id: str) -> None:
     if facts.parent_session_id:
         console.print(f"forked from {facts.parent_session_id} at revision {facts.parent_revision}")
     used = f"{stats.used_tokens:,} of {stats.limit_tokens:,} tokens"
-    console.print(
-        f"L0: {used}, {stats.resident_pages} of {stats.total_pages} pages, pressure {_name(session_pb2.Pressure, stats.pressure)}"
-    )
+    pressure = _name(session_pb2.Pressure, stats.pressure)
+    console.print(f"L0: {used}, {stats.resident_pages} of {stats.total_pages} pages, pressure {pressure}")
     console.print(
         f"faults {stats.faults_total}, evictions {stats.evictions_total}, compressions {stats.compressions_total}, "
         f"thrash index {stats.thrash_index:.2f}, dirty pages {stats.dirty_pages}"
@@ -199,9 +210,8 @@ async def session_history(session_id: str) -> None:
     console.print(f"revision {replayed.revision}: {replayed.transactions} transactions, {replayed.decisions} decisions")
     console.print(f"the state folded again {verdict} the state served; sha256 {replayed.state_digest.hex()[:16]}…")
     for checkpoint in checkpoints:
-        console.print(
-            f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.name!r}, revision {checkpoint.revision}, turn {checkpoint.turn}"
-        )
+        where = f"revision {checkpoint.revision}, turn {checkpoint.turn}"
+        console.print(f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.name!r}, {where}")
 
 
 @main.group()

@@ -117,7 +117,8 @@ async def _round_trip(endpoint: str, token: str) -> str:
             prompt = await session.assemble()
             if text not in prompt.messages[-1].content:
                 raise NotHealthy("the prompt does not show the page")
-    return f"a page at revision {appended.revision}, {placed.placed} moved to the object store, {prompt.tokens.total} tokens"
+    moved = f"{placed.placed} moved to the object store"
+    return f"a page at revision {appended.revision}, {moved}, a prompt of {prompt.tokens.total} tokens"
 
 
 @asynccontextmanager
