@@ -24,7 +24,7 @@ from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
-RESTS: Final = 3.0
+RESTS: Final = 1.0
 """Background compression rests so many times as long as it computed: it must not slow down the faults beside it."""
 LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
 

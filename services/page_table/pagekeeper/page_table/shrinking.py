@@ -13,7 +13,7 @@ from pagekeeper.memory.session import Session
 
 COMPRESS_TOKENS_MIN: Final = 96
 """Of a page that is worth lower levels."""
-AHEAD: Final = 1.5
+AHEAD: Final = 3.0
 """How many evictions' worth of pages is compressed ahead: one batch frees what lies between the watermarks."""
 
 

@@ -96,7 +96,7 @@ async def doctor() -> None:
     from pagekeeper.platform.doctor import examine  # noqa: PLC0415 - a client command must not import the servers
 
     target = find_target()
-    healthy = await examine(target.endpoint, target.token, Console())
+    healthy = await examine(target.endpoint, target.token, Console(soft_wrap=True))
     if not healthy:
         sys.exit(1)
 
@@ -178,7 +178,7 @@ async def session_show(session_id: str) -> None:
     async with connected() as pagekeeper:
         handle = pagekeeper.session(session_id)
         facts, stats = await handle.get(), await handle.stats()
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(
         f"[bold]{facts.session_id}[/] {_session_facts(facts)['state']}, revision {facts.revision}, turn {facts.turn}"
     )
@@ -206,7 +206,7 @@ async def session_history(session_id: str) -> None:
         replayed = await pagekeeper.session(session_id).replay()
         checkpoints = [c async for c in pagekeeper.session(session_id).checkpoints()]
     verdict = "is" if replayed.matches_served_state else "[bold red]is not[/]"
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(f"revision {replayed.revision}: {replayed.transactions} transactions, {replayed.decisions} decisions")
     console.print(f"the state folded again {verdict} the state served; sha256 {replayed.state_digest.hex()[:16]}…")
     for checkpoint in checkpoints:
@@ -231,7 +231,7 @@ async def page_show(session_id: str, page_id: str, level: int) -> None:
         known = await handle.page(page_id)
         content = await handle.read(page_id, level=level)
         history = [entry async for entry in handle.page_history(page_id)]
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(
         f"[bold]{known.page_id}[/] version {known.version}, {_name(page_pb2.Modality, known.modality)} "
         f"{_name(page_pb2.PageType, known.page_type)} of {_name(page_pb2.MessageRole, known.role)}, "
