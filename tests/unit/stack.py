@@ -4,7 +4,7 @@ Two replicas may share the stores: each has its own folds and caches, as two pro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -31,6 +31,7 @@ from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -66,10 +67,10 @@ class Stores:
     log: MemoryLog = field(default_factory=MemoryLog)
     queue: MemoryQueue = field(default_factory=lambda: MemoryQueue(Retries()))
     ids: Iterator[int] = field(default_factory=count)
-    faults: Faults = field(default_factory=Faults)
+    seed: int = 1
 
     def __post_init__(self) -> None:
-        self.bucket = FaultyBucket(MemoryBucket(self.clock), Random(1), self.faults)
+        self.bucket = FaultyBucket(MemoryBucket(self.clock), Random(self.seed), Faults())
 
     def new_id(self) -> str:
         return f"{next(self.ids):08x}"
@@ -78,7 +79,9 @@ class Stores:
 class Replica:
     """One process of the platform, without the parts that are not asked about here."""
 
-    def __init__(self, stores: Stores, name: str = "a") -> None:
+    def __init__(
+        self, stores: Stores, name: str = "a", tokenizer_of: Callable[[str], Tokenizer] = lambda _model: WORDS
+    ) -> None:
         self.stores = stores
         self.name = name
         self.objects = Objects(BlobStore(stores.bucket, Random(2)), stores.new_id)
@@ -92,7 +95,7 @@ class Replica:
             stores.log,
             self.sessions,
             self.history,
-            lambda _model: WORDS,
+            tokenizer_of,
             self.artifacts,
             self.outbox,
             stores.clock,

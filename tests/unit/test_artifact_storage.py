@@ -1,0 +1,219 @@
+"""Bytes come back as they were or not at all, and to nobody but their tenant."""
+
+import asyncio
+from hashlib import sha256
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagekeeper.artifact_storage.write_back import SEGMENT_BYTES_MAX, SEGMENT_PARTS_MAX, segments
+from pagekeeper.memory.errors import ContentCorrupt, ContentTooLarge, InvalidField, PageNotFound, SessionNotFound
+from pagekeeper.runtime.blob_reader import ArtifactBlobReader
+from pagekeeper.runtime.blobs.faulty_bucket import Faults
+from pagekeeper.runtime.history import extent_message
+from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
+from tests.unit.page_table_scripts import Step, scripts, take
+from tests.unit.stack import TENANT, Replica, Stores, caller, key, ready
+
+REASONS = {"", PageNotFound.reason, ContentCorrupt.reason}
+
+
+async def put(replica: Replica, *blobs: bytes, tenant: str = TENANT) -> list[artifact_pb.BlobRef]:
+    request = artifact_pb.PutBlobsRequest(session_id="s1", blobs=blobs, kind="pages")
+    response = await replica.artifacts.put_blobs(caller(tenant), request)
+    return [
+        artifact_pb.BlobRef(extent=extent, digest=sha256(blob).digest())
+        for extent, blob in zip(response.extents, blobs, strict=True)
+    ]
+
+
+async def get(replica: Replica, *refs: artifact_pb.BlobRef, tenant: str = TENANT) -> list[artifact_pb.BlobItem]:
+    request = artifact_pb.GetBlobsRequest(refs=refs)
+    return list((await replica.artifacts.get_blobs(caller(tenant), request)).items)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.binary(max_size=300), min_size=1, max_size=5), min_size=1, max_size=4), st.randoms())
+def test_what_was_put_is_got_in_any_order(puts: list[list[bytes]], random: Random) -> None:
+    async def play() -> None:
+        replica = Replica(await ready(Stores()))
+        stored = [(blob, ref) for blobs in puts for blob, ref in zip(blobs, await put(replica, *blobs), strict=True)]
+        asked = [random.choice(stored) for _ in range(2 * len(stored))]
+        items = await get(replica, *(ref for _, ref in asked))
+        assert [item.data for item in items] == [blob for blob, _ in asked]
+        assert {item.error_reason for item in items} == {""}
+
+    asyncio.run(play())
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.binary(min_size=1, max_size=2_000), min_size=1, max_size=8),
+    st.sampled_from((Faults(wrong=0.5), Faults(cut=0.5), Faults(wrong=0.3, cut=0.3))),
+    st.integers(0, 1_000),
+)
+def test_a_wrong_byte_is_never_served(blobs: list[bytes], faults: Faults, seed: int) -> None:
+    async def play() -> None:
+        stores = await ready(Stores(seed=seed))
+        replica = Replica(stores)
+        refs = await put(replica, *blobs)
+        stores.bucket.faults = faults
+        for _ in range(5):
+            for item, blob in zip(await get(replica, *refs), blobs, strict=True):
+                assert item.error_reason in REASONS
+                assert item.data == (b"" if item.error_reason else blob)
+
+    asyncio.run(play())
+
+
+async def test_one_wrong_part_does_not_take_the_others_along() -> None:
+    replica = Replica(await ready(Stores()))
+    refs = await put(replica, b"first", b"second", b"third")
+    refs[1].digest = sha256(b"another").digest()
+    items = await get(replica, *refs)
+    assert [item.error_reason for item in items] == ["", ContentCorrupt.reason, ""]
+    assert [item.data for item in items] == [b"first", b"", b"third"]
+
+
+async def test_another_tenants_bytes_do_not_exist() -> None:
+    replica = Replica(await ready(Stores()))
+    [ref] = await put(replica, b"secret")
+    [missing] = await get(replica, artifact_pb.BlobRef(extent=page_pb2.Extent(object_key="foreign/s1/pages/none")))
+    [foreign] = await get(replica, ref, tenant="foreign")
+    assert foreign == missing == artifact_pb.BlobItem(error_reason=PageNotFound.reason)
+    stat = artifact_pb.StatBlobRequest(object_key=ref.extent.object_key)
+    assert (await replica.artifacts.stat_blob(caller(), stat)).size_bytes == 6
+    with pytest.raises(PageNotFound):
+        await replica.artifacts.stat_blob(caller("foreign"), stat)
+
+
+@pytest.mark.parametrize(
+    "object_key",
+    [
+        "",
+        "acme",
+        "acme/",
+        "acme/../foreign/s1/pages/x",
+        "acme//x",
+        "acmeX/s1/pages/0",
+        "acme/\x00",
+        "acme/*",
+        "/acme/s1",
+    ],
+)
+async def test_a_key_that_is_none_is_not_found(object_key: str) -> None:
+    replica = Replica(await ready(Stores()))
+    extent = page_pb2.Extent(object_key=object_key, length=1)
+    [item] = await get(replica, artifact_pb.BlobRef(extent=extent, digest=b"x" * 32))
+    assert item.error_reason == PageNotFound.reason
+    with pytest.raises(PageNotFound):
+        await replica.artifacts.stat_blob(caller(), artifact_pb.StatBlobRequest(object_key=object_key))
+
+
+async def test_a_range_beyond_the_end_is_corrupt() -> None:
+    replica = Replica(await ready(Stores()))
+    [ref] = await put(replica, b"short")
+    for offset, length in ((0, 9), (4, 2), (100, 1), (2**63, 1)):
+        ref.extent.offset, ref.extent.length = offset, length
+        assert [item.error_reason for item in await get(replica, ref)] == [ContentCorrupt.reason]
+
+
+async def test_what_is_too_much_for_one_message_is_refused() -> None:
+    replica = Replica(await ready(Stores()))
+    with pytest.raises(ContentTooLarge):
+        await put(replica, b"x" * (5 << 20), b"x" * (4 << 20))
+    huge = artifact_pb.BlobRef(extent=page_pb2.Extent(object_key="acme/s1/pages/0", length=2**63))
+    with pytest.raises(ContentTooLarge):
+        await get(replica, huge)
+    for refused in (
+        artifact_pb.PutBlobsRequest(session_id="s1", kind="pages"),
+        artifact_pb.PutBlobsRequest(session_id="s1", blobs=[b"x"], kind="../other"),
+        artifact_pb.PutBlobsRequest(session_id="../s1", blobs=[b"x"], kind="pages"),
+    ):
+        with pytest.raises(InvalidField):
+            await replica.artifacts.put_blobs(caller(), refused)
+    with pytest.raises(InvalidField):
+        await replica.artifacts.get_blobs(caller(), artifact_pb.GetBlobsRequest())
+
+
+async def test_the_folds_of_other_processes_read_through_the_service() -> None:
+    replica = Replica(await ready(Stores()))
+    [ref] = await put(replica, b"state")
+    reader = ArtifactBlobReader(replica.artifacts)
+    extent = (await replica.objects.put(key("s1"), "state", [b"state"]))[0]
+    assert await reader.read_blob(key("s1"), extent, ref.digest) == b"state"
+    with pytest.raises(ContentCorrupt):
+        await reader.read_blob(key("s1"), extent, sha256(b"other").digest())
+    with pytest.raises(ContentCorrupt):
+        await reader.read_blob(key("s1", "foreign"), extent, ref.digest)
+    assert extent_message(extent).object_key.startswith("acme/s1/state/")
+
+
+@settings(max_examples=40)
+@given(scripts)
+def test_a_flush_leaves_nothing_dirty_and_loses_nothing(script: list[Step]) -> None:
+    async def play() -> None:
+        replica = Replica(await ready(Stores()))
+        await replica.open(max_l0_tokens=600, reserved_tokens=10)
+        for step in script:
+            await take(replica, step)
+        fold = await replica.fold()
+        bytes_of = {
+            (page.page_id, version.version, one.level): one.digest
+            for page in fold.pages.values()
+            for version in page.versions
+            for one in version.representations
+        }
+        working_set = list(fold.working_set)
+        await replica.flush()
+        fold = await replica.fold()
+        assert not list(segments(fold))
+        assert list(fold.working_set) == working_set
+        for (page_id, number, level), digest in bytes_of.items():
+            page = fold.pages[page_id]
+            if page.mapped:
+                assert sha256(await replica.content(page_id, level=level, version=number)).digest() == digest
+        again = await replica.flush()
+        assert (again.placed, again.revision) == (0, fold.revision)
+
+    asyncio.run(play())
+
+
+async def test_segments_are_bounded_in_bytes_and_parts() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    for _ in range(14):
+        await replica.append(*(page_pb2.PageInput(text="x" * 60_000) for _ in range(11)))
+    for _ in range(9):
+        await replica.append(*(page_pb2.PageInput(text="y") for _ in range(256)))
+    planned = list(segments(await replica.fold()))
+    assert all(sum(len(one.data) for one in segment) <= SEGMENT_BYTES_MAX for segment in planned)
+    assert all(len(segment) <= SEGMENT_PARTS_MAX for segment in planned)
+    flushed = await replica.flush()
+    assert (flushed.placed, len(planned)) == (14 * 11 + 9 * 256, 3)
+    assert not list(segments(await replica.fold()))
+
+
+async def test_a_page_stays_dirty_when_its_segment_cannot_be_stored() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    await replica.append(page_pb2.PageInput(page_id="p", text="x"))
+    replica.stores.bucket.faults = Faults(refused=1.0)
+    before = await replica.state()
+    with pytest.raises(Exception, match="object store"):
+        await replica.flush()
+    assert await replica.state() == before
+    replica.stores.bucket.faults = Faults()
+    await asyncio.gather(replica.flush(), replica.flush(), Replica(replica.stores, "b").flush())
+    assert await replica.content("p") == b"x"
+
+
+async def test_no_session_no_flush() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    with pytest.raises(SessionNotFound):
+        await replica.artifacts.flush_session(caller("foreign"), pb.FlushSessionRequest(session_id="s1"))

@@ -1,0 +1,162 @@
+"""Work in the background: what grows is written back and snapshotted, what is long is left to be compressed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pagekeeper.artifact_storage.write_back import segments
+from pagekeeper.memory.ids import SessionKey
+from pagekeeper.page_table.mapping import TAIL_BYTES_MAX
+from pagekeeper.runtime.queue.memory_queue import MemoryQueue
+from pagekeeper.runtime.queue.port import Retries, WorkItem
+from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK
+from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.unit.stack import Replica, Stores, caller, key, ready
+
+
+@asynccontextmanager
+async def consuming(replica: Replica, *kinds: str) -> AsyncIterator[list[WorkItem]]:
+    """The replica does its work meanwhile; what it was given is noted."""
+    seen: list[WorkItem] = []
+    handlers = {WRITEBACK: replica.artifacts.work, SNAPSHOT: replica.page_table.work_snapshot}
+
+    async def handle(item: WorkItem) -> None:
+        seen.append(item)
+        if item.kind in handlers:
+            await handlers[item.kind](item)
+
+    queue = replica.stores.queue
+    tasks = [asyncio.ensure_future(queue.consume(kind, handle, concurrency=1)) for kind in kinds]
+    try:
+        yield seen
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def settled() -> None:
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+
+
+async def test_a_log_that_grew_is_flushed_then_snapshotted_once() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    async with consuming(replica, WRITEBACK, SNAPSHOT) as seen:
+        for _ in range(3):
+            await replica.append(page_pb2.PageInput(text="x" * (TAIL_BYTES_MAX // 2)))
+            await replica.outbox.publish()
+        await settled()
+        assert [item.kind for item in seen] == [WRITEBACK, SNAPSHOT]
+        session = await replica.fold()
+        assert len(session.archive) == 1
+        assert len(await replica.stores.log.read(key("s1"))) <= 3
+        assert not [one for one in list(segments(session)) if len(one) > 1]
+        for _ in range(3):
+            await replica.append(page_pb2.PageInput(text="y" * (TAIL_BYTES_MAX // 2)))
+            await replica.outbox.publish()
+        await settled()
+        assert len((await replica.fold()).archive) == 2
+
+
+async def test_a_large_session_waits_for_a_longer_tail() -> None:
+    """A snapshot writes every page, so its cost is shared by a number of appends that grows with the pages."""
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    for _ in range(8):
+        await replica.append(*(page_pb2.PageInput(text="x") for _ in range(256)))
+    await replica.snapshot()
+    async with consuming(replica, WRITEBACK) as seen:
+        for number in range(300):
+            await replica.append(page_pb2.PageInput(text=f"{number}"))
+        await replica.outbox.publish()
+        await settled()
+        assert not seen
+        for number in range(400):
+            await replica.append(page_pb2.PageInput(text=f"{number}"))
+        await replica.outbox.publish()
+        await settled()
+        assert len(seen) == 1
+
+
+async def test_what_is_about_to_leave_is_left_to_be_compressed_together() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open(max_l0_tokens=1_000, reserved_tokens=10, pin_last_turns=1)
+    long = "word " * 120
+    async with consuming(replica, COMPRESS) as seen:
+        await replica.append(page_pb2.PageInput(page_id="long", text=long))
+        await replica.outbox.publish()
+        await settled()
+        assert not seen, "there is room"
+        await replica.append(
+            page_pb2.PageInput(page_id="short", text="word"),
+            page_pb2.PageInput(page_id="index", text=long, page_type=page_pb2.PAGE_TYPE_INDEX),
+            page_pb2.PageInput(page_id="picture", modality=page_pb2.MODALITY_IMAGE, data=b"x" * 9_000),
+        )
+        for number in range(6):
+            await replica.append(page_pb2.PageInput(page_id=f"p{number}", text=long))
+        await replica.outbox.publish()
+        await settled()
+    [item] = seen
+    page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
+    assert set(page_ids) <= {"long", *(f"p{number}" for number in range(6))}
+    session = await replica.fold()
+    left = {page.page_id for page in session.mapped_pages() if page.page_id not in session.working_set}
+    assert left - {"short", "index", "picture"} <= set(page_ids)
+
+
+async def test_a_repeated_request_leaves_no_work_behind() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open(max_l0_tokens=512, reserved_tokens=10)
+    pages = [page_pb2.PageInput(page_id=f"p{number}", text="word " * 120) for number in range(4)]
+    request = pb.AppendPagesRequest(request_id="r", session_id="s1", pages=pages)
+    async with consuming(replica, COMPRESS) as seen:
+        for reader in (replica, Replica(replica.stores, "b")):
+            await reader.page_table.map_pages(caller(), request)
+            await reader.outbox.publish()
+        await settled()
+    assert len(seen) == 1
+
+
+async def test_an_append_does_not_depend_on_the_queue() -> None:
+    stores = await ready(Stores(queue=MemoryQueue(Retries(), items_max=0)))
+    replica = Replica(stores)
+    await replica.open()
+    running = asyncio.ensure_future(replica.outbox.run())
+    await replica.append(page_pb2.PageInput(page_id="p", text="word " * 120))
+    await replica.outbox.publish()
+    assert await replica.content("p") == b"word " * 120
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_write_back_that_was_lost_is_asked_for_again() -> None:
+    asked: list[str] = []
+
+    class Noting(MemoryQueue):
+        async def publish(
+            self, kind: str, key: SessionKey, work_id: str, data: bytes, *, timeout_seconds: float = 5.0
+        ) -> None:
+            asked.append(f"{kind} {work_id}")
+            await super().publish(kind, key, work_id, data, timeout_seconds=timeout_seconds)
+
+    stores = await ready(Stores(queue=Noting(Retries())))
+    replica = Replica(stores)
+    await replica.open()
+    for seconds in (0, 0, 60, 200):
+        stores.clock.advance(seconds)
+        await replica.append(page_pb2.PageInput(text="x" * TAIL_BYTES_MAX))
+        await replica.outbox.publish()
+    assert asked == [f"{WRITEBACK} s1.0", f"{WRITEBACK} s1.0"]
+
+
+async def test_work_for_a_session_that_is_gone_is_done() -> None:
+    replica = Replica(await ready(Stores()))
+    item = WorkItem(WRITEBACK, key("gone"), "gone.0", b"", delivery=1)
+    await replica.artifacts.work(item)
+    await replica.page_table.work_snapshot(item)
