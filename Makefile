@@ -83,7 +83,7 @@ format: $(READY) ## format the code and mend what the linter can
 
 .PHONY: bench
 bench: $(READY) ## measure; writes bench/results
-	@exec $(BIN)/python -m bench.service
+	@exec $(BIN)/python -m bench.service --json bench/results/service.json
 
 .PHONY: minio
 minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that want it
