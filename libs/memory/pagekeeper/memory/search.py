@@ -24,7 +24,7 @@ TEXT_CHARS_MAX: Final = 262_144
 """What is indexed of one page: beyond it, words are not found."""
 QUERY_CHARS_MAX: Final = 16_384
 QUERY_TERMS_MAX: Final = 48
-CANDIDATES_MAX: Final = 2_000
+CANDIDATES_MAX: Final = 1_000
 """Once its rarest words have as many pages together, a query's other words only order them."""
 SNIPPET_CHARS: Final = 160
 _HINT_WEIGHT: Final = 0.5
