@@ -123,23 +123,50 @@ def _choose(candidates: list[_Candidate], tokens_max: float, tokens_max_with_fac
     """The sentence that says most, those with facts while they fit, then the rest by what they say per token."""
     by_density = sorted(candidates, key=lambda candidate: (-candidate.density, candidate.position))
     chosen = sorted(candidates, key=lambda candidate: (-candidate.weight, candidate.position))[:1]
+    said = _Said(Counter(word for candidate in candidates for word in candidate.words), chosen)
     tokens = sum(candidate.tokens for candidate in chosen)
     for allowed, limit in (
         ([c for c in by_density if c.indispensable], tokens_max_with_facts),
         ([c for c in by_density if not c.indispensable and not c.facts.filler], tokens_max),
     ):
         for candidate in allowed:
-            fits = tokens + candidate.tokens <= limit and candidate not in chosen
-            if fits and not _said_already(candidate, chosen):
+            fits = tokens + candidate.tokens <= limit and candidate is not chosen[0]
+            if fits and not said.already(candidate):
                 chosen.append(candidate)
+                said.add(candidate)
                 tokens += candidate.tokens
     return sorted(chosen, key=lambda candidate: candidate.position)
 
 
-def _said_already(candidate: _Candidate, chosen: Iterable[_Candidate]) -> bool:
-    """Numbers make sentences differ, since they count as words."""
-    words = candidate.words
-    return bool(words) and any(len(words & other.words) > _SAME_SHARE * len(words | other.words) for other in chosen)
+class _Said:
+    """What the chosen sentences say. Numbers make sentences differ, since they count as words.
+
+    Two sentences that say the same have one of their rarest words in common, so a sentence is compared only with those
+    that have: a page may have tens of thousands.
+    """
+
+    def __init__(self, frequency: Counter[str], chosen: Iterable[_Candidate]) -> None:
+        self._frequency = frequency
+        self._by_rare_word: dict[str, list[frozenset[str]]] = {}
+        for candidate in chosen:
+            self.add(candidate)
+
+    def add(self, candidate: _Candidate) -> None:
+        for word in self._rarest(candidate.words):
+            self._by_rare_word.setdefault(word, []).append(candidate.words)
+
+    def already(self, candidate: _Candidate) -> bool:
+        words = candidate.words
+        return any(
+            len(words & other) > _SAME_SHARE * len(words | other)
+            for word in self._rarest(words)
+            for other in self._by_rare_word.get(word, ())
+        )
+
+    def _rarest(self, words: frozenset[str]) -> list[str]:
+        """So many that a sentence with none of them cannot share enough of the others."""
+        in_order = sorted(words, key=lambda word: (self._frequency[word], word))
+        return in_order[: len(words) - int(_SAME_SHARE * len(words))]
 
 
 def _joined(chosen: list[_Candidate]) -> str:
