@@ -264,7 +264,7 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
         raise InvalidField(name, "is missing")
     if not isinstance(value, str) or not value.strip():
         raise InvalidField(name, f"must be a text that is not empty, not {_shown(value)}")
-    return value
+    return _without_surrogates(value)
 
 
 def _integer(arguments: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
@@ -286,8 +286,13 @@ def _shown(value: object) -> str:
     """What the model wrote, recognisable and short."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    text = re.sub(r"\s+", " ", str(value))
+    text = _without_surrogates(re.sub(r"\s+", " ", str(value)))
     return f"'{text}'" if len(text) <= SHOWN_CHARS_MAX else f"'{text[:SHOWN_CHARS_MAX]}…'"
+
+
+def _without_surrogates(text: str) -> str:
+    """JSON can write half a character, which no other text may hold: it becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _content(page: FaultedPage) -> str:
