@@ -1,7 +1,7 @@
 """The main job, as a person runs it: `make run ONCE=1` replays a conversation far larger than its window.
 
-200 turns and more, five topics, every decision recalled with the right citation, at most two faults on a recall turn, no
-prompt over the budget by the replay's own count, thrash index under 0.5. In both topologies.
+Over 200 turns and five topics: every decision recalled with the right citation, at most two faults on a recall turn, no
+prompt over the budget by the own count of the replay, thrash index under 0.5. In both topologies.
 """
 
 import json
