@@ -16,7 +16,7 @@ HOSTILE_IDS = ["*", ">", "a.b", "a/b", "../x", "a\0b", "a" * 65, "ü", " ", "a b
 MESSAGE = page_pb2.PageInput(text="hello")
 
 
-def append(**page: Any) -> pb.AppendPagesRequest:
+def append(**page: Any) -> pb.AppendPagesRequest:  # noqa: ANN401 - fields of PageInput
     return pb.AppendPagesRequest(session_id="s", pages=[page_pb2.PageInput(**{"text": "hello"} | page)])
 
 
@@ -68,7 +68,7 @@ def test_ids_in_lists_are_checked_too() -> None:
         (append(metadata={"": "x"}), "pages[0].metadata"),
         (append(links=[page_pb2.PageLink(target_page_id="x")]), "pages[0].links[0].kind"),
         (pb.FaultPageRequest(session_id="s", page_id="p", target_level=4), "target_level"),
-        (pb.FaultPageRequest(session_id="s", page_id="p", reason=77), "reason"),
+        (pb.FaultPageRequest(session_id="s", page_id="p", reason=77), "reason"),  # type: ignore[arg-type]
         (pb.AssemblePromptRequest(session_id="s", budget_tokens=2**31), "budget_tokens"),
         (pb.AssemblePromptRequest(session_id="s", budget_tokens=100, reserve_tokens=100), "reserve_tokens"),
         (pb.AssemblePromptRequest(session_id="s", extra_tools_json=["[]"]), "extra_tools_json[0]"),
