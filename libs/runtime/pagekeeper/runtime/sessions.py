@@ -8,8 +8,9 @@ Access rules:
 1. A cached `Session` is mutated only while its entry's lock is held, and between two awaits: a reader that does not
    await sees one revision.
 2. `read` answers a state at least as new as `min_revision`, and as new as every notice that has arrived.
-3. `commit` raises a refusal only after it was decided on a state that the log's leader confirmed: a stale cache must
-   not answer "not found" for what another replica has just made.
+3. `commit` raises a refusal, or answers that nothing has to happen, only after this was decided on a state that the
+   log's leader confirmed: a stale cache must not answer "not found" for what another replica has just made, nor
+   "pinned already" for what another one has just unpinned.
 4. What is folded is what lies in the log. The log's own repetition of an append recognises these very bytes and
    nothing else: a request that was carried out by another replica meanwhile, at another time of its clock, is a lost
    race here, and is found again by its id in the fold.
@@ -171,16 +172,17 @@ class Sessions:
                     earlier = decisions.earlier_operation(session, request.operation_id, request.digest)
                     if earlier is not None:
                         return _repeated(session, earlier)
-                    decided = decide(session)
+                    events = _as_events(decide(session))
                 except PagekeeperError:
                     if confirmed:
                         raise
+                    events = ()
+                if not events and confirmed:
+                    return Committed(session, session.revision, session.revision, (), repeated=False)
+                if not events:
                     await self._catch_up(key, entry, strict=True)
                     confirmed = True
                     continue
-                events = _as_events(decided)
-                if not events:
-                    return Committed(session, session.revision, session.revision, (), repeated=False)
                 transaction = ev.Transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
                 data = codec.encode_transaction(transaction)
                 revision = await self._append(key, entry, request.operation_id, data, touches)
