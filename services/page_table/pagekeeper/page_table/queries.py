@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory.errors import InvalidField, PageNotFound
-from pagekeeper.memory.ids import session_key
+from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import PageState, Version
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
@@ -22,6 +22,8 @@ LISTED_MAX: Final = 1_000
 
 _LIST: Final = "pages"
 
+T = TypeVar("T")
+
 
 class Queries:
     def __init__(self, sessions: Sessions) -> None:
@@ -31,15 +33,21 @@ class Queries:
         key = session_key(caller.tenant, request.session_id)
         if not 1 <= len(request.page_ids) <= LOOKUPS_MAX:
             raise InvalidField("page_ids", f"must have 1 to {LOOKUPS_MAX:,} entries, not {len(request.page_ids):,}")
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
-        entries = [_entry(session, page_id, request.version) for page_id in request.page_ids]
-        return table_pb.LookupResponse(revision=session.revision, entries=entries)
+
+        def found(session: Session) -> table_pb.LookupResponse:
+            entries = [_entry(session, page_id, request.version) for page_id in request.page_ids]
+            return table_pb.LookupResponse(revision=session.revision, entries=entries)
+
+        return await self._find(key, request.min_revision, found)
 
     async def get_page(self, caller: Caller, request: pb.GetPageRequest) -> pb.GetPageResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
-        page = decisions.known_page(session, request.page_id)
-        return pb.GetPageResponse(page=page_message(session, page), revision=session.revision)
+
+        def found(session: Session) -> pb.GetPageResponse:
+            page = decisions.known_page(session, request.page_id)
+            return pb.GetPageResponse(page=page_message(session, page), revision=session.revision)
+
+        return await self._find(key, request.min_revision, found)
 
     async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -57,6 +65,13 @@ class Queries:
                 response.pages.append(page_message(session, page))
             position += 1
         return response
+
+    async def _find(self, key: SessionKey, min_revision: int, found: Callable[[Session], T]) -> T:
+        """What `found` answers. Raises PageNotFound once the log's leader has confirmed it, as for a session."""
+        try:
+            return found(await self._sessions.read_existing(key, min_revision=min_revision))
+        except PageNotFound:
+            return found(await self._sessions.read_existing(key, min_revision=min_revision, strict=True))
 
 
 def _entry(session: Session, page_id: str, number: int) -> table_pb.PageEntry:
