@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.bookkeeping import Checkpoint, Operation, SessionState
 from pagekeeper.memory.errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -35,7 +36,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.memory.session import Checkpoint, Operation, Session, SessionState
+from pagekeeper.memory.session import Session
 
 METADATA_ENTRIES_MAX: Final = 32
 LINKS_MAX: Final = 256

@@ -119,9 +119,7 @@ class PageExists(PagekeeperError):
     reason = "PAGE_EXISTS"
 
     def __init__(self, page_id: str) -> None:
-        super().__init__(
-            f"page {page_id!r} already exists; set new_version to append a version of it", page_id=page_id
-        )
+        super().__init__(f"page {page_id!r} already exists; set new_version to append a version of it", page_id=page_id)
 
 
 class CheckpointExists(PagekeeperError):

@@ -13,11 +13,11 @@ It never raises for a transaction that `decisions` produced, and never does I/O.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Final
 
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.bookkeeping import Checkpoint, Counters, Operation, SessionState
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.eviction import Candidate, eviction_policy
 from pagekeeper.memory.happenings import (
@@ -48,44 +48,6 @@ OPERATIONS_MAX: Final = 512
 COMPRESS_BELOW: Final = 0.6
 """Going down a level must save at least the rest, else the page leaves: a small saving breaks the prompt's prefix
 for nothing."""
-
-
-class SessionState(Enum):
-    OPEN = 1
-    CLOSED = 2
-
-
-@dataclass(slots=True)
-class Counters:
-    faults_this_turn: int = 0
-    fault_tokens_this_turn: int = 0
-    evictions_total: int = 0
-    compressions_total: int = 0
-    thrash_faults_total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EvictionMark:
-    page_id: str
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    checkpoint_id: str
-    name: str
-    revision: int
-    turn: int
-    page_count: int
-    used_tokens: int
-    created_unix_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    operation_id: str
-    request_digest: bytes
-    revision: int
 
 
 class Session:
@@ -259,6 +221,7 @@ class Session:
             case ev.PagesUnpinned(page_ids):
                 for page_id in page_ids:
                     self.pages[page_id].pinned = False
+                return self._make_room(0)
             case ev.ImportanceSet(page_id, importance):
                 self.pages[page_id].importance = importance
             case ev.WorkingSetRestored():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
 from hashlib import sha256
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -18,17 +19,10 @@ from google.protobuf.message import Message
 
 from pagekeeper.memory import events as ev
 from pagekeeper.memory import happenings as hp
+from pagekeeper.memory.bookkeeping import Checkpoint, Counters, EvictionMark, Operation, SessionState
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.pages import FaultReason, KeyValue, PageState, Version
-from pagekeeper.memory.session import (
-    FOLD_VERSION,
-    Checkpoint,
-    Counters,
-    EvictionMark,
-    Operation,
-    Session,
-    SessionState,
-)
+from pagekeeper.memory.session import FOLD_VERSION, Session
 from pagekeeper.memory.working_set import Resident, WorkingSet
 from pagekeeper.v1 import event_pb2, page_pb2, session_pb2
 
@@ -77,18 +71,21 @@ class MessageCodec(Generic[V]):
             raise TypeError(
                 f"{value_class.__name__} and {descriptor.name} differ in {set(names) ^ set(descriptor.fields_by_name)}"
             )
-        self._fields = [
-            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name]) for name in names
-        ]
+        codecs = [_FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name]) for name in names]
+        self._encoders = [(field.name, field.encoder()) for field in codecs]
+        self._decoders = [field.decoder() for field in codecs]
 
     def encode(self, value: V) -> Message:
-        message = self._message_class()
-        for field in self._fields:
-            field.write(message, getattr(value, field.name))
-        return message
+        sent: dict[str, Any] = {}
+        for name, encode in self._encoders:
+            one = getattr(value, name)
+            # A default without presence is not on the wire; None is never.
+            if one or one is not None and encode is not None:
+                sent[name] = one if encode is None else encode(one)
+        return self._message_class(**sent)
 
     def decode(self, message: Message) -> V:
-        return self._value_class(*[field.read(message) for field in self._fields])
+        return self._value_class(*[decode(message) for decode in self._decoders])
 
 
 class _FieldCodec:
@@ -104,29 +101,27 @@ class _FieldCodec:
         element = get_args(hint)[0] if sequence else hint
         self._collect = cast(Callable[[Any], Any], origin) if sequence else None
         self._optional = optional
-        self._is_message = field.message_type is not None
         self._has_presence = field.has_presence
         self._encode, self._decode = _element_codec(field, element)
 
-    def write(self, message: Message, value: Value) -> None:
-        if value is None:
-            return
+    def encoder(self) -> Encode | None:
+        """None for a value that is sent as it is, and left out when it is the default."""
+        encode = self._encode
         if self._collect is not None:
-            getattr(message, self.name).extend([self._encode(one) for one in value])
-        elif self._is_message:
-            getattr(message, self.name).CopyFrom(self._encode(value))
-        else:
-            setattr(message, self.name, self._encode(value))
+            return None if encode is _same else lambda values: [encode(one) for one in values]
+        return None if encode is _same and not (self._optional and self._has_presence) else encode
 
-    def read(self, message: Message) -> Value:
-        if self._optional and self._has_presence and not message.HasField(self.name):
-            return None
-        value = getattr(message, self.name)
-        if self._collect is not None:
-            return self._collect([self._decode(one) for one in value])
-        if self._optional and not self._has_presence and not value:
-            return None
-        return self._decode(value)
+    def decoder(self) -> Decode:
+        name, decode, collect = self.name, self._decode, self._collect
+        if self._optional and self._has_presence:
+            return lambda message: decode(getattr(message, name)) if message.HasField(name) else None
+        if self._optional:
+            return lambda message: decode(value) if (value := getattr(message, name)) else None
+        if collect is not None:
+            return lambda message: collect([decode(one) for one in getattr(message, name)])
+        if decode is _same:
+            return attrgetter(name)
+        return lambda message: decode(getattr(message, name))
 
 
 def _same(value: Value) -> Value:
@@ -171,11 +166,7 @@ class OneofCodec:
 
     def encode(self, value: Value) -> Message:
         field, codec = self._by_class[type(value)]
-        message = self._message_class()
-        inner = getattr(message, field)
-        inner.SetInParent()
-        inner.CopyFrom(codec.encode(value))
-        return message
+        return self._message_class(**{field: codec.encode(value)})
 
     def decode(self, message: Message) -> Value:
         field = cast(str, message.WhichOneof(self._oneof))

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.bookkeeping import Operation
 from pagekeeper.memory.errors import (
     ContentCorrupt,
     LogUnavailable,
@@ -35,7 +36,7 @@ from pagekeeper.memory.errors import (
 from pagekeeper.memory.happenings import Happening
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import Extent
-from pagekeeper.memory.session import Operation, Session
+from pagekeeper.memory.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import foreseen

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from pagekeeper.memory.bookkeeping import Checkpoint, SessionState
 from pagekeeper.memory.happenings import Pressure
 from pagekeeper.memory.pages import (
     FaultReason,
@@ -15,7 +16,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     Version,
 )
-from pagekeeper.memory.session import Checkpoint, Session, SessionState
+from pagekeeper.memory.session import Session
 from pagekeeper.memory.working_set import Resident
 from pagekeeper.runtime.codec import codec_of, enum_numbers
 from pagekeeper.v1 import page_pb2, session_pb2

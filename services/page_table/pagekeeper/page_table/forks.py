@@ -7,8 +7,9 @@ immutable objects, so neither sees what the other does.
 from dataclasses import replace
 
 from pagekeeper.memory import decisions
+from pagekeeper.memory.bookkeeping import SessionState
 from pagekeeper.memory.ids import SessionKey, session_key
-from pagekeeper.memory.session import Session, SessionState
+from pagekeeper.memory.session import Session
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.snapshots import packed_state

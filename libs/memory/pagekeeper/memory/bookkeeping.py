@@ -1,0 +1,42 @@
+"""What a session keeps account of besides its pages: counters, evictions of late, checkpoints, and requests done."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class SessionState(Enum):
+    OPEN = 1
+    CLOSED = 2
+
+
+@dataclass(slots=True)
+class Counters:
+    faults_this_turn: int = 0
+    fault_tokens_this_turn: int = 0
+    evictions_total: int = 0
+    compressions_total: int = 0
+    thrash_faults_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionMark:
+    page_id: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    checkpoint_id: str
+    name: str
+    revision: int
+    turn: int
+    page_count: int
+    used_tokens: int
+    created_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    operation_id: str
+    request_digest: bytes
+    revision: int
