@@ -1,8 +1,9 @@
 """A valid request for any RPC, made from its descriptor, so that a new RPC is tried without a line here."""
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -18,7 +19,7 @@ CHOSEN_BY_THE_SERVER = frozenset(
 TEXTS = {"query": "hello", "name": "page_fault", "arguments_json": '{"page_id": "%s"}', "id": "call_1"}
 
 
-def filled(descriptor: Descriptor, session_id: str, page_id: str, checkpoint_id: str) -> Message:
+def filled(kind: type[Message], session_id: str, page_id: str, checkpoint_id: str) -> Message:
     """A request that would succeed if the session, page and checkpoint were the caller's."""
     ids = {
         "session_id": session_id,
@@ -27,10 +28,11 @@ def filled(descriptor: Descriptor, session_id: str, page_id: str, checkpoint_id:
         "target_page_id": page_id,
         "checkpoint_id": checkpoint_id,
     }
-    message = GetMessageClass(descriptor)()
+    message = kind()
+    descriptor = message.DESCRIPTOR
     taken: set[str] = set()
-    for field in descriptor.fields:
-        field = cast(FieldDescriptor, field)
+    fields: Sequence[Any] = descriptor.fields
+    for field in fields:
         if field.name in LEFT_EMPTY or (descriptor.name, field.name) in CHOSEN_BY_THE_SERVER:
             continue
         if field.containing_oneof is not None:
@@ -62,11 +64,13 @@ def _fill_message(message: Message, field: FieldDescriptor, ids: dict[str, str])
             link = page_pb2.PageLink(kind=page_pb2.LINK_KIND_REFERS_TO, target_page_id=ids["page_id"])
             getattr(message, field.name).append(link)
         case "ToolCall":
-            call = filled(field.message_type, ids["session_id"], ids["page_id"], ids["checkpoint_id"])
+            call = filled(GetMessageClass(field.message_type), ids["session_id"], ids["page_id"], ids["checkpoint_id"])
             getattr(message, field.name).append(call)
         case "FaultPageRequest":
-            inner = filled(field.message_type, ids["session_id"], ids["page_id"], ids["checkpoint_id"])
+            inner = filled(GetMessageClass(field.message_type), ids["session_id"], ids["page_id"], ids["checkpoint_id"])
             getattr(message, field.name).CopyFrom(inner)
+        case _:
+            pass  # it may be left out
 
 
 def _put(message: Message, field: FieldDescriptor, value: Any) -> None:  # noqa: ANN401 - a scalar of the field's type

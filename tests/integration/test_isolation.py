@@ -31,7 +31,7 @@ async def test_a_foreign_session_is_a_missing_one(method: Method, alice: Pagekee
     page_id = appended.pages[0].page_id
 
     def request(session_id: str) -> Any:  # noqa: ANN401 - whichever RPC it is
-        return filled(method.request.DESCRIPTOR, session_id, page_id, checkpoint.checkpoint_id)
+        return filled(method.request, session_id, page_id, checkpoint.checkpoint_id)
 
     with pytest.raises(PagekeeperError) as foreign:
         await call(mallory, method, request(session.session_id))
