@@ -53,6 +53,10 @@ run: $(READY) ## start everything and replay a conversation (ONCE=1: then stop)
 test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one process)
 	@exec $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
+.PHONY: simulate
+simulate: $(READY) ## search histories for one that breaks a law (SEEDS=100000), or show one (SEED=7)
+	@exec $(BIN)/python -m tests.simulation.history $(or $(SEED),0) --seeds $(or $(SEEDS),$(if $(SEED),1,1000))
+
 .PHONY: check
 check: format-check lint types layers proto-check tidy ## all that needs nothing to run (make -k check: do not stop at the first)
 
