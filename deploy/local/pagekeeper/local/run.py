@@ -92,14 +92,11 @@ class _Run:
 
     def _introduce(self, stack: LocalStack, seconds: float) -> None:
         what = "five services" if stack.topology is Topology.FIVE else "one process"
-        self._console.print(
-            f"[bold]Pagekeeper[/] {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s",
-            highlight=False,
-        )
-        self._console.print(
-            f"  gRPC at {stack.endpoint}, tenant {TENANT}, subject {SUBJECT}; logs in {stack.directory}",
-            highlight=False,
-        )
+        self._say(f"[bold]Pagekeeper[/] {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s")
+        self._say(f"  gRPC at {stack.endpoint}, tenant {TENANT}, subject {SUBJECT}; logs in {stack.directory}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _temporary(sweeper: Sweeper) -> Path:

@@ -205,7 +205,7 @@ class SeaweedServer(S3Server):
         "-volume.preStopSeconds=0",
     )
     _NAMES_IN_SQLITE: Final = '[sqlite]\nenabled = true\ndbFile = "names.db"\n'
-    _SYNC_EVERY_WRITE: Final = b'{"locations": [{"locationPrefix": "/buckets/", "fsync": true}]}'
+    _SYNC_EVERY_WRITE: Final = b'{"locations": [{"locationPrefix": "/", "fsync": true}]}'
 
     def __init__(self, directory: Path, sweeper: Sweeper) -> None:
         """`sweeper` removes the sockets that it leaves in /tmp."""
@@ -264,11 +264,13 @@ def s3_server(directory: Path, sweeper: Sweeper) -> S3Server:
 
 def secret_in(path: Path) -> str:
     """Return the secret in a file that only its owner may read; make one when there is no file."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
     return path.read_text()
 
 
