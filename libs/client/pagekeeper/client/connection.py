@@ -106,5 +106,5 @@ async def connect(address: str, token: str, *, call_seconds: float = CALL_SECOND
     clock = SystemClock()
     async with open_channel(address) as channel:
         service = pb.DESCRIPTOR.services_by_name["MemoryService"]
-        api = remote(service, channel, BearerToken(token), clock, Random(), ATTEMPTS_MAX)
+        api = remote(service, channel, BearerToken(token), clock, Random(), ATTEMPTS_MAX, call_seconds)
         yield Pagekeeper(cast(MemoryService, api), clock, call_seconds)

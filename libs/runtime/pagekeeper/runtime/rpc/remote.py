@@ -9,6 +9,7 @@ A hop is the most expensive thing there is here, so nothing is computed during a
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
@@ -27,6 +28,9 @@ CALL_SECONDS: Final = 30.0
 """The deadline of a call whose caller has none."""
 ATTEMPTS_MAX: Final = 5
 """Between services: whoever called us has a deadline and repeats, too."""
+REPEAT_SECONDS: Final = 1.0
+"""Likewise. A service that took longer to say that its store is away has insisted enough for all of us: the caller
+is to hear so before its deadline."""
 PAUSE_SECONDS_MIN: Final = 0.025
 PAUSE_SECONDS_MAX: Final = 1.0
 
@@ -49,16 +53,25 @@ def remote(
     clock: Clock,
     random: Random,
     attempts_max: int = ATTEMPTS_MAX,
+    repeat_seconds: float = REPEAT_SECONDS,
 ) -> Any:  # noqa: ANN401 - it has the methods that the descriptor says, which no type can
     """Return an object with the methods of `service`, each of which calls it through `channel`."""
     return SimpleNamespace(
         **{
             method.attribute: _stream(method, channel, tokens, clock)
             if method.streams
-            else _unary(method, channel, tokens, clock, random, attempts_max)
+            else _unary(method, channel, tokens, clock, random, _Patience(attempts_max, repeat_seconds))
             for method in methods(service)
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How often a call is repeated, and until when after it began."""
+
+    attempts_max: int
+    repeat_seconds: float
 
 
 def _unary(
@@ -67,7 +80,7 @@ def _unary(
     tokens: Credentials,
     clock: Clock,
     random: Random,
-    attempts_max: int,
+    patience: _Patience,
 ) -> Call:
     invoke = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
     authorization = tokens.authorization
@@ -76,7 +89,9 @@ def _unary(
     async def call(caller: Caller, request: Message) -> Message:
         now = monotonic()
         deadline = caller.deadline if caller.deadline is not None else now + CALL_SECONDS
+        last_repetition = now + patience.repeat_seconds
         attempt = 1
+        away: PagekeeperError | None = None
         while True:
             if now >= deadline:
                 raise DeadlineExceeded(f"no time was left to call {method.path}")
@@ -92,8 +107,12 @@ def _unary(
                 error = _not_ours(method)
             pause = random.uniform(0, min(PAUSE_SECONDS_MIN * 2**attempt, PAUSE_SECONDS_MAX))
             now = monotonic() + pause
-            if attempt == attempts_max or now >= deadline or not _may_repeat(method, request, error):
+            if not _may_repeat(method, request, error):
+                # That the time is up says less than what it was spent with.
+                raise away if away is not None and isinstance(error, DeadlineExceeded) else error
+            if attempt == patience.attempts_max or now >= min(deadline, last_repetition):
                 raise error
+            away = None if rule(error).definite else error
             await asyncio.sleep(pause)
             attempt += 1
 
