@@ -260,6 +260,12 @@ async def test_a_scan_has_a_limit(store: BlobStore) -> None:
             await store.scan("", limit=limit)
 
 
+async def test_a_scan_begins_at_a_segment(store: BlobStore) -> None:
+    for prefix in ("t", "/", "t//", "grün/", "../x", "*/"):
+        with pytest.raises(ValueError, match="segments"):
+            await store.scan(prefix)
+
+
 async def test_what_is_no_key_is_refused(store: BlobStore) -> None:
     for key in ("", "/", "/a", "a/", "a//b", "..", "a/../b", "a/./b", "a b", "grün", "a\x00", "a\n", "*", "k" * 513):
         for attempt in (

@@ -85,9 +85,7 @@ class _Run:
                     )
                 )
                 if not self._options.once:
-                    self._console.print(
-                        "The platform goes on running; `pagekeeper --help` looks at it. Ctrl-C ends it."
-                    )
+                    self._say("The platform goes on running; `pagekeeper --help` looks at it. Ctrl-C ends it.")
                     await stack.watch()
 
     def _introduce(self, stack: LocalStack, seconds: float) -> None:

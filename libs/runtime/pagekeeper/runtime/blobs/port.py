@@ -17,7 +17,7 @@ SCAN_LIMIT_MAX: Final = 1_000
 """What S3 lists in one answer."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_PREFIX: Final = re.compile(r"[A-Za-z0-9_./-]*")
+_PREFIX: Final = re.compile(r"([A-Za-z0-9_.-]+/)*")
 
 
 class BlobError(Exception):
@@ -126,7 +126,10 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return `prefix` when a key could begin with it. Raises ValueError."""
+    """Return `prefix` when it is whole segments of a key with a slash behind each, or empty. Raises ValueError.
+
+    Some stores cannot begin in the middle of a segment.
+    """
     if len(prefix) > KEY_LENGTH_MAX or _PREFIX.fullmatch(prefix) is None:
-        raise ValueError(f"not the beginning of an object key: {prefix[:KEY_LENGTH_MAX]!r}")
+        raise ValueError(f"not segments of an object key: {prefix[:KEY_LENGTH_MAX]!r}")
     return prefix

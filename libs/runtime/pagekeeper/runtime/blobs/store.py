@@ -114,12 +114,14 @@ class BlobStore:
     async def scan(
         self, prefix: str, *, after: str = "", limit: int = SCAN_LIMIT_MAX, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> list[BlobEntry]:
-        """Return up to `limit` objects whose keys begin with `prefix`, from behind the key `after`.
+        """Return up to `limit` objects whose keys begin with `prefix`, from behind the key `after` ("": the start).
 
-        The order is the store's own; the last key returned is where to go on, and an answer of fewer than `limit` is
-        the last. `prefix` ends with a slash or is empty: some stores cannot begin in the middle of a segment.
+        `prefix` is empty or ends with a slash. The order is the store's own; the last key returned is where to go on,
+        and an answer of fewer than `limit` is the last.
         """
         check_prefix(prefix)
+        if after:
+            check_key(after)
         if not 1 <= limit <= SCAN_LIMIT_MAX:
             raise ValueError(f"limit must be 1 to {SCAN_LIMIT_MAX}, not {limit}")
         return await self._insist(
