@@ -123,7 +123,7 @@ class NewPage:
 
 
 def map_pages(
-    session: Session, new_pages: Sequence[NewPage], count_tokens: Callable[[ev.MappedPage], int]
+    session: Session, new_pages: Sequence[NewPage], count_tokens: Callable[[ev.MappedPage, TrustClass], int]
 ) -> ev.PagesMapped:
     """`count_tokens` counts the page's full line, which shows a trust that only the session's other pages decide.
 
@@ -144,13 +144,14 @@ def map_pages(
         for link in new.mapped.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
+        trust = _trust(session, earlier, new.mapped)
         page = replace(
             new.mapped,
             version=1 + (here.version if here else len(before.versions) if before else 0),
-            trust=_trust(session, earlier, new.mapped),
+            trust=trust,
             pinned=new.mapped.pinned or (here.pinned if here else before is not None and before.pinned),
+            full=replace(new.mapped.full, size_tokens=count_tokens(new.mapped, trust)),
         )
-        page = replace(page, full=replace(page.full, size_tokens=count_tokens(page)))
         earlier[page_id] = page
         mapped.append(page)
     pinned = {p.page_id: p.full.size_tokens for p in mapped if p.pinned or p.role is MessageRole.SYSTEM}

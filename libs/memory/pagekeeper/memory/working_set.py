@@ -1,7 +1,8 @@
 """What is resident, in admission order, and what it costs.
 
-Invariant: `used_tokens` is the sum of the resident pages' sizes, because it is computed as that and nothing else; a
-page is resident at most once. Choosing what leaves is `Session`'s business, with the policy of its configuration.
+Invariant: `used_tokens` is the sum of the resident pages' sizes: it moves with each page that enters, leaves or changes
+its level, in the three methods below and nowhere else. It is asked for several times an append, of thousands of pages.
+A page is resident at most once. Choosing what leaves is `Session`'s business, with the policy of its configuration.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ class Resident:
 class WorkingSet:
     def __init__(self, residents: Iterable[Resident] = ()) -> None:
         self._residents = {r.page_id: r for r in residents}
+        self._used_tokens = sum(r.size_tokens for r in self._residents.values())
 
     def __contains__(self, page_id: str) -> bool:
         return page_id in self._residents
@@ -39,16 +41,21 @@ class WorkingSet:
 
     @property
     def used_tokens(self) -> int:
-        return sum([r.size_tokens for r in self._residents.values()])
+        return self._used_tokens
 
     def append(self, resident: Resident) -> None:
         """Admit at the end of the order; a copy that was resident before gives up its place."""
-        self._residents.pop(resident.page_id, None)
+        self.remove(resident.page_id)
         self._residents[resident.page_id] = resident
+        self._used_tokens += resident.size_tokens
 
     def replace(self, resident: Resident) -> None:
-        """Change level or version in place."""
+        """Change level or version in place. KeyError when it is not resident."""
+        self._used_tokens += resident.size_tokens - self._residents[resident.page_id].size_tokens
         self._residents[resident.page_id] = resident
 
     def remove(self, page_id: str) -> Resident | None:
-        return self._residents.pop(page_id, None)
+        resident = self._residents.pop(page_id, None)
+        if resident is not None:
+            self._used_tokens -= resident.size_tokens
+        return resident

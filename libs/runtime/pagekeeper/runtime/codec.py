@@ -79,9 +79,11 @@ class MessageCodec(Generic[V]):
         sent: dict[str, Any] = {}
         for name, encode in self._encoders:
             one = getattr(value, name)
-            # A default without presence is not on the wire; None is never.
-            if one or one is not None and encode is not None:
-                sent[name] = one if encode is None else encode(one)
+            if encode is None:
+                if one:
+                    sent[name] = one
+            elif one is not None:
+                sent[name] = encode(one)
         return self._message_class(**sent)
 
     def decode(self, message: Message) -> V:

@@ -79,13 +79,14 @@ class LineTokens:
         self._contents = {(draft.mapped.page_id, draft.mapped.full.digest): draft.content for draft in drafts}
         self._counted: dict[tuple[str, bytes, TrustClass, str], int] = {}
 
-    def count(self, tokenizer: Tokenizer, mapped: ev.MappedPage) -> int:
+    def count(self, tokenizer: Tokenizer, mapped: ev.MappedPage, trust: TrustClass) -> int:
+        """Tokens of the page's full line, should it be mapped with that trust."""
         page_id, digest = mapped.page_id, mapped.full.digest
-        counted = self._counted.get((page_id, digest, mapped.trust, tokenizer.name))
+        counted = self._counted.get((page_id, digest, trust, tokenizer.name))
         if counted is None:
-            facts = LineFacts(page_id, mapped.modality, mapped.page_type, mapped.role, mapped.trust, mapped.media)
+            facts = LineFacts(page_id, mapped.modality, mapped.page_type, mapped.role, trust, mapped.media)
             counted = tokenizer.count(page_line(facts, 0, self._contents[page_id, digest]))
-            self._counted[page_id, digest, mapped.trust, tokenizer.name] = counted
+            self._counted[page_id, digest, trust, tokenizer.name] = counted
         return counted
 
 

@@ -6,6 +6,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from pagekeeper.memory import decisions
@@ -59,7 +60,7 @@ class Mapping:
         def decide(session: Session) -> ev.PagesMapped:
             decisions.writable(session, key.session, request.expected_revision)
             tokenizer = self._tokenizer_of(session.config.model)
-            return decisions.map_pages(session, new, lambda mapped: line_tokens.count(tokenizer, mapped))
+            return decisions.map_pages(session, new, partial(line_tokens.count, tokenizer))
 
         touches = tuple(draft.mapped.page_id for draft in drafts if draft.new_version)
         committed = await self._sessions.commit(key, done_once, decide, touches=touches)
