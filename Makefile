@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 
 # What the type checker reads: our own code in every source root that has some, the tests and the benchmarks.
 CODE = $(wildcard libs/memory/pagekeeper libs/runtime/pagekeeper libs/client/pagekeeper services/*/pagekeeper \
-	deploy/local/pagekeeper tests bench)
+	deploy/local/pagekeeper tests bench examples/python)
 WORKERS ?= 2
 
 ##@ Use
@@ -89,6 +89,13 @@ format: $(READY) ## format the code and mend what the linter can
 bench: $(READY) ## measure; writes bench/results
 	@exec $(BIN)/python -m bench.service --json bench/results/service.json
 
+EXAMPLES ?= python typescript go
+
+.PHONY: examples
+examples: $(READY) ## build the examples and run them against a stack (EXAMPLES="python go" leaves one out)
+	@examples/build $(EXAMPLES)
+	@EXAMPLES="$(EXAMPLES)" $(BIN)/python -m pytest -q --capture=no tests/e2e/test_examples.py
+
 .PHONY: minio
 minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that want it
 
@@ -98,6 +105,7 @@ minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that wa
 .PHONY: clean
 clean: ## remove everything that make made
 	rm -rf .venv .venv.lock .tools .pagekeeper build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf examples/typescript/node_modules examples/typescript/generated examples/typescript/build examples/go/gen examples/go/quickstart
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ API
