@@ -26,7 +26,7 @@ async def main() -> None:
 
         # Send prompt.messages and prompt.tools_json to the model.
         prompt = await session.assemble(user_input=QUESTION)
-        show("prompt", prompt, decision)
+        show(prompt, decision)
 
         # A model that sees no answer in its prompt asks for one, in its provider's format. Hand each answer back to it.
         query = json.dumps({"query": "decided database PostgreSQL"})
@@ -38,7 +38,7 @@ async def main() -> None:
         print("page_fault", answer.content)
 
         prompt = await session.assemble(user_input=QUESTION)
-        show("prompt", prompt, decision)
+        show(prompt, decision)
 
         try:
             await session.page("no-such-page")
@@ -46,11 +46,11 @@ async def main() -> None:
             print("refused", error.reason, error.metadata)
 
 
-def show(name: str, prompt: AssemblePromptResponse, decision: str) -> None:
+def show(prompt: AssemblePromptResponse, decision: str) -> None:
     levels = {page.page_id: page.level for page in prompt.pages}
     where = f"at level {levels[decision]}" if decision in levels else "not in it"
     tokens = prompt.tokens
-    print(f"{name} {tokens.total} of {tokens.budget} tokens: rules {tokens.rules}, context {tokens.context}, ", end="")
+    print(f"prompt {tokens.total} of {tokens.budget} tokens: rules {tokens.rules}, context {tokens.context}, ", end="")
     print(f"manifest {tokens.manifest}, tools {tokens.tools}, input {tokens.input}; the decision is {where}")
 
 
