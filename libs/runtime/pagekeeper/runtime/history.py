@@ -4,8 +4,10 @@ What snapshots replaced lies in archive segments; the rest is the log. The two j
 names the segment of what it replaced and is itself kept in the next one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
 
 from pagekeeper.memory import events as ev
 from pagekeeper.memory.errors import ContentCorrupt, RevisionNotFound
@@ -17,6 +19,9 @@ from pagekeeper.runtime import codec
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.sessions import BlobReader, Sessions, from_log
 from pagekeeper.v1 import event_pb2, page_pb2
+
+RECORDS_AT_ONCE: Final = 64
+"""Folded before everybody else is served again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,11 @@ class History:
     async def steps(self, key: SessionKey) -> AsyncIterator[Step]:
         """The fold from the beginning, record by record."""
         session = Session()
+        folded = 0
         async for revision, record in self.records(key):
+            folded += 1
+            if folded % RECORDS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if record.HasField("transaction"):
                 transaction = codec.decode_transaction(record.transaction)
                 yield Step(revision, transaction, session.apply(revision, transaction), session)

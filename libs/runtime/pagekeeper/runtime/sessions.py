@@ -50,7 +50,8 @@ SESSIONS_CACHED_MAX: Final = 4096
 """Warm sessions of a replica. At 1 to 2 MB for a long one this bounds memory; the log has all of them."""
 STATE_INLINE_BYTES_MAX: Final = 256 * 1024
 """A larger compressed state becomes an object, to keep the log's messages far below their limit of 1 MiB."""
-
+STATE_BYTES_AT_ONCE: Final = 32 * 1024
+"""A larger compressed state, of some hundred pages, is decoded in a thread: everybody else is served meanwhile."""
 FOLLOW_RETRY_SECONDS: Final = 0.5
 
 Decide = Callable[[Session], Sequence[ev.Event] | ev.Event | None]
@@ -342,16 +343,23 @@ class Sessions:
         else:
             extent = Extent(snapshot.extent.object_key, snapshot.extent.offset, snapshot.extent.length)
             data = await self._blobs.read_blob(key, extent, snapshot.extent_digest)
-        state = codec.decompress_state(data)
-        if sha256(state).digest() != snapshot.state_digest:
-            raise ContentCorrupt(f"the snapshot at revision {revision} does not match its digest")
-        session = codec.decode_state(state, revision)
+        if len(data) < STATE_BYTES_AT_ONCE:
+            session = _decode(data, snapshot.state_digest, revision)
+        else:
+            session = await asyncio.to_thread(_decode, data, snapshot.state_digest, revision)
         if snapshot.folded_revision:
             session.roll_up(revision, codec.decode_archive_segment(snapshot.archived))
         else:
             operation = Operation(snapshot.operation_id, snapshot.request_digest, revision)
             session.operations = {operation.operation_id: operation}
         return session
+
+
+def _decode(data: bytes, digest: bytes, revision: int) -> Session:
+    state = codec.decompress_state(data)
+    if sha256(state).digest() != digest:
+        raise ContentCorrupt(f"the snapshot at revision {revision} does not match its digest")
+    return codec.decode_state(state, revision)
 
 
 def _repeated(session: Session, earlier: Operation) -> Committed:

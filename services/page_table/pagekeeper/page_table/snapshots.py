@@ -54,7 +54,8 @@ class Snapshots:
             if len(messages) - messages[0][1].HasField("snapshot") < TAIL_RECORDS_MIN:
                 return None
             segment = await archive(self._artifacts, caller, key, session, messages)
-            state = codec.encode_state(session)
+            # In a thread, because a large state takes long. Nobody changes the session: its writers wait.
+            state = await asyncio.to_thread(codec.encode_state, session)
             state_bytes = len(state)
             snapshot = await packed_state(self._artifacts, caller, key, state)
             snapshot.folded_revision = session.revision
