@@ -38,6 +38,7 @@ async def consuming(queue: NatsQueue, done: list[WorkItem], *, seconds: float = 
     finally:
         consumer.cancel()
         await asyncio.wait({consumer})
+        assert consumer.cancelled()
 
 
 async def until(done: list[WorkItem], count: int, timeout_seconds: float = 20.0) -> set[str]:

@@ -251,9 +251,7 @@ class Connection:
             exchange.fail("the connection was lost")
 
     async def _round_trip(self, client: Client, deadline: float) -> None:
-        """Wait until the server has seen all that was sent before. Not `flush`: asyncio's `wait_for`, which it uses,
-        can lose a cancellation before Python 3.12.
-        """
+        """Wait until the server has seen all that was sent before. nats-py's `flush` does not: its ping overtakes."""
         token = str(next(self._tokens))
         exchange = self._exchanges[token] = _Exchange(_always, asyncio.get_running_loop().create_future())
         try:
@@ -296,7 +294,7 @@ class Connection:
             try:
                 async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
                     await self._open(client, server, closed)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+            except (nats.errors.Error, OSError, TimeoutError, Unreachable) as error:
                 await _discard(client)
                 if not self._reported_down:
                     reason = str(error) or type(error).__name__
@@ -330,7 +328,7 @@ class Connection:
         await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0)
         for subscription in list(self._subscriptions):
             await self._attach(client, subscription)
-        await client.flush(timeout=_FLUSH_SECONDS)
+        await self._round_trip(client, now() + DIAL_TIMEOUT_SECONDS)
 
     async def _on_answer(self, message: Msg) -> None:
         exchange = self._exchanges.get(message.subject[len(self._inbox) :])
@@ -345,9 +343,6 @@ class Connection:
             subscription.on_message(message)
 
         self._subscriptions[subscription] = await client.subscribe(subscription.subject, cb=deliver)
-
-
-_FLUSH_SECONDS: Final = int(DIAL_TIMEOUT_SECONDS)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, now
 from pagekeeper.runtime.log.headers import live_notice, stored_notice
-from pagekeeper.runtime.log.jetstream import SEQUENCE, Stored, ask, fetch, read_batch
+from pagekeeper.runtime.log.jetstream import SEQUENCE, Refused, Stored, ask, fetch, read_batch
 from pagekeeper.runtime.log.port import FeedRewound, FeedToken, LogUnavailable, Notice
 from pagekeeper.runtime.log.subjects import FEED_PREFIX, LOG_PREFIX, log_stream, split_subject
 
@@ -60,7 +60,7 @@ class NatsFeed:
             # First listen, then learn where the log ends: what is stored in between arrives twice, not never.
             await self._connection.subscribe(self._subscription, deadline=deadline)
             ends = [await self._end_of(partition, deadline) for partition in self._partitions]
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             await self._connection.unsubscribe(self._subscription)
             raise LogUnavailable(str(error), maybe_applied=False) from error
         except asyncio.CancelledError:
@@ -136,7 +136,7 @@ class NatsFeed:
                 batch = await read_batch(
                     self._connection, log_stream(partition), start, deadline=deadline, messages_max=1
                 )
-            except Unreachable:
+            except (Unreachable, Refused):
                 return  # the reconnection will be noticed by itself
             if batch.messages:
                 self._behind.add(partition)
@@ -151,7 +151,7 @@ class NatsFeed:
                 raise FeedRewound(f"partition {partition} ends at {end}, this feed was at {self._seen[partition]}")
             while self._seen[partition] < end and len(self._ready) < BACKLOG_MAX:
                 await self._read_some(partition, end)
-        except Unreachable:
+        except (Unreachable, Refused):
             self._behind.add(partition)
             await asyncio.sleep(PAUSE_SECONDS)
             return

@@ -107,7 +107,7 @@ class NatsLog:
             newest = await self._newest(place, deadline) if strict else None
             reach = newest.sequence if newest is not None else 0
             tail = await self._tail(place, after_revision, reach, deadline)
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
         return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
 
@@ -120,7 +120,7 @@ class NatsLog:
                 newest = await self._newest(place, deadline)
             else:
                 newest = await fetch_any(self._connection, place.stream, place.subject, deadline=deadline)
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
         return None if newest is None else record_of(newest)
 
@@ -132,7 +132,7 @@ class NatsLog:
             return None
         try:
             stored = await fetch(self._connection, place.stream, {"seq": revision}, deadline=deadline)
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
         # Sequences number the whole partition: this one may be another session's, even another tenant's.
         return record_of(stored) if stored is not None and stored.subject == place.subject else None
@@ -145,7 +145,7 @@ class NatsLog:
         deadline = now() + timeout_seconds
         try:
             found = await asyncio.gather(*(self._sessions_in(p, tenant, deadline) for p in range(self._partitions)))
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
         return heapq.nsmallest(limit, (session for part in found for session in part if session > after))
 
@@ -181,7 +181,7 @@ class NatsLog:
             if unsettled:
                 try:
                     revision = await self._settle(place, expected, operation_id, attempts.deadline)
-                except Unreachable as error:
+                except (Unreachable, Refused) as error:
                     raise LogUnavailable(f"{reason}; {error}", maybe_applied=True) from error
                 if revision is not None:
                     return revision

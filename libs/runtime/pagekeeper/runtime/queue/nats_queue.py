@@ -104,7 +104,7 @@ class NatsQueue:
         except Refused as refusal:
             if is_full(refusal):
                 raise QueueFull(refusal.description) from refusal
-            raise
+            raise QueueUnavailable(str(refusal)) from refusal
         except Unreachable as error:
             raise QueueUnavailable(str(error)) from error
 
@@ -133,7 +133,7 @@ class NatsQueue:
                 letters += batch.messages
                 if not batch.more:
                     break
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
             raise QueueUnavailable(str(error)) from error
         return [_dead_letter(stored, kind) for stored in letters]
 
@@ -216,13 +216,16 @@ class _Puller:
         self._listening = False
         self._consumer_exists = False
         self._asked = False
+        self._complaint = ""
 
     async def next_message(self) -> Msg:
         """The next item. Waits for ever: through outages, restarts of the server and a deleted consumer."""
         while not self._messages:
             try:
                 await self._pull()
-            except Unreachable:
+            except (Unreachable, Refused) as error:
+                # A refusal too may pass: a consumer that is just being deleted, a cluster that is full.
+                self._complain(error)
                 await asyncio.sleep(PAUSE_SECONDS)
         return self._messages.popleft()
 
@@ -266,6 +269,12 @@ class _Puller:
             # No consumer, a new leader for it, a server that shuts down, too many requests: begin again, slowly.
             self._consumer_exists = False
         self._heard.set()
+
+    def _complain(self, error: Exception) -> None:
+        """One line for each change of what is wrong; of a lost connection the connection speaks."""
+        if isinstance(error, Refused) and str(error) != self._complaint:
+            _log.warning("no work of kind %s: %s", self._kind, error)
+        self._complaint = str(error)
 
     def _on_resume(self) -> None:
         self._asked = False
