@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagekeeper.artifact_storage.write_back import segments
 from pagekeeper.memory.ids import SessionKey
-from pagekeeper.page_table.mapping import TAIL_BYTES_MAX
+from pagekeeper.page_table.mapping import TAIL_BYTES_LIMIT, TAIL_BYTES_MAX, TAIL_RECORDS_MAX, is_due
 from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries, WorkItem
 from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK
@@ -63,24 +65,14 @@ async def test_a_log_that_grew_is_flushed_then_snapshotted_once() -> None:
         assert len((await replica.fold()).archive) == 2
 
 
-async def test_a_large_session_waits_for_a_longer_tail() -> None:
-    """A snapshot writes every page, so its cost is shared by a number of appends that grows with the pages."""
-    replica = Replica(await ready(Stores()))
-    await replica.open()
-    for _ in range(8):
-        await replica.append(*(page_pb2.PageInput(text="x") for _ in range(256)))
-    await replica.snapshot()
-    async with consuming(replica, WRITEBACK) as seen:
-        for number in range(300):
-            await replica.append(page_pb2.PageInput(text=f"{number}"))
-        await replica.outbox.publish()
-        await settled()
-        assert not seen
-        for number in range(400):
-            await replica.append(page_pb2.PageInput(text=f"{number}"))
-        await replica.outbox.publish()
-        await settled()
-        assert len(seen) == 1
+@given(st.integers(0, 5_000), st.integers(0, 8 << 20), st.integers(0, 100_000))
+def test_a_tail_is_bounded_and_a_snapshot_is_shared_by_many_appends(records: int, size_bytes: int, pages: int) -> None:
+    if is_due(records, size_bytes, pages):
+        assert records >= TAIL_RECORDS_MAX or size_bytes >= TAIL_BYTES_MAX
+        assert pages <= max(4 * records, size_bytes // 512) or size_bytes >= TAIL_BYTES_LIMIT
+    else:
+        assert size_bytes < TAIL_BYTES_LIMIT
+        assert records < max(TAIL_RECORDS_MAX, pages / 4)
 
 
 async def test_what_is_about_to_leave_is_left_to_be_compressed_together() -> None:

@@ -33,9 +33,11 @@ from pagekeeper.v1 import session_pb2
 TAIL_RECORDS_MAX: Final = 256
 TAIL_BYTES_MAX: Final = 64 * 1024
 """What a cold replica should have to fold after a snapshot, at most; then the log is written back."""
-TAIL_PAGES_SHARE: Final = 4
-"""But a snapshot writes every page of the session, so it waits for one record for so many pages: then its cost per
-append does not grow with the session, and folding the tail costs less than reading the snapshot."""
+TAIL_RECORDS_SHARE: Final = 4
+TAIL_BYTES_PER_PAGE: Final = 512
+"""But a snapshot writes every page of the session, so it waits for a tail in proportion to them: one record for so many
+pages, or so many bytes for each. So its cost per append does not grow with the session, and folding the tail costs a
+cold replica less than reading the snapshot."""
 TAIL_BYTES_LIMIT: Final = 4 * 1024 * 1024
 """Which does not go on for ever: the records that a snapshot replaces are moved as one object."""
 
@@ -131,12 +133,18 @@ class Mapping:
 def note_tail(sessions: Sessions, outbox: Outbox, key: SessionKey, session: Session) -> None:
     """Have the session's log written back when it has grown enough since the last snapshot."""
     records, size_bytes = sessions.tail(key)
-    if records < TAIL_RECORDS_MAX and size_bytes < TAIL_BYTES_MAX:
-        return
-    if records * TAIL_PAGES_SHARE < len(session.pages) and size_bytes < TAIL_BYTES_LIMIT:
-        return
-    last_revision = session.archive[-1].last_revision if session.archive else 0
-    outbox.note_writeback(key, f"{key.session}.{last_revision}")
+    if is_due(records, size_bytes, len(session.pages)):
+        last_revision = session.archive[-1].last_revision if session.archive else 0
+        outbox.note_writeback(key, f"{key.session}.{last_revision}")
+
+
+def is_due(tail_records: int, tail_bytes: int, pages: int) -> bool:
+    """Whether a session with such a tail is worth a write-back and a snapshot."""
+    long = tail_records >= TAIL_RECORDS_MAX or tail_bytes >= TAIL_BYTES_MAX
+    worth_it = tail_records * TAIL_RECORDS_SHARE >= pages or tail_bytes >= min(
+        pages * TAIL_BYTES_PER_PAGE, TAIL_BYTES_LIMIT
+    )
+    return long and worth_it
 
 
 def cost_of(committed: Committed) -> list[session_pb2.Happening]:
