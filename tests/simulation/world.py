@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.memory.ids import SessionKey
-from pagekeeper.platform.compose import MEMORY, Platform, compose
+from pagekeeper.platform.compose import Platform, compose
+from pagekeeper.platform.descriptors import MEMORY
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
 from pagekeeper.runtime.blobs.faulty_bucket import FaultyBucket

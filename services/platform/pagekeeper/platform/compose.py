@@ -14,26 +14,14 @@ from pagekeeper.fault_handler import main as fault_handler
 from pagekeeper.gateway import main as gateway
 from pagekeeper.gateway.service import GatewayService
 from pagekeeper.page_table import main as page_table
+from pagekeeper.platform.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, PAGE_TABLE, WORKING_SET
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.sessions import Sessions
-from pagekeeper.v1 import (
-    artifact_storage_service_pb2,
-    fault_handler_service_pb2,
-    memory_service_pb2,
-    page_table_service_pb2,
-    working_set_service_pb2,
-)
 from pagekeeper.working_set import main as working_set
-
-MEMORY = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
-PAGE_TABLE = page_table_service_pb2.DESCRIPTOR.services_by_name["PageTableService"]
-WORKING_SET = working_set_service_pb2.DESCRIPTOR.services_by_name["WorkingSetService"]
-FAULT_HANDLER = fault_handler_service_pb2.DESCRIPTOR.services_by_name["FaultHandlerService"]
-ARTIFACT_STORAGE = artifact_storage_service_pb2.DESCRIPTOR.services_by_name["ArtifactStorageService"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from pagekeeper.client import Session, connect, user
 from pagekeeper.memory.errors import PagekeeperError
+from pagekeeper.platform.bucket import open_store
+from pagekeeper.platform.bus import open_bus
 from pagekeeper.platform.cli import STACK_FILE
-from pagekeeper.platform.resources import open_bus, open_store
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import LogSettings, StoreSettings, load
 

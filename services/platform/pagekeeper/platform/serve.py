@@ -1,7 +1,9 @@
 """Running a service, or all of them in one process: settings in, a served port until the signal to stop.
 
-The only place that names adapters: which log, which store, which clock, who is remote.
+The only place that names adapters: which log, which store, which clock, who is remote. A process imports the service
+that it runs and no other: imports are most of what a start costs.
 """
+# ruff: noqa: PLC0415
 
 import asyncio
 import logging
@@ -13,16 +15,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from pagekeeper.artifact_storage import main as artifact_storage
-from pagekeeper.artifact_storage.settings import ArtifactStorageSettings
-from pagekeeper.fault_handler import main as fault_handler
-from pagekeeper.fault_handler.settings import FaultHandlerSettings
-from pagekeeper.gateway import main as gateway
-from pagekeeper.gateway.settings import GatewaySettings
-from pagekeeper.page_table import main as page_table
-from pagekeeper.page_table.settings import PageTableSettings
-from pagekeeper.platform.compose import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, PAGE_TABLE, WORKING_SET, compose
-from pagekeeper.platform.resources import open_bus, open_store
+from pagekeeper.platform.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, PAGE_TABLE, WORKING_SET
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blob_reader import ArtifactBlobReader
 from pagekeeper.runtime.clock import Clock, SystemClock
@@ -43,8 +36,6 @@ from pagekeeper.runtime.settings import (
 )
 from pagekeeper.runtime.telemetry import start_logging
 from pagekeeper.runtime.token_keys import KeyFile
-from pagekeeper.working_set import main as working_set
-from pagekeeper.working_set.settings import WorkingSetSettings
 
 _log: Final = logging.getLogger(__name__)
 
@@ -77,16 +68,24 @@ Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifie
 
 
 async def _all(process: _Process) -> Serving:
+    from pagekeeper.artifact_storage.main import open_objects
+    from pagekeeper.platform.bucket import open_store
+    from pagekeeper.platform.bus import open_bus
+    from pagekeeper.platform.compose import compose
+
     settings = load(AllSettings)
     bus = await process.exits.enter_async_context(open_bus(settings, "all"))
     store = await process.exits.enter_async_context(open_store(settings))
-    platform = compose(bus.log, bus.queue, artifact_storage.open_objects(store), process.clock)
+    platform = compose(bus.log, bus.queue, open_objects(store), process.clock)
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
     return settings, {MEMORY: platform.gateway}, verifier
 
 
 async def _gateway(process: _Process) -> Serving:
+    from pagekeeper.gateway import main as gateway
+    from pagekeeper.gateway.settings import GatewaySettings
+
     settings = load(GatewaySettings)
     tokens = process.internal_tokens(settings)
     service = gateway.compose(
@@ -100,6 +99,10 @@ async def _gateway(process: _Process) -> Serving:
 
 
 async def _page_table(process: _Process) -> Serving:
+    from pagekeeper.page_table import main as page_table
+    from pagekeeper.page_table.settings import PageTableSettings
+    from pagekeeper.platform.bus import open_bus
+
     settings = load(PageTableSettings)
     tokens = process.internal_tokens(settings)
     bus = await process.exits.enter_async_context(open_bus(settings, "page-table"))
@@ -113,6 +116,10 @@ async def _page_table(process: _Process) -> Serving:
 
 
 async def _working_set(process: _Process) -> Serving:
+    from pagekeeper.platform.bus import open_bus
+    from pagekeeper.working_set import main as working_set
+    from pagekeeper.working_set.settings import WorkingSetSettings
+
     settings = load(WorkingSetSettings)
     tokens = process.internal_tokens(settings)
     bus = await process.exits.enter_async_context(open_bus(settings, "working-set"))
@@ -123,6 +130,10 @@ async def _working_set(process: _Process) -> Serving:
 
 
 async def _fault_handler(process: _Process) -> Serving:
+    from pagekeeper.fault_handler import main as fault_handler
+    from pagekeeper.fault_handler.settings import FaultHandlerSettings
+    from pagekeeper.platform.bus import open_bus
+
     settings = load(FaultHandlerSettings)
     tokens = process.internal_tokens(settings)
     bus = await process.exits.enter_async_context(open_bus(settings, "fault-handler"))
@@ -139,6 +150,11 @@ async def _fault_handler(process: _Process) -> Serving:
 
 
 async def _artifact_storage(process: _Process) -> Serving:
+    from pagekeeper.artifact_storage import main as artifact_storage
+    from pagekeeper.artifact_storage.settings import ArtifactStorageSettings
+    from pagekeeper.platform.bucket import open_store
+    from pagekeeper.platform.bus import open_bus
+
     settings = load(ArtifactStorageSettings)
     tokens = process.internal_tokens(settings)
     bus = await process.exits.enter_async_context(open_bus(settings, "artifact-storage"))

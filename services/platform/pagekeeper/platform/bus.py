@@ -1,4 +1,4 @@
-"""What the platform stands on, opened for one process: the log and its queue, and the bucket.
+"""The log and its queue, opened for one process.
 
 A process that cannot have them as they must be does not start: see `check_server` and `ensure_streams`.
 """
@@ -6,12 +6,7 @@ A process that cannot have them as they must be does not start: see `check_serve
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from random import Random
 
-from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
-from pagekeeper.runtime.blobs.port import BlobError
-from pagekeeper.runtime.blobs.store import BlobStore
-from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.log.connection import Unreachable, connect
 from pagekeeper.runtime.log.jetstream import Refused
@@ -21,7 +16,7 @@ from pagekeeper.runtime.log.server_checks import ServerUnfit, check_server
 from pagekeeper.runtime.log.streams import Capacity, StreamUnfit, ensure_streams
 from pagekeeper.runtime.queue.nats_queue import NatsQueue
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
-from pagekeeper.runtime.settings import LogSettings, StoreSettings
+from pagekeeper.runtime.settings import LogSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +42,3 @@ async def open_bus(settings: LogSettings, name: str) -> AsyncIterator[Bus]:
             )
     except (ServerUnfit, StreamUnfit, Refused, Unreachable) as problem:
         raise CannotStart(f"the log: {problem}") from problem
-
-
-@asynccontextmanager
-async def open_store(settings: StoreSettings) -> AsyncIterator[BlobStore]:
-    """Raises CannotStart when the bucket cannot be reached or made."""
-    try:
-        bucket = MinioBucket(
-            settings.s3_bucket,
-            endpoint=settings.s3_endpoint,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            secure=settings.s3_secure,
-            clock=SystemClock(),
-        )
-    except ValueError as problem:
-        raise CannotStart(f"the object store: {problem}") from problem
-    try:
-        store = BlobStore(bucket, Random())
-        try:
-            await store.ensure_bucket()
-        except BlobError as problem:
-            raise CannotStart(f"the object store at {settings.s3_endpoint}: {problem}") from problem
-        yield store
-    finally:
-        bucket.close()
