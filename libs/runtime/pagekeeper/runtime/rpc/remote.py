@@ -112,7 +112,7 @@ def _unary(
                 raise away if away is not None and isinstance(error, DeadlineExceeded) else error
             if attempt == patience.attempts_max or now >= min(deadline, last_repetition):
                 raise error
-            away = None if rule(error).definite else error
+            away = _cut_off(method, error)
             await asyncio.sleep(pause)
             attempt += 1
 
@@ -151,6 +151,13 @@ def _not_ours(method: Method) -> PagekeeperError:
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
     return ServiceUnavailable(f"{method.path} was cancelled by the service")
+
+
+def _cut_off(method: Method, away: PagekeeperError) -> PagekeeperError:
+    """What to say when the next attempt is cut off by the deadline: it, unlike this one, may have been carried out."""
+    if rule(away).definite and method.repeatable_by_id:
+        return ServiceUnavailable(away.message)
+    return away
 
 
 def _may_repeat(method: Method, request: Message, error: PagekeeperError) -> bool:
