@@ -124,7 +124,11 @@ class Session:
 
     def eviction_order(self) -> list[Resident]:
         """Resident pages that may leave, the first to go first: by policy, protected ones after all others."""
-        return [*self._order(protected=False), *self._order(protected=True)]
+        return [*self.unprotected(), *self._order(protected=True)]
+
+    def unprotected(self) -> list[Resident]:
+        """Resident pages that nothing protects, the first to go first."""
+        return self._order(protected=False)
 
     def _order(self, *, protected: bool) -> list[Resident]:
         """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""

@@ -1,5 +1,6 @@
 """Folded state as the API shows it. Reads, never decides."""
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pagekeeper.memory.bookkeeping import Checkpoint, SessionState
@@ -124,18 +125,32 @@ def config_message(session: Session) -> session_pb2.SessionConfig:
     return cast(session_pb2.SessionConfig, codec_of(type(session.config)).encode(session.config))
 
 
-def stats_message(session: Session) -> session_pb2.SessionStats:
+@dataclass(frozen=True, slots=True)
+class PageTotals:
+    """Sums over all mapped pages: what a long session should not count anew at every turn."""
+
+    total_pages: int
+    dirty_pages: int
+    total_tokens: int
+
+
+def page_totals(session: Session) -> PageTotals:
+    mapped = list(session.mapped_pages())
+    full_tokens = sum(page.current.full.size_tokens for page in mapped)
+    return PageTotals(len(mapped), sum(page.dirty for page in mapped), full_tokens)
+
+
+def stats_message(session: Session, totals: PageTotals) -> session_pb2.SessionStats:
     by_modality: dict[Modality, int] = {}
     for resident in session.working_set:
         modality = session.pages[resident.page_id].modality
         by_modality[modality] = by_modality.get(modality, 0) + resident.size_tokens
-    mapped = list(session.mapped_pages())
     return session_pb2.SessionStats(
         limit_tokens=session.config.limit_tokens,
         used_tokens=session.working_set.used_tokens,
         resident_pages=len(session.working_set),
-        total_pages=len(mapped),
-        dirty_pages=sum(page.dirty for page in mapped),
+        total_pages=totals.total_pages,
+        dirty_pages=totals.dirty_pages,
         faults_total=session.faults_total,
         faults_this_turn=session.counters.faults_this_turn,
         fault_tokens_this_turn=session.counters.fault_tokens_this_turn,
@@ -153,7 +168,7 @@ def stats_message(session: Session) -> session_pb2.SessionStats:
             session_pb2.ModalityTokens(modality=MODALITY[modality], tokens=tokens)
             for modality, tokens in sorted(by_modality.items())
         ],
-        total_tokens=sum(page.current.full.size_tokens for page in mapped),
+        total_tokens=totals.total_tokens,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import RevisionNotFound
+from pagekeeper.memory.errors import InvalidField, RevisionNotFound
 from pagekeeper.memory.happenings import Happening, decisions_digest
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.session import Session
@@ -10,8 +10,8 @@ from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import request_of
-from pagekeeper.runtime.sessions import Sessions
-from pagekeeper.runtime.views import resident_message, stats_message
+from pagekeeper.runtime.sessions import Committed, Sessions
+from pagekeeper.runtime.views import page_totals, resident_message, stats_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
 
@@ -22,99 +22,129 @@ class Past:
         self._history = history
 
     async def context_at(self, caller: Caller, request: pb.GetContextAtRequest) -> pb.GetContextAtResponse:
-        key = await self._existing(caller, request.session_id)
-        if request.WhichOneof("at") == "turn":
-            then = await self._history.at_turn(key, request.turn)
-        else:
-            then = await self._history.at_revision(key, request.revision)
-        return pb.GetContextAtResponse(
-            revision=then.revision, turn=then.turn, pages=_residents(then), stats=stats_message(then)
-        )
+        key = session_key(caller.tenant, request.session_id)
+        match request.WhichOneof("at"):
+            case "turn":
+                then = await self._at_turn(key, request.turn)
+            case "revision":
+                then = await self._at_revision(key, request.revision)
+            case _:
+                raise InvalidField("at", "must be a turn or a revision")
+        stats = stats_message(then, page_totals(then))
+        return pb.GetContextAtResponse(revision=then.revision, turn=then.turn, pages=_residents(then), stats=stats)
 
     async def diff_context(self, caller: Caller, request: pb.DiffContextRequest) -> pb.DiffContextResponse:
-        key = await self._existing(caller, request.session_id)
-        if request.WhichOneof("from") == "from_turn":
-            before = await self._history.at_turn(key, request.from_turn)
-        else:
-            before = await self._history.at_revision(key, request.from_revision)
-        if request.WhichOneof("to") == "to_turn":
-            after = await self._history.at_turn(key, request.to_turn)
-        else:
-            after = await self._history.at_revision(key, request.to_revision)
+        key = session_key(caller.tenant, request.session_id)
+        match request.WhichOneof("from"):
+            case "from_turn":
+                before = await self._at_turn(key, request.from_turn)
+            case "from_revision":
+                before = await self._at_revision(key, request.from_revision)
+            case _:
+                raise InvalidField("from", "must be a turn or a revision")
+        # The session moves on while the second one is folded, so what is needed of the first is kept.
+        from_revision = before.revision
+        pages_before = {page.page_id: page for page in _residents(before)}
+        match request.WhichOneof("to"):
+            case "to_turn":
+                after = await self._at_turn(key, request.to_turn)
+            case "to_revision":
+                after = await self._at_revision(key, request.to_revision)
+            case _:
+                raise InvalidField("to", "must be a turn or a revision")
+        pages_after = {page.page_id: page for page in _residents(after)}
         return pb.DiffContextResponse(
-            from_revision=before.revision,
+            from_revision=from_revision,
             to_revision=after.revision,
-            entered=[page for page in _residents(after) if page.page_id not in before.working_set],
-            left=[page for page in _residents(before) if page.page_id not in after.working_set],
-            changed=[page for page in _residents(after) if _is_other(before, page)],
+            entered=[page for page_id, page in pages_after.items() if page_id not in pages_before],
+            left=[page for page_id, page in pages_before.items() if page_id not in pages_after],
+            changed=[page for page in pages_after.values() if _is_other(pages_before.get(page.page_id), page)],
         )
 
     async def restore(self, caller: Caller, request: pb.RestoreCheckpointRequest) -> pb.RestoreCheckpointResponse:
+        """Raises SessionNotFound, SessionClosed, CheckpointNotFound, RevisionNotFound, RevisionConflict."""
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, strict=True)
         known = request_of(request)
+        session = await self._sessions.read_existing(key, strict=True)
         if decisions.earlier_operation(session, known.operation_id, known.digest) is None:
             decisions.writable(session, key.session, request.expected_revision)
-            event = await self._restored(key, session, request)
+            then = await self._history.at_revision(key, _target_revision(session, request))
+            event = decisions.restore(then, request.checkpoint_id)
         else:
             event = None
 
         def decide(now: Session) -> ev.WorkingSetRestored | None:
             decisions.writable(now, key.session, request.expected_revision)
+            if event is not None and _target_revision(now, request) != event.revision:
+                # Forgotten, and given to another revision meanwhile.
+                raise RevisionNotFound(f"checkpoint {request.checkpoint_id!r} at {event.revision}", now.revision)
             return event
 
         committed = await self._sessions.commit(key, known, decide, touches=None)
+        restored = await self.state_after(key, committed)
         return pb.RestoreCheckpointResponse(
             revision=committed.revision,
-            page_count=sum(1 for _ in committed.session.mapped_pages()),
-            resident=_residents(committed.session),
+            page_count=sum(1 for _ in restored.mapped_pages()),
+            resident=_residents(restored),
         )
-
-    async def _restored(
-        self, key: SessionKey, session: Session, request: pb.RestoreCheckpointRequest
-    ) -> ev.WorkingSetRestored:
-        if request.WhichOneof("target") == "checkpoint_id":
-            checkpoint = decisions.known_checkpoint(session, request.checkpoint_id)
-            then = await self._history.at_revision(key, checkpoint.revision)
-            return decisions.restore(then, checkpoint.checkpoint_id)
-        return decisions.restore(await self._history.at_revision(key, request.revision), "")
 
     async def replay_session(self, caller: Caller, request: pb.ReplaySessionRequest) -> pb.ReplaySessionResponse:
-        key = await self._existing(caller, request.session_id)
-        happenings: list[Happening] = []
-        transactions = 0
-        replayed = Session()
-        async for step in self._history.steps(key):
-            if request.to_revision and step.revision > request.to_revision:
-                break
-            replayed = step.session
-            happenings += step.happenings
-            transactions += step.transaction is not None
-            if step.revision == request.to_revision:
-                break
-        if request.to_revision and replayed.revision != request.to_revision:
-            raise RevisionNotFound(f"revision {request.to_revision}", replayed.revision)
-        digest = codec.state_digest(replayed)
-        served = await self._sessions.read(key)
-        return pb.ReplaySessionResponse(
-            revision=replayed.revision,
-            transactions=transactions,
-            decisions=len(happenings),
-            decisions_digest=decisions_digest(happenings),
-            state_digest=digest,
-            matches_served_state=served.revision == replayed.revision and codec.state_digest(served) == digest,
-        )
+        """Fold again up to the revision asked for, and on to what is served, which must be the same.
 
-    async def _existing(self, caller: Caller, session_id: str) -> SessionKey:
-        key = session_key(caller.tenant, session_id)
-        await self._sessions.read_existing(key)
-        return key
+        Raises SessionNotFound, RevisionNotFound.
+        """
+        key = session_key(caller.tenant, request.session_id)
+        session = await self._sessions.read_existing(key, strict=True)
+        served_revision, served_digest = session.revision, codec.state_digest(session)
+        to_revision = request.to_revision or served_revision
+        response = pb.ReplaySessionResponse()
+        happenings: list[Happening] = []
+        async for step in self._history.steps(key):
+            if step.revision <= to_revision:
+                happenings += step.happenings
+                response.transactions += step.transaction is not None
+            if step.revision == to_revision:
+                response.revision = to_revision
+                response.state_digest = codec.state_digest(step.session)
+            if step.revision == served_revision:
+                response.matches_served_state = codec.state_digest(step.session) == served_digest
+                break
+        if response.revision != to_revision:
+            raise RevisionNotFound(f"revision {to_revision}", served_revision)
+        response.decisions = len(happenings)
+        response.decisions_digest = decisions_digest(happenings)
+        return response
+
+    async def state_after(self, key: SessionKey, committed: Committed) -> Session:
+        """The state just after a commit: for a repeated request, what it was when the request was carried out."""
+        if committed.session.revision == committed.revision:
+            return committed.session
+        return await self._history.at_revision(key, committed.revision)
+
+    async def _at_revision(self, key: SessionKey, revision: int) -> Session:
+        session = await self._sessions.read_existing(key)
+        return session if session.revision == revision else await self._history.at_revision(key, revision)
+
+    async def _at_turn(self, key: SessionKey, turn: int) -> Session:
+        """The end of the current turn is now."""
+        session = await self._sessions.read_existing(key)
+        return session if session.turn == turn else await self._history.at_turn(key, turn)
+
+
+def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:
+    """What to go back to. Raises CheckpointNotFound."""
+    match request.WhichOneof("target"):
+        case "checkpoint_id":
+            return decisions.known_checkpoint(session, request.checkpoint_id).revision
+        case "revision":
+            return request.revision
+        case _:
+            raise InvalidField("target", "must be a checkpoint or a revision")
 
 
 def _residents(session: Session) -> list[session_pb2.ResidentPage]:
     return [resident_message(session, resident) for resident in session.working_set]
 
 
-def _is_other(before: Session, page: session_pb2.ResidentPage) -> bool:
-    resident = before.working_set.get(page.page_id)
-    return resident is not None and (resident.level, resident.version) != (page.level, page.version)
+def _is_other(before: session_pb2.ResidentPage | None, page: session_pb2.ResidentPage) -> bool:
+    return before is not None and (before.level, before.version) != (page.level, page.version)
