@@ -23,6 +23,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -145,10 +146,21 @@ class Connection:
         return self._client.max_payload if self._client is not None else 0
 
     async def request(
-        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, deadline: float
+        self,
+        subject: str,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        deadline: float,
+        patience_seconds: float = inf,
     ) -> Msg:
-        """Send and wait for one answer. Errors: Unreachable, also when nobody listens on the subject."""
-        messages = await self.gather(subject, data, headers, is_last=_always, deadline=deadline)
+        """Send, and wait for one answer until the deadline, or only for so long after sending.
+
+        Errors: Unreachable, also when nobody listens on the subject.
+        """
+        messages = await self.gather(
+            subject, data, headers, is_last=_always, deadline=deadline, patience_seconds=patience_seconds
+        )
         return messages[0]
 
     async def gather(
@@ -159,14 +171,15 @@ class Connection:
         *,
         is_last: Callable[[Msg], bool],
         deadline: float,
+        patience_seconds: float = inf,
     ) -> list[Msg]:
-        """Send and collect answers until one is the last. Errors: Unreachable, also when nobody listens."""
+        """Send and collect answers until one is the last. Otherwise like `request`."""
         client = await self._acquire(deadline)
         token = str(next(self._tokens))
         exchange = self._exchanges[token] = _Exchange(is_last, asyncio.get_running_loop().create_future())
         try:
             await _publish(client, subject, data, self._inbox + token, headers)
-            await exchange.end(deadline)
+            await exchange.end(min(deadline, now() + patience_seconds))
         finally:
             del self._exchanges[token]
             self._slots.release()

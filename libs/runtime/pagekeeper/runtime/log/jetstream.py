@@ -16,8 +16,8 @@ from nats.aio.msg import Msg
 
 from pagekeeper.runtime.log.connection import Connection, Unreachable, now, parse_headers, status_of
 
-ATTEMPT_SECONDS: Final = 1.0
-"""How long to wait for one answer: a request that reaches a replica that has just ceased to lead gets none."""
+PATIENCE_SECONDS: Final = 2.0
+"""How long to wait for one answer. One that reaches a replica that has just ceased to lead gets none."""
 PAUSE_SECONDS_MIN: Final = 0.01
 PAUSE_SECONDS_MAX: Final = 0.5
 
@@ -75,10 +75,6 @@ class Attempts:
         self.deadline = deadline
         self._pause_seconds = PAUSE_SECONDS_MIN
 
-    def until(self) -> float:
-        """The deadline of the attempt that starts now."""
-        return min(self.deadline, now() + ATTEMPT_SECONDS)
-
     async def pause(self) -> bool:
         """Wait before the next attempt. False, at once, when there is no time for another."""
         if now() + self._pause_seconds >= self.deadline:
@@ -95,7 +91,7 @@ async def ask(connection: Connection, operation: str, body: Mapping[str, object]
     attempts = Attempts(deadline)
     while True:
         try:
-            message = await connection.request(subject, payload, deadline=attempts.until())
+            message = await connection.request(subject, payload, deadline=deadline, patience_seconds=PATIENCE_SECONDS)
             return check_answer(subject, message)
         except Unreachable:
             if not await attempts.pause():
@@ -149,7 +145,7 @@ async def fetch_any(connection: Connection, stream: str, subject: str, *, deadli
     attempts = Attempts(deadline)
     while True:
         try:
-            message = await connection.request(question, deadline=attempts.until())
+            message = await connection.request(question, deadline=deadline, patience_seconds=PATIENCE_SECONDS)
         except Unreachable:
             if not await attempts.pause():
                 raise
@@ -180,7 +176,9 @@ async def read_batch(
     attempts = Attempts(deadline)
     while True:
         try:
-            replies = await connection.gather(subject, payload, is_last=_is_status, deadline=attempts.until())
+            replies = await connection.gather(
+                subject, payload, is_last=_is_status, deadline=deadline, patience_seconds=PATIENCE_SECONDS
+            )
         except Unreachable:
             if not await attempts.pause():
                 raise

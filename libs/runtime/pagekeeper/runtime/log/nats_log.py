@@ -22,6 +22,7 @@ from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
 from pagekeeper.runtime.log.connection import Connection, Unreachable, now
 from pagekeeper.runtime.log.headers import OPERATION, previous_revision, record_headers, record_of
 from pagekeeper.runtime.log.jetstream import (
+    PATIENCE_SECONDS,
     Attempts,
     Refused,
     Stored,
@@ -167,7 +168,9 @@ class NatsLog:
         unsettled = False
         while True:
             try:
-                answer = await self._connection.request(place.subject, data, headers, deadline=attempts.until())
+                answer = await self._connection.request(
+                    place.subject, data, headers, deadline=attempts.deadline, patience_seconds=PATIENCE_SECONDS
+                )
                 return int(check_answer(place.subject, answer)["seq"])
             except Refused as refusal:
                 reason = str(refusal)

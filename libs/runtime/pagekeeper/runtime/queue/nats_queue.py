@@ -18,7 +18,16 @@ from nats.aio.msg import Msg
 
 from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
 from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, now, status_of
-from pagekeeper.runtime.log.jetstream import Attempts, Refused, Stored, ask, check_answer, is_full, read_batch
+from pagekeeper.runtime.log.jetstream import (
+    PATIENCE_SECONDS,
+    Attempts,
+    Refused,
+    Stored,
+    ask,
+    check_answer,
+    is_full,
+    read_batch,
+)
 from pagekeeper.runtime.log.subjects import (
     DEAD_PREFIX,
     DEAD_STREAM,
@@ -142,7 +151,9 @@ class NatsQueue:
         attempts = Attempts(deadline)
         while True:
             try:
-                answer = await self._connection.request(subject, data, headers, deadline=attempts.until())
+                answer = await self._connection.request(
+                    subject, data, headers, deadline=deadline, patience_seconds=PATIENCE_SECONDS
+                )
                 check_answer(subject, answer)
             except Unreachable:
                 if not await attempts.pause():
