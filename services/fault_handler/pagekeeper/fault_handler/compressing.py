@@ -62,7 +62,7 @@ class Compressing:
         page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
         caller = platform_caller(item.key)
         try:
-            await self._compress(caller, item.key, page_ids, derived_id("compress", item.work_id, 0), _rest)
+            await self._compress(caller, item.key, page_ids, item.work_id, _rest)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
@@ -77,9 +77,11 @@ class Compressing:
             await rest(self._clock.monotonic() - began)
         if not made:
             return pb.CompressPagesResponse()
-        request = table_pb.AddRepresentationsRequest(
-            request_id=request_id, session_id=key.session, representations=made
-        )
+        request = table_pb.AddRepresentationsRequest(session_id=key.session, representations=made)
+        # What is made depends on what is there by then, so a retry may bring less: it is another request, and safe,
+        # since a level that is there is not added again.
+        body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        request.request_id = derived_id("compress", f"{request_id}/{body}", 0)
         added = await self._page_table.add_representations(caller, request)
         return pb.CompressPagesResponse(revision=added.revision, made=added.made)
 
