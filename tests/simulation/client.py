@@ -12,7 +12,7 @@ from pagekeeper.memory.errors import LogFull, PagekeeperError, StoreUnavailable,
 from pagekeeper.runtime.errors import rule
 from pagekeeper.runtime.identity import Caller
 from tests.simulation.answers import check_answer, check_refusal, revision_of
-from tests.simulation.programs import Call, Program, copy_of
+from tests.simulation.programs import Call, Known, Program, copy_of
 from tests.simulation.violations import Violation, check
 from tests.simulation.world import Replica, World
 
@@ -38,7 +38,7 @@ class Client:
     def __init__(self, world: World, program: Program, dice: Random) -> None:
         self._world = world
         self.program = program
-        self._dice = dice
+        self.dice = dice
         self.unknown: list[Call] = []
         """Mutations of which nobody told whether they happened."""
         self.never: list[Call] = []
@@ -50,10 +50,12 @@ class Client:
 
     async def run(self, calls: int) -> None:
         for _ in range(calls):
-            await asyncio.sleep(self._dice.choice((0.0, 0.05, 0.5)) * self._dice.random())
+            await asyncio.sleep(self.dice.choice((0.0, 0.05, 0.5)) * self.dice.random())
             call = self.program.next_call()
             told = await self.call(call)
-            if call.mutates and not isinstance(told.answer, PagekeeperError | Lost) and self._dice.random() < 0.1:
+            if call.mutates and isinstance(told.answer, Lost | PagekeeperError):
+                (self.unknown if told.open else self.never).append(call)
+            if call.mutates and not isinstance(told.answer, PagekeeperError | Lost) and self.dice.random() < 0.1:
                 await self._repeat(call, told.answer)
 
     async def call(self, call: Call, attempts_max: int = ATTEMPTS_MAX) -> Told:
@@ -62,18 +64,13 @@ class Client:
         answer: Any = Lost()
         for attempt in range(attempts_max):
             if attempt:
-                await asyncio.sleep(0.2 * 2**attempt * self._dice.random())
+                await asyncio.sleep(0.2 * 2**attempt * self.dice.random())
             answer = await self._attempt(call)
             if isinstance(answer, Lost) or (isinstance(answer, PagekeeperError) and not rule(answer).definite):
                 is_open = True
             elif not isinstance(answer, PASSING):
                 break
         self._learn(call, answer)
-        if call.mutates and isinstance(answer, Lost | PagekeeperError):
-            if is_open:
-                self.unknown.append(call)
-            else:
-                self.never.append(call)
         return Told(answer, is_open)
 
     async def _repeat(self, call: Call, first: Any) -> None:  # noqa: ANN401 - a response
@@ -99,7 +96,7 @@ class Client:
             )
 
     async def _attempt(self, call: Call) -> Any:  # noqa: ANN401 - whatever was told
-        world, dice = self._world, self._dice
+        world, dice = self._world, self.dice
         replica: Replica = dice.choice(world.replicas)
         truth = world.log.truths.get(call.key)
         floor = world.acknowledged.get(call.key, 0)
@@ -146,7 +143,9 @@ class Client:
     def _learn(self, call: Call, answer: Any) -> None:  # noqa: ANN401 - whatever was told
         if isinstance(answer, Lost | PagekeeperError):
             return
-        known = self.program.book.known(call.key.session)
+        known = self.program.book.sessions.setdefault(call.key.session, Known())
+        if call.method == "fork_session":
+            known.page_ids += self.program.book.known(call.request.session_id).page_ids
         revision = revision_of(call, answer)
         if revision and (not known.revisions or revision > known.revisions[-1]):
             known.revisions.append(revision)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from pagekeeper.memory.errors import PagekeeperError
+from pagekeeper.memory.errors import ContentCorrupt, PagekeeperError
 from pagekeeper.memory.happenings import Happening, decisions_digest
 from pagekeeper.memory.ids import SessionKey, TenantId
 from pagekeeper.memory.session import Session
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK, platform_caller
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -26,11 +27,14 @@ from tests.simulation.loop import SimulatedLoop
 from tests.simulation.oracle import Truth
 from tests.simulation.programs import Book, Call, Program
 from tests.simulation.violations import Violation, check
-from tests.simulation.world import Replica, World, chaos, some_weather
+from tests.simulation.world import Replica, Weather, World, chaos, some_weather
 
 CLIENTS_PER_TENANT: Final = 2
-CALLS: Final = 30
+CALLS: Final = 22
 """Of each client."""
+PAGES_READ: Final = 10
+"""Of each session, when all is well again."""
+PAGES_READ_SPOILED: Final = 2
 QUIET_SECONDS: Final = 120.0
 """What is left to do is done by then: longer than any work item rests, or waits for a worker that stands still."""
 
@@ -53,7 +57,7 @@ def simulate(seed: int) -> Outcome:
     violation: Exception | None = None
     try:
         loop.run(_history(world, dice))
-    except (Violation, RuntimeError) as broken:
+    except (Violation, PagekeeperError, RuntimeError) as broken:
         violation = broken
     records = sum(len(truth.facts) for truth in world.log.truths.values())
     return Outcome(seed, world.digest(), loop.steps, records, world.trace, violation)
@@ -69,10 +73,9 @@ async def _history(world: World, dice: Random) -> None:
             clients.append(
                 Client(world, Program(name, book, Random(dice.getrandbits(64))), Random(dice.getrandbits(64)))
             )
-    for client, book in zip(clients[::CLIENTS_PER_TENANT], books, strict=True):
+    for client in clients[::CLIENTS_PER_TENANT]:
         for number in range(dice.choice((1, 2))):
             await client.call(client.program.opening(f"s{number}"))
-        book.known("s9")  # of another tenant, or of nobody
     world.change_weather(some_weather(dice))
     running = [asyncio.ensure_future(client.run(CALLS)) for client in clients]
     watching = asyncio.ensure_future(_watch(world))
@@ -139,6 +142,7 @@ async def _settle(world: World, clients: list[Client]) -> None:
         await _check_replicas(world, fresh, key, truth)
         if truth.session.exists:
             await _check_pages(by_tenant[key.tenant], key, truth)
+    await _spoil(world, by_tenant)
 
 
 async def _drain(world: World) -> None:
@@ -186,20 +190,36 @@ async def _check_replicas(world: World, fresh: Replica, key: SessionKey, truth: 
 async def _check_pages(client: Client, key: SessionKey, truth: Truth) -> None:
     """Every byte that was acknowledged can be read, and every page found."""
     pages = list(truth.session.mapped_pages())
-    for page in pages:
+    for page in client.dice.sample(pages, min(len(pages), PAGES_READ)):
         for version in page.versions:
             for one in version.representations:
                 request = pb.ReadPageRequest(
                     session_id=key.session, page_id=page.page_id, version=version.version, level=one.level
                 )
                 await _expect(client, "read_page", key, request)
-    for page in pages[-3:]:
+    for page in pages[-1:]:
         search = pb.SearchPagesRequest(session_id=key.session, query=page.hint, limit=50)
         found = await _expect(client, "search_pages", key, search)
         check(any(hit.page_id == page.page_id for hit in found.hits), f"{key}: {page.page_id} is not found by its hint")
     await _expect(client, "replay_session", key, pb.ReplaySessionRequest(session_id=key.session))
     for method, read in (("get_stats", pb.GetStatsRequest), ("list_pages", pb.ListPagesRequest)):
         await _expect(client, method, key, read(session_id=key.session))
+
+
+async def _spoil(world: World, by_tenant: dict[TenantId, Client]) -> None:
+    """When every byte that is read is wrong, nobody is told one of them."""
+    for replica in list(world.replicas):
+        world.crash(replica)
+    world.change_weather(Weather(bucket=BucketFaults(wrong=1.0)))
+    world.start()
+    for key, truth in world.log.truths.items():
+        for page in list(truth.session.mapped_pages())[:PAGES_READ_SPOILED]:
+            request = pb.ReadPageRequest(session_id=key.session, page_id=page.page_id)
+            told = await by_tenant[key.tenant].call(Call("read_page", key, request, mutates=False))
+            check(
+                isinstance(told.answer, ContentCorrupt) or not page.current.full.size_bytes,
+                f"{key}: {page.page_id} was read from spoiled bytes: {told.answer!r}",
+            )
 
 
 async def _expect(client: Client, method: str, key: SessionKey, request: Any) -> Any:  # noqa: ANN401 - messages
