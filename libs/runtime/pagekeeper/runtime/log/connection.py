@@ -1,10 +1,5 @@
 """One connection to the NATS servers that outlives them, and requests over it with definite outcomes.
 
-nats-py 2.16 reconnects by itself, but what it keeps across a reconnection makes outcomes unknowable: commands that were
-waiting are sent later, after their caller has been told that they failed; requests in flight learn nothing and wait
-for their timeout; `-ERR` from the server closes the client for good; a cancelled reconnection leaves it stuck. So a
-nats client here lives exactly as long as one TCP connection: reconnecting is switched off, and `Connection` dials anew.
-
 Guarantees:
 - A request that ends with `Unreachable(sent=False)` has had no effect and never will: it was not written to a socket,
   or the server says that nobody took it.
@@ -33,18 +28,22 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.nuid import NUID
 
+from pagekeeper.runtime.log.client import (
+    CLOSE_TIMEOUT_SECONDS,
+    DIAL_TIMEOUT_SECONDS,
+    dial,
+    discard,
+    new_client,
+    status_of,
+)
+
 REQUESTS_IN_FLIGHT_MAX: Final = 256
 OPEN_TIMEOUT_SECONDS: Final = 10.0
-DIAL_TIMEOUT_SECONDS: Final = 3.0
 DIAL_PAUSE_SECONDS_MIN: Final = 0.05
 DIAL_PAUSE_SECONDS_MAX: Final = 2.0
-CLOSE_TIMEOUT_SECONDS: Final = 2.0
-PING_INTERVAL_SECONDS: Final = 5
-PINGS_OUTSTANDING_MAX: Final = 2
 CLOSED_POLL_SECONDS: Final = 0.5
 """A client that has lost its connection says so only when its transport has closed, which can take long."""
 
-STATUS: Final = "Status"
 NO_RESPONDERS: Final = "503"
 
 _log = logging.getLogger(__name__)
@@ -86,38 +85,6 @@ class Subscription:
     subject: str
     on_message: Callable[[Msg], None]
     on_resume: Callable[[], None]
-
-
-class _Client(Client):
-    """nats-py's client without two of its faults."""
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """Its own tests every character of every name, which is two thirds of the time that a read takes."""
-        return parse_headers(raw)
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Its own stops at the first error, as a broken connection has them, and leaves tasks and a socket behind."""
-        try:
-            await super()._close(status, do_cbs)
-        except OSError as error:
-            _log.debug("while closing a client: %s", error)
-        finally:
-            for subscription in self._subs.values():
-                subscription._stop_processing()  # noqa: SLF001
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call]
-
-
-def parse_headers(block: bytes) -> dict[str, str]:
-    """`Name: value` lines as a dictionary. Our own and the server's names need no cleaning."""
-    pairs = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n"))
-    return {name: value.strip() for name, _, value in pairs if name}
-
-
-def status_of(message: Msg) -> str | None:
-    """The status of a message that is one ("404"), None for a message with content."""
-    return message.headers.get(STATUS) if message.headers else None
 
 
 def now() -> float:
@@ -249,12 +216,12 @@ class Connection:
                 )
                 self._reported_down = True
                 self._drop()
-                await _discard(client)
+                await discard(client)
         finally:
             client_at_end = self._client
             self._drop()
             if client_at_end is not None:
-                await _discard(client_at_end)
+                await discard(client_at_end)
 
     def _drop(self) -> None:
         """Forget the client, and tell everyone who waits for an answer from it."""
@@ -303,18 +270,18 @@ class Connection:
         pause = DIAL_PAUSE_SECONDS_MIN
         while True:
             server = next(self._servers)
-            client, closed = _Client(), asyncio.Event()
+            client, closed = new_client(), asyncio.Event()
             try:
                 async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
                     await self._open(client, server, closed)
             except (nats.errors.Error, OSError, TimeoutError, Unreachable) as error:
-                await _discard(client)
+                await discard(client)
                 if not self._reported_down:
                     reason = str(error) or type(error).__name__
                     _log.warning("%s: cannot reach NATS at %s: %s", self._name, _address(urlsplit(server)), reason)
                     self._reported_down = True
             except asyncio.CancelledError:
-                await _discard(client)
+                await discard(client)
                 raise
             else:
                 return client, closed
@@ -322,22 +289,7 @@ class Connection:
             pause = min(2 * pause, DIAL_PAUSE_SECONDS_MAX)
 
     async def _open(self, client: Client, server: str, closed: asyncio.Event) -> None:
-        async def on_closed() -> None:
-            closed.set()
-
-        await client.connect(
-            [server],
-            name=self._name,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=DIAL_TIMEOUT_SECONDS,  # type: ignore[arg-type]  # passed to asyncio, which takes a float
-            ping_interval=PING_INTERVAL_SECONDS,
-            max_outstanding_pings=PINGS_OUTSTANDING_MAX,
-            pending_size=0,  # nothing is buffered while there is no connection, and no publish waits for a flush
-            error_cb=_ignore_error,
-            closed_cb=on_closed,
-        )
+        await dial(client, server, self._name, closed.set)
         await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0)
         for subscription in list(self._subscriptions):
             await self._attach(client, subscription)
@@ -387,20 +339,6 @@ async def _publish(client: Client, subject: str, data: bytes, reply: str, header
         await client.publish(subject, data, reply, dict(headers) if headers else None)
     except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:
         raise Unreachable(f"cannot send: {error}", sent=False) from error
-
-
-async def _discard(client: Client) -> None:
-    """Close a client, whatever state it is in. nats-py can wait for ever for a server that was killed."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-            await client.close()
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        _log.debug("while closing a client: %s", error)
-
-
-async def _ignore_error(error: Exception) -> None:
-    """nats-py reports every failed dial and lost connection here too; its own handler prints a traceback for each."""
-    _log.debug("nats: %s", error)
 
 
 def _always(_message: Msg) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from pagekeeper.runtime.log.connection import Connection, Unreachable, now, parse_headers, status_of
+from pagekeeper.runtime.log.client import parse_headers, status_of
+from pagekeeper.runtime.log.connection import Connection, Unreachable, now
 
 PATIENCE_SECONDS: Final = 2.0
 """How long to wait for one answer. One that reaches a replica that has just ceased to lead gets none."""

@@ -17,7 +17,8 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
-from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, now, status_of
+from pagekeeper.runtime.log.client import status_of
+from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, now
 from pagekeeper.runtime.log.jetstream import (
     PATIENCE_SECONDS,
     Attempts,
