@@ -20,7 +20,8 @@ FILLER_WORDS_MAX: Final = 6
 """A sentence that begins like filler and says more than this is none."""
 
 _FENCE: Final = re.compile(r"[ \t]*(```+|~~~+)")
-_END: Final = re.compile(r"""[.!?…]+["'”’)\]*_]*(?=\s)|[。！？]+[”’」』）]*""")
+# No pattern here looks at a character more than a few times, whatever the text: pages are anyone's, and may be large.
+_END: Final = re.compile(r"""(?<![.!?…])[.!?…]++["'”’)\]*_]*+(?=\s)|[。！？]++[”’」』）]*""")
 _LINE: Final = re.compile(r"[^\n]*\n?")
 _BULLET: Final = re.compile(r"(?:[-*+•–]|\d{1,3}[.)]|[a-z][.)])\s")
 _ENDED: Final = re.compile(r"""[.!?…:;。！？|]["'”’)\]*_]*$""")
@@ -35,7 +36,7 @@ _ABBREVIATIONS: Final = _words(
 WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER: Final = re.compile(r"\d[\d.,:/%-]*")
 _NAME: Final = re.compile(r"\b[A-Z\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0410-\u042f][^\W\d_]+")
-_IDENTIFIER: Final = re.compile(r"\w+(?:[_/@]|::|://)\w+|\b[a-z]+[A-Z]\w*|\w\.[a-z]\w|`[^`\n]+`")
+_IDENTIFIER: Final = re.compile(r"\b\w+(?:[_/@]|::|://)\w+|\b[a-z]+[A-Z]\w*|\w\.[a-z]\w|`[^`\n]+`")
 _ADDRESS: Final = re.compile(r",\s+[A-Z][^\W\d_]+(?=[.!?]+$)")  # the name in "I agree, Mel!" says nothing
 _FILLER: Final = re.compile(
     r"\W*(?:hey|hi|hello|hiya|good (?:morning|evening|afternoon|night)|bye|goodbye|take care|see (?:you|ya)"

@@ -18,6 +18,8 @@ from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, Sentence, facts_
 
 TOPICS_MAX: Final = 12
 TOPIC_CHARS_MAX: Final = 40
+NAMES_COUNTED_MAX: Final = 512
+"""A long list of names is looked through only so far: each is searched for in all of the text."""
 SHARES: Final = {CompressionLevel.REDUCED: 0.5, CompressionLevel.ABSTRACT: 0.2}
 """What a level may take of a long text's tokens, ..."""
 SHARES_OF_SHORT: Final = {CompressionLevel.REDUCED: 0.8, CompressionLevel.ABSTRACT: 0.4}
@@ -82,7 +84,7 @@ def share_of(tokens: int, level: CompressionLevel) -> float:
 
 def topics(text: str) -> list[str]:
     """Names first, then the words that come up most, as they are written."""
-    found = dict.fromkeys(name for name in names_in(text) if len(name) <= TOPIC_CHARS_MAX)
+    found = [name for name in names_in(text) if len(name) <= TOPIC_CHARS_MAX][:NAMES_COUNTED_MAX]
     names = Counter({name: text.count(name) for name in found})
     words = Counter(
         word
