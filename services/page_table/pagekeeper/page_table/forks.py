@@ -4,6 +4,7 @@ The parent's bytes are all in the object store before the fork refers to them; f
 immutable objects, so neither sees what the other does.
 """
 
+import asyncio
 from dataclasses import replace
 
 from pagekeeper.memory import decisions
@@ -38,7 +39,8 @@ class Forks:
         if decisions.earlier_operation(session, done_once.operation_id, done_once.digest) is None:
             decisions.absent(session, key.session)
             seed = await self._seed(caller, parent, request)
-            packed = await packed_state(self._artifacts, caller, key, codec.encode_state(seed))
+            state = await asyncio.to_thread(codec.encode_state, seed)
+            packed = await packed_state(self._artifacts, caller, key, state)
             session = (await self._sessions.found(key, done_once, packed)).session
         decisions.readable(session, key.session)
         return pb.ForkSessionResponse(session=session_message(session, key.session, self._clock.now_ms()))
@@ -48,10 +50,10 @@ class Forks:
         flushed = await self._artifacts.flush_session(caller, pb.FlushSessionRequest(session_id=parent.session))
         if request.at_revision:
             seed = decisions.readable(await self._history.at_revision(parent, request.at_revision), parent.session)
-            current = await self._sessions.read_existing(parent, min_revision=flushed.revision)
         else:
-            current = await self._sessions.read_existing(parent, min_revision=flushed.revision)
-            seed = codec.decode_state(codec.encode_state(current), current.revision)
+            now = await self._sessions.read_existing(parent, min_revision=flushed.revision)
+            seed = await asyncio.to_thread(codec.decode_state, codec.encode_state(now), now.revision)
+        current = await self._sessions.read_existing(parent, min_revision=flushed.revision)
         _place(seed, current)
         seed.parent_session_id, seed.parent_revision = parent.session, seed.revision
         seed.labels = labels_of(request.labels)

@@ -1,6 +1,7 @@
 """Page-table put together, for a process of its own or for one that holds all services."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pagekeeper.page_table.outbox import Outbox
@@ -17,6 +18,7 @@ from pagekeeper.runtime.work import SNAPSHOT
 
 SNAPSHOTS_AT_ONCE: Final = 2
 """Each holds back its session's writers and encodes a whole state."""
+MODELS_REMEMBERED_MAX: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class PageTable:
         )
 
 
+@lru_cache(maxsize=MODELS_REMEMBERED_MAX)
 def tokenizer_of(model: str) -> Tokenizer:
+    """How to count for a model; asked for with every append."""
     return for_model(model).tokenizer
 
 
