@@ -28,8 +28,9 @@ from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.memory_log import MemoryLog
+from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.memory_queue import MemoryQueue
-from pagekeeper.runtime.queue.port import Retries
+from pagekeeper.runtime.queue.port import Retries, WorkQueue
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -64,8 +65,8 @@ class Stores:
     """What replicas share."""
 
     clock: ManualClock = field(default_factory=ManualClock)
-    log: MemoryLog = field(default_factory=MemoryLog)
-    queue: MemoryQueue = field(default_factory=lambda: MemoryQueue(Retries()))
+    log: SessionLog = field(default_factory=MemoryLog)
+    queue: WorkQueue = field(default_factory=lambda: MemoryQueue(Retries()))
     ids: Iterator[int] = field(default_factory=count)
     seed: int = 1
 
