@@ -30,6 +30,8 @@ from bench.echo import METHOD
 from bench.measuring import Measured, machine, measure
 from pagekeeper.client import Pagekeeper, Session, assistant, connect, user
 from pagekeeper.local.stack import LocalStack, Topology
+from pagekeeper.platform.conversation.generate import DEFAULT_FILE
+from pagekeeper.platform.conversation.load import load_conversations
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -42,27 +44,6 @@ RESIDENT_PAGES: Final = 200
 RESIDENT_PAGE_BYTES: Final = 2048
 HOT_PAGES: Final = 48
 FAULTS_PER_TURN: Final = 90
-WORDS: Final = tuple(
-    f"{first}{second}"
-    for first in (
-        "page",
-        "work",
-        "fault",
-        "seg",
-        "part",
-        "rev",
-        "arch",
-        "tok",
-        "man",
-        "con",
-        "lat",
-        "dur",
-        "com",
-        "dig",
-    )
-    for second in ("table", "ing", "ment", "ition", "ision", "ive", "en", "ifest", "text", "ency", "able", "mit", "est")
-)
-"""Words of a made-up language: pages differ, and a search finds some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +101,7 @@ class _Bench:
         self._topology = topology
         self._operations = operations
         self._random = Random(SEED)
+        self._prose = _prose()
         self._pids = _pids(stack)
         self._echoes: dict[tuple[int, int], Measured] = {}
         self._rows: list[Row] = []
@@ -243,7 +225,7 @@ class _Bench:
         session = await self._resident_session()
 
         async def operation(_: int) -> None:
-            await session.search(" ".join(self._random.sample(WORDS, 3)))
+            await session.search(" ".join(self._random.sample(self._prose.split(), 3)))
 
         measured = await measure(operation, in_flight=in_flight, operations=self._operations, pids=self._pids)
         self._add("search 200 pages", measured, ("echo 1,024 B", echo.p50_ms, echo.cpu_us), "")
@@ -273,12 +255,9 @@ class _Bench:
         )
 
     def _text(self, size_bytes: int) -> str:
-        words: list[str] = []
-        size = 0
-        while size < size_bytes:
-            words.append(self._random.choice(WORDS))
-            size += len(words[-1]) + 1
-        return " ".join(words)[:size_bytes]
+        """A piece of the conversation that ships, which is what messages look like to a tokenizer."""
+        start = self._random.randrange(len(self._prose) - size_bytes)
+        return self._prose[start : start + size_bytes]
 
     def page(self, page_id: str) -> page_pb2.PageInput:
         return assistant(self._text(PAGE_BYTES), page_id=page_id)
@@ -343,6 +322,16 @@ async def _echo_server() -> AsyncIterator[tuple[grpc.aio.Channel, int]]:
     finally:
         process.terminate()
         await process.wait()
+
+
+def _prose() -> str:
+    """All messages of the conversation that ships, as ASCII, so that characters are bytes."""
+    (conversation,) = load_conversations(DEFAULT_FILE)
+    texts: list[str] = []
+    for turn in conversation.turns:
+        texts += [message.text for message in turn.question]
+        texts += [message.text for message in turn.reply]
+    return " ".join(texts).encode("ascii", "ignore").decode()
 
 
 def _pids(stack: LocalStack) -> list[int]:
