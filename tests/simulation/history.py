@@ -30,9 +30,9 @@ from tests.simulation.violations import Violation, check
 from tests.simulation.world import Replica, Weather, World, chaos, some_weather
 
 CLIENTS_PER_TENANT: Final = 2
-CALLS: Final = 22
+CALLS: Final = 12
 """Of each client."""
-PAGES_READ: Final = 10
+PAGES_READ: Final = 6
 """Of each session, when all is well again."""
 PAGES_READ_SPOILED: Final = 2
 QUIET_SECONDS: Final = 120.0

@@ -127,7 +127,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         for process in list(self._held):
             self.let_go(process)
         for _ in range(CANCELLATIONS_MAX):
-            for task in self._tasks:
+            left = [task for task in self._tasks if not task.done()]
+            for task in left:
                 task.cancel()
             while self._soon:
                 self._run_one()
