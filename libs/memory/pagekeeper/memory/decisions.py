@@ -37,6 +37,7 @@ from pagekeeper.memory.pages import (
     TrustClass,
 )
 from pagekeeper.memory.session import Session
+from pagekeeper.memory.working_set import Resident
 
 METADATA_ENTRIES_MAX: Final = 32
 LINKS_MAX: Final = 256
@@ -221,6 +222,12 @@ def set_importance(session: Session, page_id: str, importance: float) -> ev.Impo
     return None if known_page(session, page_id).importance == importance else ev.ImportanceSet(page_id, importance)
 
 
+def resident_at(session: Session, page: PageState, target_level: int) -> Resident | None:
+    """The page's residency when it is in the prompt at that fidelity already."""
+    resident = session.working_set.get(page.page_id)
+    return resident if resident is not None and resident.level <= target_level else None
+
+
 def admit(
     session: Session, page_id: str, target_level: int, reason: FaultReason, *, prefetched: bool
 ) -> ev.PageAdmitted | None:
@@ -230,9 +237,9 @@ def admit(
     may leave has left).
     """
     page = known_page(session, page_id)
-    resident = session.working_set.get(page_id)
-    if resident is not None and resident.level <= target_level and resident.version == page.current_version:
+    if resident_at(session, page, target_level) is not None:
         return None
+    resident = session.working_set.get(page_id)
     representation = page.current.at_least(target_level)
     if not prefetched:
         _check_fault_budget(session, representation)

@@ -37,8 +37,8 @@ class ResidentRequest(_message.Message):
     min_revision: _builtins.int
     """Answer from a state at least this new."""
     known_revision: _builtins.int
-    """The caller's own copy is of this revision: answer `unchanged` when it is current, and leave out bytes that lie in
-    the log. 0 for no copy.
+    """The caller's own copy is of this revision: answer `unchanged` when it is current, and leave out the bytes of pages
+    that were mapped up to it. 0 for no copy.
     """
     available_limit: _builtins.int
     """Pages that the manifest may offer, at most."""
@@ -81,12 +81,12 @@ class ResidentResponse(_message.Message):
     turn: _builtins.int
     """The turn."""
     input_page_id: _builtins.str
-    """The last user page of the current turn; empty when there is none."""
+    """The user's message of the current turn, while nothing but tool results has come after it; empty when there is none."""
     available_total: _builtins.int
     """Pages that are not resident, all of them."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentEntry]:
-        """Resident pages in admission order, with the bytes that lie in the log when `known_revision` is 0."""
+        """Resident pages in admission order, with the bytes that lie in the log of those mapped after `known_revision`."""
 
     @_builtins.property
     def available(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.Page]:
@@ -175,6 +175,8 @@ class AdmitRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PREFETCHED_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a retry safe."""
     session_id: _builtins.str
@@ -189,6 +191,10 @@ class AdmitRequest(_message.Message):
     """Brought in for the runtime: not counted against the model's faults."""
     min_revision: _builtins.int
     """Decide on a state at least this new."""
+    version: _builtins.int
+    """The version that the caller has read."""
+    level: _builtins.int
+    """The level at which it has read it."""
     def __init__(
         self,
         *,
@@ -199,10 +205,12 @@ class AdmitRequest(_message.Message):
         reason: _page_pb2.FaultReason.ValueType = ...,
         prefetched: _builtins.bool = ...,
         min_revision: _builtins.int = ...,
+        version: _builtins.int = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_id", b"page_id", "prefetched", b"prefetched", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "min_revision", b"min_revision", "page_id", b"page_id", "prefetched", b"prefetched", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +225,7 @@ class AdmitResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     PREVIOUS_REVISION_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The session's revision."""
     previous_revision: _builtins.int
@@ -225,16 +234,21 @@ class AdmitResponse(_message.Message):
     def outcome(self) -> _memory_service_pb2.FaultOutcome:
         """What it did; `source_tier` is where the page was."""
 
+    @_builtins.property
+    def page(self) -> _page_pb2.Page:
+        """What is known of it now."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         previous_revision: _builtins.int = ...,
         outcome: _memory_service_pb2.FaultOutcome | None = ...,
+        page: _page_pb2.Page | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "page", b"page"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "previous_revision", b"previous_revision", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "page", b"page", "previous_revision", b"previous_revision", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

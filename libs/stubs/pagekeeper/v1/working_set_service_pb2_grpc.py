@@ -114,10 +114,11 @@ class WorkingSetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Admit(self, request, context):
-        """Brings a page in, making room for it.
+        """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
+        another version or level would be admitted by now: look the page up again.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL.
+        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,10 +42,11 @@ class WorkingSetServiceStub:
     Errors: SESSION_NOT_FOUND.
     """
     Admit: _grpc.UnaryUnaryMultiCallable[_working_set_service_pb2.AdmitRequest, _working_set_service_pb2.AdmitResponse]
-    """Brings a page in, making room for it.
+    """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
+    another version or level would be admitted by now: look the page up again.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL.
+    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     Pin: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]
     """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages."""
@@ -79,10 +80,11 @@ class WorkingSetServiceAsyncStub(WorkingSetServiceStub):
     Errors: SESSION_NOT_FOUND.
     """
     Admit: _aio.UnaryUnaryMultiCallable[_working_set_service_pb2.AdmitRequest, _working_set_service_pb2.AdmitResponse]  # type: ignore[assignment]
-    """Brings a page in, making room for it.
+    """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
+    another version or level would be admitted by now: look the page up again.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL.
+    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     Pin: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]  # type: ignore[assignment]
     """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages."""
@@ -131,10 +133,11 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _working_set_service_pb2.AdmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_working_set_service_pb2.AdmitResponse, _abc.Awaitable[_working_set_service_pb2.AdmitResponse]]:
-        """Brings a page in, making room for it.
+        """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
+        another version or level would be admitted by now: look the page up again.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL.
+        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
 
     @_abc_1.abstractmethod

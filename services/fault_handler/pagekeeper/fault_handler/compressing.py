@@ -1,11 +1,11 @@
 """Lower representations, made in the background or when asked for, and added beside the full one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
-from pagekeeper.fault_handler.entries import Entries
+from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.memory.compress.compressor import Compressed, Source
@@ -26,6 +26,7 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 RESTS: Final = 1.0
 """Background compression rests so many times as long as it computed: it must not slow down the faults beside it."""
+ADDED_BYTES_PER_CALL_MAX: Final = 1024 * 1024
 LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
 
 Count = Callable[[str], int]
@@ -54,69 +55,101 @@ class Compressing:
         self._clock = clock
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
+        """Raises SessionNotFound, SessionClosed, PageNotFound, StoreUnavailable, ContentCorrupt.
+
+        All levels are made, those that exist too: so a repeated request asks page-table for the same thing, and is
+        told what it made the first time.
+        """
         key = session_key(caller.tenant, request.session_id)
-        return await self._compress(caller, key, list(dict.fromkeys(request.page_ids)), request.request_id, _no_rest)
+        found = await self._entries.look_up(caller, key, list(dict.fromkeys(request.page_ids)), 0)
+        wanted = [(one, list(LOWER_LEVELS)) for one in found]
+        return await self._compress(caller, key, wanted, request.request_id, _let_others_run)
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
-        page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
+        page_ids = list(dict.fromkeys(event_pb2.CompressWork.FromString(item.data).page_ids))
         caller = platform_caller(item.key)
         try:
-            await self._compress(caller, item.key, page_ids, item.work_id, _rest)
+            found = await self._entries.look_up(caller, item.key, page_ids, 0)
+            wanted = [(one, _missing_levels(one.page)) for one in found]
+            await self._compress(caller, item.key, wanted, item.work_id, _rest)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
     async def _compress(
-        self, caller: Caller, key: SessionKey, page_ids: list[str], request_id: str, rest: Rest
+        self,
+        caller: Caller,
+        key: SessionKey,
+        wanted: Sequence[tuple[Found, list[CompressionLevel]]],
+        request_id: str,
+        rest: Rest,
     ) -> pb.CompressPagesResponse:
-        entries = await self._entries.look_up(caller, key, page_ids, 0)
+        response = pb.CompressPagesResponse(revision=max((found.revision for found, _ in wanted), default=0))
         made: list[event_pb2.AddedRepresentation] = []
-        for entry in entries:
+        for found, levels in wanted:
             began = self._clock.monotonic()
-            made += await self._lower(caller, key, entry)
+            made += await self._lower(caller, key, found, levels)
             await rest(self._clock.monotonic() - began)
-        if not made:
-            return pb.CompressPagesResponse()
+            if sum(one.representation.size_bytes for one in made) > ADDED_BYTES_PER_CALL_MAX:
+                await self._add(caller, key, request_id, made, response)
+                made = []
+        if made:
+            await self._add(caller, key, request_id, made, response)
+        return response
+
+    async def _add(
+        self,
+        caller: Caller,
+        key: SessionKey,
+        request_id: str,
+        made: list[event_pb2.AddedRepresentation],
+        response: pb.CompressPagesResponse,
+    ) -> None:
         request = table_pb.AddRepresentationsRequest(session_id=key.session, representations=made)
-        # What is made depends on what is there by then, so a retry may bring less: it is another request, and safe,
+        # Named after what was made: once a page has another version, a retry asks for something else. That is safe,
         # since a level that is there is not added again.
         body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
         request.request_id = derived_id("compress", f"{request_id}/{body}", 0)
         added = await self._page_table.add_representations(caller, request)
-        return pb.CompressPagesResponse(revision=added.revision, made=added.made)
+        response.revision = max(response.revision, added.revision)
+        response.made.extend(added.made)
 
     async def _lower(
-        self, caller: Caller, key: SessionKey, entry: table_pb.PageEntry
+        self, caller: Caller, key: SessionKey, found: Found, levels: Sequence[CompressionLevel]
     ) -> list[event_pb2.AddedRepresentation]:
-        """The levels that the page has not and that would save tokens."""
-        page = entry.page
-        missing = [level for level in LOWER_LEVELS if all(r.level != level for r in page.representations)]
-        if PAGE_TYPE_OF[page.page_type] is PageType.INDEX or not missing:
+        """Of these levels, those that would save tokens."""
+        page = found.page
+        if PAGE_TYPE_OF[page.page_type] is PageType.INDEX or not levels:
             return []
-        source = await self._source(caller, key, entry)
-        return [_added(page, compressed) for compressed in self._compressed(source, missing)]
+        source = await self._source(caller, key, found)
+        return [_added(page, compressed) for compressed in self._compressed(source, levels)]
 
-    async def _source(self, caller: Caller, key: SessionKey, entry: table_pb.PageEntry) -> Source:
-        page = entry.page
+    async def _source(self, caller: Caller, key: SessionKey, found: Found) -> Source:
+        page = found.page
         modality = MODALITY_OF[page.modality]
         if page.HasField("media"):
             return Source(page.page_id, modality, media=_MEDIA.decode(page.media))
-        data = await self._loader.load(caller, key, entry, CompressionLevel.FULL)
+        _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
         return Source(page.page_id, modality, text=data.decode())
 
-    def _compressed(self, source: Source, levels: list[CompressionLevel]) -> Iterator[Compressed]:
+    def _compressed(self, source: Source, levels: Sequence[CompressionLevel]) -> Iterator[Compressed]:
         for level in levels:
             compressed = self._registry.compress(source, level, self._count)
             if compressed is not None:
                 yield compressed
 
 
-async def _no_rest(_: float) -> None:
-    return
+async def _let_others_run(_: float) -> None:
+    await asyncio.sleep(0)
 
 
 async def _rest(busy_seconds: float) -> None:
     await asyncio.sleep(busy_seconds * RESTS)
+
+
+def _missing_levels(page: page_pb2.Page) -> list[CompressionLevel]:
+    there = {representation.level for representation in page.representations}
+    return [level for level in LOWER_LEVELS if level not in there]
 
 
 def _added(page: page_pb2.Page, compressed: Compressed) -> event_pb2.AddedRepresentation:

@@ -16,6 +16,7 @@ from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.work import COMPRESS
 
+CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
 COMPRESSIONS_AT_ONCE: Final = 1
 """It is all computation: more at once would only delay the faults beside it."""
 
@@ -45,7 +46,7 @@ def compose(
     clock: Clock,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
-    loader = Loader(ContentCache(), artifacts)
+    loader = Loader(ContentCache(CACHE_BYTES_MAX), entries, artifacts)
     count = tokenizer(EncodingName.O200K_BASE).count
     compressing = Compressing(entries, loader, page_table, CompressorRegistry.default(), count, clock)
     return FaultHandler(FaultHandlerService(entries, loader, working_set, compressing), entries, queue)

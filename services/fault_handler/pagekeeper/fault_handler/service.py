@@ -1,10 +1,15 @@
-"""FaultHandlerService: look up, load, admit, in that order, so that what is admitted can be read."""
+"""FaultHandlerService: look up, load, admit, in that order, so that what is admitted can be read.
 
-from collections.abc import AsyncIterator
+Working-set admits the version and level that were read or nothing, so nothing that others do in between can make a page
+resident that nobody has read. When the page has changed meanwhile, all three are done again.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Final
 
 from pagekeeper.fault_handler.compressing import Compressing
-from pagekeeper.fault_handler.entries import Entries
-from pagekeeper.fault_handler.loading import Loader, level_for, representation_at
+from pagekeeper.fault_handler.entries import Entries, Found
+from pagekeeper.fault_handler.loading import Loader, level_for
 from pagekeeper.fault_handler.ports import WorkingSetPort
 from pagekeeper.memory.errors import (
     ContentCorrupt,
@@ -12,16 +17,18 @@ from pagekeeper.memory.errors import (
     FaultTokensExceeded,
     LevelUnavailable,
     PageNotFound,
+    RevisionConflict,
 )
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
-from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
-OF_ONE_PAGE = (PageNotFound, LevelUnavailable, FaultLimitReached, FaultTokensExceeded, ContentCorrupt)
+ATTEMPTS_MAX: Final = 4
+"""How often a page may change, between being read and being admitted, before its fault gives up."""
+OF_ONE_PAGE: Final = (PageNotFound, LevelUnavailable, FaultLimitReached, FaultTokensExceeded, ContentCorrupt)
 """Refusals that say nothing about the other pages of the same call."""
 
 
@@ -37,11 +44,14 @@ class FaultHandlerService:
 
     async def fault(self, caller: Caller, request: pb.FaultPageRequest) -> pb.FaultPageResponse:
         key = session_key(caller.tenant, request.session_id)
-        entry = await self._entries.entry(caller, key, request.page_id, request.min_revision)
-        return await self._bring_in(caller, key, request, entry)
+        found = await self._entries.find(caller, key, request.page_id, request.min_revision)
+        return await self._bring_in(caller, key, request, found)
 
     async def fault_many(self, caller: Caller, request: pb.FaultPagesRequest) -> pb.FaultPagesResponse:
-        response = pb.FaultPagesResponse(revision=request.min_revision)
+        """One after the other, in the order of the request: when the turn's faults are used up, the last ones miss."""
+        key = session_key(caller.tenant, request.session_id)
+        known = await self._read_ahead(caller, key, request)
+        response = pb.FaultPagesResponse(revision=max([request.min_revision, *(f.revision for f in known.values())]))
         for index, page_id in enumerate(request.page_ids):
             one = pb.FaultPageRequest(
                 request_id=derived_id("fault", request.request_id, index),
@@ -52,7 +62,8 @@ class FaultHandlerService:
                 min_revision=response.revision,
             )
             try:
-                faulted = await self.fault(caller, one)
+                found = known.get(page_id)
+                faulted = await (self._bring_in(caller, key, one, found) if found else self.fault(caller, one))
             except OF_ONE_PAGE as refusal:
                 item = pb.FaultItem(page_id=page_id, error_reason=refusal.reason, error_message=refusal.message)
             else:
@@ -63,19 +74,49 @@ class FaultHandlerService:
 
     async def stream_fault(
         self, caller: Caller, request: pb.StreamFaultRequest
-    ) -> AsyncIterator[pb.StreamFaultResponse]:
+    ) -> AsyncGenerator[pb.StreamFaultResponse, None]:
         fault = request.fault
         key = session_key(caller.tenant, fault.session_id)
-        entry = await self._entries.entry(caller, key, fault.page_id, fault.min_revision)
-        yield pb.StreamFaultResponse(placeholder=entry.page)
-        yield pb.StreamFaultResponse(page=await self._bring_in(caller, key, fault, entry))
+        found = await self._entries.find(caller, key, fault.page_id, fault.min_revision)
+        yield pb.StreamFaultResponse(placeholder=found.page)
+        yield pb.StreamFaultResponse(page=await self._bring_in(caller, key, fault, found))
+
+    async def _read_ahead(self, caller: Caller, key: SessionKey, request: pb.FaultPagesRequest) -> dict[str, Found]:
+        """Look up and load all pages at once. When one of them does not exist, each is left to its own fault."""
+        try:
+            known = await self._entries.find_many(caller, key, request.page_ids, request.min_revision)
+        except PageNotFound:
+            return {}
+        wanted = [(found, level_for(found.page, request.target_level)) for found in known.values()]
+        await self._loader.read_ahead(caller, wanted)
+        return known
 
     async def _bring_in(
-        self, caller: Caller, key: SessionKey, request: pb.FaultPageRequest, entry: table_pb.PageEntry
+        self, caller: Caller, key: SessionKey, request: pb.FaultPageRequest, found: Found
     ) -> pb.FaultPageResponse:
-        level = level_for(entry.page, request.target_level)
-        entry, data = await self._load(caller, key, entry, level)
-        admitted = await self._working_set.admit(
+        for attempts_left in reversed(range(ATTEMPTS_MAX)):
+            level = level_for(found.page, request.target_level)
+            found, data = await self._loader.read(caller, key, found, level)
+            try:
+                admitted = await self._admit(caller, request, found, level)
+            except RevisionConflict as changed:
+                if not attempts_left:
+                    raise
+                (found,) = await self._entries.look_up(caller, key, [request.page_id], changed.actual)
+                continue
+            self._entries.advance(key, admitted.previous_revision, admitted.revision)
+            outcome = admitted.outcome
+            if (outcome.version, outcome.level) != (found.page.version, level):
+                # It was resident at a higher fidelity already, or this request was carried out before.
+                found = Found(admitted.page, admitted.revision, {})
+                _, data = await self._loader.read(caller, key, found, outcome.level)
+            return _response(admitted, data)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _admit(
+        self, caller: Caller, request: pb.FaultPageRequest, found: Found, level: int
+    ) -> working_pb.AdmitResponse:
+        return await self._working_set.admit(
             caller,
             working_pb.AdmitRequest(
                 request_id=request.request_id,
@@ -83,42 +124,24 @@ class FaultHandlerService:
                 page_id=request.page_id,
                 target_level=request.target_level,
                 reason=request.reason,
-                min_revision=request.min_revision,
+                min_revision=max(request.min_revision, found.revision),
+                version=found.page.version,
+                level=level,
             ),
         )
-        self._entries.advance(key, admitted.previous_revision, admitted.revision)
-        outcome = admitted.outcome
-        if (outcome.version, outcome.level) != (entry.page.version, level):
-            # It was resident at a higher fidelity already, or changed since its entry was read.
-            level = outcome.level
-            (entry,) = await self._entries.look_up(caller, key, [request.page_id], admitted.revision)
-            data = await self._loader.load(caller, key, entry, level)
-        return _response(admitted, entry.page, level, data)
-
-    async def _load(
-        self, caller: Caller, key: SessionKey, entry: table_pb.PageEntry, level: int
-    ) -> tuple[table_pb.PageEntry, bytes]:
-        """The bytes, and the entry that led to them: a fresh one when the bytes are not where the first one says."""
-        try:
-            return entry, await self._loader.load(caller, key, entry, level)
-        except ContentCorrupt:
-            (fresh,) = await self._entries.look_up(caller, key, [entry.page.page_id], 0)
-            if fresh == entry:
-                raise
-            return fresh, await self._loader.load(caller, key, fresh, level)
 
 
-def _response(admitted: working_pb.AdmitResponse, page: page_pb2.Page, level: int, data: bytes) -> pb.FaultPageResponse:
-    outcome = admitted.outcome
-    response = pb.FaultPageResponse(revision=admitted.revision, page=page, outcome=outcome)
-    response.page.tier = page_pb2.STORAGE_TIER_L0
-    response.page.resident_level = level
-    content = response.content
-    content.page_id, content.version, content.level = page.page_id, page.version, level
-    content.source_tier = outcome.source_tier
-    content.size_tokens = representation_at(page, level).size_tokens
-    if level == 0 and page.HasField("media"):
+def _response(admitted: working_pb.AdmitResponse, data: bytes) -> pb.FaultPageResponse:
+    outcome, page = admitted.outcome, admitted.page
+    content = page_pb2.PageContent(
+        page_id=page.page_id,
+        version=outcome.version,
+        level=outcome.level,
+        source_tier=outcome.source_tier,
+        size_tokens=outcome.size_tokens,
+    )
+    if outcome.level == 0 and page.HasField("media"):
         content.data = data
     else:
         content.text = data.decode()
-    return response
+    return pb.FaultPageResponse(revision=admitted.revision, page=page, content=content, outcome=outcome)

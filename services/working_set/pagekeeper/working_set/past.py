@@ -81,7 +81,7 @@ class Past:
             return event
 
         committed = await self._sessions.commit(key, known, decide, touches=None)
-        restored = await self.state_after(key, committed)
+        restored = await state_after(self._history, key, committed)
         return pb.RestoreCheckpointResponse(
             revision=committed.revision,
             page_count=sum(1 for _ in restored.mapped_pages()),
@@ -115,12 +115,6 @@ class Past:
         response.decisions_digest = decisions_digest(happenings)
         return response
 
-    async def state_after(self, key: SessionKey, committed: Committed) -> Session:
-        """The state just after a commit: for a repeated request, what it was when the request was carried out."""
-        if committed.session.revision == committed.revision:
-            return committed.session
-        return await self._history.at_revision(key, committed.revision)
-
     async def _at_revision(self, key: SessionKey, revision: int) -> Session:
         session = await self._sessions.read_existing(key)
         return session if session.revision == revision else await self._history.at_revision(key, revision)
@@ -129,6 +123,13 @@ class Past:
         """The end of the current turn is now."""
         session = await self._sessions.read_existing(key)
         return session if session.turn == turn else await self._history.at_turn(key, turn)
+
+
+async def state_after(history: History, key: SessionKey, committed: Committed) -> Session:
+    """The state just after a commit: for a repeated request, what it was when the request was carried out."""
+    if committed.session.revision == committed.revision:
+        return committed.session
+    return await history.at_revision(key, committed.revision)
 
 
 def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:

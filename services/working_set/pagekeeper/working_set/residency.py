@@ -1,114 +1,164 @@
 """Changes to the working set: turns, admissions, pins and importance. Each is one append at most."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.ids import session_key
+from pagekeeper.memory.bookkeeping import SessionState
+from pagekeeper.memory.errors import InvalidField, RevisionConflict
+from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import FaultReason, StorageTier
 from pagekeeper.memory.session import Session
 from pagekeeper.runtime.codec import happening_message
+from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import Mutation, request_of
-from pagekeeper.runtime.sessions import Committed, Sessions
-from pagekeeper.runtime.views import FAULT_REASON, FAULT_REASON_OF, TIER
+from pagekeeper.runtime.sessions import Committed, Request, Sessions
+from pagekeeper.runtime.views import FAULT_REASON, FAULT_REASON_OF, TIER, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
+from pagekeeper.working_set.past import state_after
 
 LEVEL_MAX: Final = 3
 
-Event = ev.TurnBegun | ev.PageAdmitted | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet
+Event = ev.TurnBegun | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet
 Decide = Callable[[Session], Event | None]
 
 
 class Residency:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, history: History) -> None:
         self._sessions = sessions
+        self._history = history
 
     async def begin_turn(self, caller: Caller, request: pb.BeginTurnRequest) -> pb.BeginTurnResponse:
-        committed = await self._commit(caller, request, request.session_id, request.expected_revision, _turn_begun)
-        return pb.BeginTurnResponse(revision=committed.revision, turn=committed.session.turn)
+        key = session_key(caller.tenant, request.session_id)
+        committed = await self._commit(key, request, request.expected_revision, _turn_begun)
+        then = await state_after(self._history, key, committed)
+        return pb.BeginTurnResponse(revision=committed.revision, turn=then.turn)
 
     async def pin(self, caller: Caller, request: pb.PinPagesRequest) -> pb.PinPagesResponse:
         def decide(session: Session) -> ev.PagesPinned | None:
             return decisions.pin(session, request.page_ids)
 
-        committed = await self._commit(caller, request, request.session_id, request.expected_revision, decide)
+        key = session_key(caller.tenant, request.session_id)
+        committed = await self._commit(key, request, request.expected_revision, decide, request.page_ids)
         return pb.PinPagesResponse(revision=committed.revision)
 
     async def unpin(self, caller: Caller, request: pb.UnpinPagesRequest) -> pb.UnpinPagesResponse:
         def decide(session: Session) -> ev.PagesUnpinned | None:
             return decisions.unpin(session, request.page_ids)
 
-        committed = await self._commit(caller, request, request.session_id, request.expected_revision, decide)
+        key = session_key(caller.tenant, request.session_id)
+        committed = await self._commit(key, request, request.expected_revision, decide, request.page_ids)
         return pb.UnpinPagesResponse(revision=committed.revision)
 
     async def set_importance(self, caller: Caller, request: pb.SetImportanceRequest) -> pb.SetImportanceResponse:
         if not 0 <= request.importance <= 1:
             raise InvalidField("importance", f"must be 0 to 1, not {request.importance}")
 
-        def decide(session: Session) -> ev.ImportanceSet:
-            return ev.ImportanceSet(decisions.known_page(session, request.page_id).page_id, request.importance)
+        def decide(session: Session) -> ev.ImportanceSet | None:
+            return decisions.set_importance(session, request.page_id, request.importance)
 
-        committed = await self._commit(caller, request, request.session_id, request.expected_revision, decide)
+        key = session_key(caller.tenant, request.session_id)
+        committed = await self._commit(key, request, request.expected_revision, decide, [request.page_id])
         return pb.SetImportanceResponse(revision=committed.revision)
 
     async def admit(self, caller: Caller, request: working_pb.AdmitRequest) -> working_pb.AdmitResponse:
-        """Bring a page in. Nothing is appended when it is resident at that fidelity already."""
+        """Bring a page in, with the bytes that the caller has read and no others.
+
+        A page that is resident at that fidelity is answered like any read, from a state as new as was asked for:
+        nothing is appended and nobody else is asked.
+        """
         if request.target_level > LEVEL_MAX:
             raise InvalidField("target_level", f"must be 0 to {LEVEL_MAX}, not {request.target_level}")
         key = session_key(caller.tenant, request.session_id)
-        reason = FAULT_REASON_OF.get(request.reason, FaultReason.RESOLVE_REFERENCE)
-        await self._sessions.read_existing(key, min_revision=request.min_revision)
+        asked = _request_of_fault(request)
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        if asked.operation_id not in session.operations and _is_hit(session, request):
+            nothing = Committed(session, session.revision, session.revision, (), repeated=False)
+            return _admitted(nothing, request, StorageTier.L0)
         source = StorageTier.L0
 
         def decide(session: Session) -> ev.PageAdmitted | None:
             nonlocal source
             decisions.writable(session, key.session)
             source = session.tier(decisions.known_page(session, request.page_id))
-            return decisions.admit(
-                session, request.page_id, request.target_level, reason, prefetched=request.prefetched
-            )
+            return _the_page_that_was_read(session, request)
 
-        committed = await self._sessions.commit(key, request_of(request), decide)
-        return _admitted(committed, request.page_id, reason, source)
+        committed = await self._sessions.commit(key, asked, decide)
+        return _admitted(committed, request, source)
 
     async def _commit(
-        self, caller: Caller, request: Mutation, session_id: str, expected_revision: int, decide: Decide
+        self,
+        key: SessionKey,
+        request: Mutation,
+        expected_revision: int,
+        decide: Decide,
+        page_ids: Sequence[str] = (),
     ) -> Committed:
-        key = session_key(caller.tenant, session_id)
+        """`page_ids` are pages of which an entry shows what is decided here."""
 
         def decide_if_writable(session: Session) -> Event | None:
             decisions.writable(session, key.session, expected_revision)
             return decide(session)
 
-        return await self._sessions.commit(key, request_of(request), decide_if_writable)
+        touches = tuple(dict.fromkeys(page_ids))
+        return await self._sessions.commit(key, request_of(request), decide_if_writable, touches=touches)
 
 
 def _turn_begun(_: Session) -> ev.TurnBegun:
     return ev.TurnBegun()
 
 
-def _admitted(committed: Committed, page_id: str, reason: FaultReason, source: StorageTier) -> working_pb.AdmitResponse:
+def _request_of_fault(request: working_pb.AdmitRequest) -> Request:
+    """The fault that is asked for. What its caller has read may differ from one attempt to the next."""
+    fault = working_pb.AdmitRequest()
+    fault.CopyFrom(request)
+    fault.ClearField("version")
+    fault.ClearField("level")
+    return request_of(fault)
+
+
+def _is_hit(session: Session, request: working_pb.AdmitRequest) -> bool:
+    page = session.page(request.page_id)
+    return (
+        page is not None
+        and session.state is SessionState.OPEN
+        and decisions.resident_at(session, page, request.target_level) is not None
+    )
+
+
+def _the_page_that_was_read(session: Session, request: working_pb.AdmitRequest) -> ev.PageAdmitted | None:
+    """Raises RevisionConflict when another version or level would be admitted, which nobody has read."""
+    reason = FAULT_REASON_OF.get(request.reason, FaultReason.RESOLVE_REFERENCE)
+    admitted = decisions.admit(session, request.page_id, request.target_level, reason, prefetched=request.prefetched)
+    if admitted is not None and (admitted.version, admitted.level) != (request.version, request.level):
+        raise RevisionConflict(request.min_revision, session.revision)
+    return admitted
+
+
+def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: StorageTier) -> working_pb.AdmitResponse:
     """What it did. A repeated request is told where the page is now; what making room cost is not told twice."""
     session = committed.session
-    decisions.readable(session, "")
-    page = decisions.known_page(session, page_id)
-    resident = session.working_set.get(page_id)
-    promoted = committed.revision > committed.previous_revision or committed.repeated
-    representation = page.current.full if resident is None else page.current.at(resident.level)
+    page = decisions.known_page(session, request.page_id)
+    resident = session.working_set.get(request.page_id)
+    level = resident.level if resident is not None else page.current.at_least(request.target_level).level
+    representation = page.current.at(level)
+    assert representation is not None, "resident at a level that the page has not"
     outcome = pb.FaultOutcome(
-        page_id=page_id,
-        reason=FAULT_REASON[reason],
+        page_id=request.page_id,
+        reason=FAULT_REASON[FAULT_REASON_OF.get(request.reason, FaultReason.RESOLVE_REFERENCE)],
         source_tier=TIER[page.stored_tier if committed.repeated else source],
-        level=resident.level if resident else 0,
-        size_tokens=representation.size_tokens if representation else 0,
-        promoted=promoted,
+        level=level,
+        size_tokens=representation.size_tokens,
+        promoted=committed.repeated or committed.revision > committed.previous_revision,
         happenings=[happening_message(happening) for happening in committed.happenings],
         version=page.current_version,
     )
     return working_pb.AdmitResponse(
-        revision=committed.revision, previous_revision=committed.previous_revision, outcome=outcome
+        revision=committed.revision,
+        previous_revision=committed.previous_revision,
+        outcome=outcome,
+        page=page_message(session, page),
     )

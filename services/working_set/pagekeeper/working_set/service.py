@@ -11,7 +11,7 @@ class WorkingSetService:
     """Implements `WorkingSetService` of the API. Stateless but for caches, so any replica serves any session."""
 
     def __init__(self, sessions: Sessions, history: History) -> None:
-        residency = Residency(sessions)
+        residency = Residency(sessions, history)
         self.begin_turn = residency.begin_turn
         self.admit = residency.admit
         self.pin = residency.pin
