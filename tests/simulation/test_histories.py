@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.history import Outcome, simulate
 
 SEEDS = 500
-SEEDS_PER_TEST = 25
+SEEDS_PER_TEST = 10
 TRACE_LINES_MAX = 60
 
 
