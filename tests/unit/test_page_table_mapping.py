@@ -81,6 +81,16 @@ async def test_a_full_batch_of_large_pages_is_one_record() -> None:
     assert await replica.content(response.pages[59].page_id) == b"x" * 60_000
 
 
+async def test_facts_that_fit_no_record_are_refused_for_good() -> None:
+    """Contents go to the object store when they are too many; what is said of them cannot."""
+    replica = await opened()
+    metadata = {f"key{number}": "x" * 1_000 for number in range(32)}
+    before = await replica.state()
+    with pytest.raises(ContentTooLarge):
+        await replica.append(*(page_pb2.PageInput(text="x", metadata=metadata) for _ in range(64)))
+    assert await replica.state() == before
+
+
 async def test_a_retry_is_answered_alike_and_appends_nothing() -> None:
     replica = await opened()
     request = pb.AppendPagesRequest(
