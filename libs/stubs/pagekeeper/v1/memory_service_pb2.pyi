@@ -4,7 +4,9 @@ isort:skip_file
 The public API. The tenant comes from the caller's token and from nowhere else.
 
 Every mutation takes a `request_id` (the same id with the same body is done once and answered alike) and answers the
-session's new `revision`. Every read takes `min_revision`: it answers from a state at least that new.
+session's new `revision`; only FlushSession takes none, since flushing twice moves nothing twice. Every read of a
+session's present takes `min_revision` and answers from a state at least that new; reads of its past, and lists of
+sessions, ask the log's leader and need none.
 """
 
 from collections import abc as _abc
