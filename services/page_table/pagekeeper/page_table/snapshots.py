@@ -28,8 +28,9 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 TAIL_RECORDS_MIN: Final = 2
 """Fewer are not worth a snapshot, which is itself a record."""
-DIRTY_BYTES_MAX: Final = 1024 * 1024
-"""More than this in the state is flushed first: neither a state nor an archive is the place for contents."""
+DIRTY_BYTES_MAX: Final = 64 * 1024
+"""More than this, appended since the last write-back, is flushed first: neither a state nor an archive is the place for
+contents, and what a snapshot leaves dirty waits for the next one."""
 OPERATION: Final = "snapshot"
 
 
