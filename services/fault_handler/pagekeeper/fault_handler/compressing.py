@@ -111,7 +111,7 @@ class Compressing:
         body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
         request.request_id = derived_id("compress", f"{request_id}/{body}", 0)
         added = await self._page_table.add_representations(caller, request)
-        response.revision = max(response.revision, added.revision)
+        response.revision = added.revision
         response.made.extend(added.made)
 
     async def _lower(

@@ -1,0 +1,95 @@
+"""Lower levels are added beside the full one, once, and told alike to whoever asks again."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pagekeeper.memory.errors import PageNotFound, SessionClosed
+from pagekeeper.runtime.queue.port import WorkItem
+from pagekeeper.runtime.work import COMPRESS
+from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.unit.faulting import FaultingReplica, said, serving
+from tests.unit.stack import Stores, caller, key, ready
+
+PROSE = " ".join(
+    f"In week {number} the team of Alice moved {number * 7} servers to Oslo. Nothing broke, and nobody was woken. "
+    f"The budget of 2026 still has {900 - number} thousand left for it."
+    for number in range(30)
+)
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[FaultingReplica]:
+    one = FaultingReplica(await ready(Stores()))
+    async with serving(one):
+        await one.open()
+        await one.append(page_pb2.PageInput(page_id="prose", text=PROSE), said("short", 4))
+        yield one
+
+
+def compress(*page_ids: str, request_id: str = "compress") -> pb.CompressPagesRequest:
+    return pb.CompressPagesRequest(request_id=request_id, session_id="s1", page_ids=page_ids)
+
+
+def work(work_id: str, *page_ids: str) -> WorkItem:
+    data = event_pb2.CompressWork(page_ids=page_ids).SerializeToString()
+    return WorkItem(COMPRESS, key("s1"), work_id, data, 1)
+
+
+async def test_each_level_is_shorter_and_the_full_one_stays(replica: FaultingReplica) -> None:
+    answer = await replica.faults.compress(caller(), compress("prose", "short"))
+    assert {made.page_id for made in answer.made} == {"prose"}
+    assert answer.revision == (await replica.fold()).revision
+    page = (await replica.lookup("prose")).page
+    sizes = [representation.size_tokens for representation in page.representations]
+    assert len(sizes) == 1 + len(answer.made)
+    assert sizes == sorted(sizes, reverse=True)
+    assert await replica.content("prose") == PROSE.encode()
+    for made in answer.made:
+        assert (await replica.fault("prose", made.level)).content.text
+
+
+async def test_a_repeated_request_is_answered_alike(replica: FaultingReplica) -> None:
+    first = await replica.faults.compress(caller(), compress("prose"))
+    await replica.append(said("p1", 20))
+    assert await replica.faults.compress(caller(), compress("prose")) == first
+    other = await replica.faults.compress(caller(), compress("prose", request_id="another"))
+    assert not other.made
+    assert other.revision == (await replica.fold()).revision
+
+
+async def test_a_repetition_after_another_version_makes_that_versions_levels(replica: FaultingReplica) -> None:
+    await replica.faults.compress(caller(), compress("prose"))
+    again = page_pb2.PageInput(page_id="prose", text=f"{PROSE} And then it was over.", new_version=True)
+    await replica.append(again)
+    await replica.faults.compress(caller(), compress("prose"))
+    page = (await replica.lookup("prose")).page
+    assert page.version == 2
+    assert len(page.representations) > 1
+
+
+async def test_what_search_is_about_is_never_compressed(replica: FaultingReplica) -> None:
+    index = page_pb2.PageInput(page_id="index", text=PROSE, page_type=page_pb2.PAGE_TYPE_INDEX)
+    await replica.append(index)
+    assert not (await replica.faults.compress(caller(), compress("index"))).made
+
+
+async def test_a_refusal_says_why(replica: FaultingReplica) -> None:
+    with pytest.raises(PageNotFound):
+        await replica.faults.compress(caller(), compress("nothing"))
+    await replica.page_table.close_session(caller(), pb.CloseSessionRequest(request_id="close", session_id="s1"))
+    with pytest.raises(SessionClosed):
+        await replica.faults.compress(caller(), compress("prose"))
+
+
+async def test_work_may_come_twice_and_late(replica: FaultingReplica) -> None:
+    await replica.faults.work_compress(work("w1", "prose"))
+    state = await replica.state()
+    await replica.faults.work_compress(work("w1", "prose"))
+    assert await replica.state() == state
+    drop = pb.DropPagesRequest(request_id="drop", session_id="s1", page_ids=["prose"])
+    await replica.page_table.unmap_pages(caller(), drop)
+    await replica.faults.work_compress(work("w2", "prose"))
+    await replica.page_table.delete_session(caller(), pb.DeleteSessionRequest(request_id="delete", session_id="s1"))
+    await replica.faults.work_compress(work("w3", "prose"))
