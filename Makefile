@@ -96,6 +96,10 @@ examples: $(READY) ## build the examples and run them against a stack (EXAMPLES=
 	@examples/build $(EXAMPLES)
 	@EXAMPLES="$(EXAMPLES)" $(BIN)/python -m pytest -q --capture=no tests/e2e/test_examples.py
 
+.PHONY: faults
+faults: $(READY) ## kill our processes under load, KILLS=1000 times; writes bench/results/faults.json
+	@exec $(BIN)/python -m tests.faults.campaign --kills $(or $(KILLS),1000) --seed $(or $(SEED),1)
+
 .PHONY: minio
 minio: .tools/bin/minio ## build the MinIO server with Go, for the tests that want it
 

@@ -53,6 +53,7 @@ async def test_the_log(stack: LocalStack, pagekeeper: Pagekeeper, record_propert
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("stack", [Topology.FIVE], indirect=True)
 async def test_the_object_store(stack: LocalStack, pagekeeper: Pagekeeper, record_property: Record) -> None:
     campaign = await kill_under_load(pagekeeper, [stack.s3], Random(3), kills_max=10, large_share=0.2)
     noted(campaign, record_property)
