@@ -79,7 +79,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on."""
+    """What the figures were measured on, and how busy it is: two cores at a load above 2 are shared."""
     memory_kb = next(
         int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
     )
@@ -88,4 +88,5 @@ def machine() -> dict[str, object]:
         "memory_gib": round(memory_kb / 1024**2),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "load_average": os.getloadavg()[0],
     }

@@ -66,6 +66,7 @@ class Row:
 def main(topology: str, operations: int, json_path: Path | None) -> None:
     """Measure the service and print a table."""
     topologies = ["one", "five"] if topology == "both" else [topology]
+    measured_on = machine()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         rows = runner.run(_measure_all(topologies, operations))
     _print(rows)
@@ -75,7 +76,7 @@ def main(topology: str, operations: int, json_path: Path | None) -> None:
             "unix_ms": SystemClock().now_ms(),
             "seed": SEED,
             "operations": operations,
-            "machine": machine(),
+            "machine": measured_on,
             "rows": [asdict(row) for row in rows],
         }
         json_path.write_text(json.dumps(written, indent=1) + "\n")
