@@ -116,7 +116,7 @@ async def test_a_repetition_finds_other_levels_and_is_still_the_same_request(rep
     await replica.push_out("p1")
     first = await replica.fault("p1", 1, request_id="the-fault")
     await represent(replica, "p1", 1, "few words")
-    again = await replica.fault("p1", 1, request_id="the-fault")
+    again = await replica.fault("p1", 1, request_id="the-fault", min_revision=(await replica.fold()).revision)
     assert again.content == first.content
 
 
@@ -143,6 +143,24 @@ async def test_bytes_that_are_not_what_was_stored_are_neither_answered_nor_admit
     await state_unchanged_by(replica, replica.fault("p1"), StoreUnavailable)
     replica.stores.bucket.faults = Faults()
     assert (await replica.fault("p1")).content.text == text_of("p1", 50)
+
+
+class LyingArtifacts:
+    """Artifact-storage that answers other bytes than it was asked for, and says that they are right."""
+
+    async def get_blobs(self, _: Caller, request: artifact_pb.GetBlobsRequest) -> artifact_pb.GetBlobsResponse:
+        return artifact_pb.GetBlobsResponse(items=[artifact_pb.BlobItem(data=b"something else") for _ in request.refs])
+
+
+async def test_bytes_are_verified_whoever_says_that_they_are_right(replica: FaultingReplica) -> None:
+    await replica.append(said("p1", 50))
+    await replica.push_out("p1")
+    await replica.flush()
+    replica.compose(replica.page_table, replica.working_set, LyingArtifacts())
+    await state_unchanged_by(replica, replica.fault("p1"), ContentCorrupt)
+    many = pb.FaultPagesRequest(request_id="many", session_id="s1", page_ids=["p1"])
+    answer = await replica.faults.fault_many(caller(), many)
+    assert [item.error_reason for item in answer.items] == ["CONTENT_CORRUPT"]
 
 
 async def test_what_does_not_exist_or_may_not_change_is_refused(replica: FaultingReplica) -> None:
@@ -191,6 +209,17 @@ async def test_a_page_that_changes_after_it_was_read_is_read_again(replica: Faul
     answer = await replica.fault("p1")
     assert (answer.content.version, answer.content.text) == (2, text_of("p1", 30))
     assert answer.page.version == answer.outcome.version == 2
+
+
+async def test_a_page_that_changes_after_it_was_read_and_is_resident_is_read_again(replica: FaultingReplica) -> None:
+    await replica.append(said("p1", 50))
+    await replica.push_out("p1")
+    again = said("p1", 30)
+    again.new_version = True
+    replica.compose(replica.page_table, WorkingSetAfter(replica, lambda: replica.append(again)), replica.artifacts)
+    answer = await replica.fault("p1")
+    assert (answer.content.version, answer.content.text) == (2, text_of("p1", 30))
+    assert not answer.outcome.promoted
 
 
 async def test_a_page_that_changes_to_unreadable_bytes_is_not_admitted(replica: FaultingReplica) -> None:
