@@ -10,7 +10,7 @@ from pagekeeper.local.stack import LocalStack, Topology
 from tests.faults.campaign import Campaign, kill_under_load
 from tests.stacks import client, new_tenant
 
-SECONDS_OF = {Topology.FIVE: 50.0, Topology.ONE: 30.0}
+SECONDS_OF = {Topology.FIVE: 45.0, Topology.ONE: 20.0}
 
 Record = Callable[[str, object], None]
 
