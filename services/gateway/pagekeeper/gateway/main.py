@@ -5,10 +5,14 @@ from uuid import uuid4
 from pagekeeper.gateway.contents import ContentCache, Contents
 from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, PageTablePort, WorkingSetPort
 from pagekeeper.gateway.service import GatewayService
+from pagekeeper.memory.events import SessionConfig
+from pagekeeper.runtime.tokens import for_model
 
 
 def compose(
     page_table: PageTablePort, working_set: WorkingSetPort, faults: FaultHandlerPort, artifacts: ArtifactStoragePort
 ) -> GatewayService:
+    """Loads the default model's tokenizer, which takes half a second: the first prompt must not wait for it."""
+    for_model(SessionConfig().model)
     contents = Contents(ContentCache(), page_table, artifacts)
     return GatewayService(page_table, working_set, faults, artifacts, contents, lambda: uuid4().hex)

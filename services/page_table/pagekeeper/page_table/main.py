@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from pagekeeper.memory.events import SessionConfig
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.service import PageTableService
@@ -46,7 +47,11 @@ def tokenizer_of(model: str) -> Tokenizer:
 def compose(
     log: SessionLog, queue: WorkQueue, sessions: Sessions, blobs: BlobReader, artifacts: ArtifactPort, clock: Clock
 ) -> PageTable:
-    """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`."""
+    """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`.
+
+    Loads the default model's tokenizer, which takes half a second: the first append must not wait for it.
+    """
+    tokenizer_of(SessionConfig().model)
     outbox = Outbox(queue, clock)
     history = History(log, blobs, sessions)
     service = PageTableService(log, sessions, history, tokenizer_of, artifacts, outbox, clock)
