@@ -6,8 +6,7 @@ session keeps deciding by the rules it was opened with.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.pages import PageType
@@ -23,8 +22,7 @@ TYPE_WEIGHT: Final = {
 """How much longer than a raw turn a page of this type is worth keeping."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A resident page as a policy sees it. `position` is its place in admission order."""
 
     page_id: str

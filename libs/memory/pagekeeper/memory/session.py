@@ -136,7 +136,7 @@ class Session:
         keyed = []
         for position, resident in enumerate(self.working_set):
             page = self.pages[resident.page_id]
-            if self.is_pinned(page) or self.is_protected(page) is not protected:
+            if self.is_protected(page) is not protected or (protected and self.is_pinned(page)):
                 continue
             candidate = Candidate(
                 page_id=page.page_id,
@@ -148,8 +148,8 @@ class Session:
                 turn=self.turn,
             )
             keyed.append((policy(candidate), position, resident))
-        keyed.sort(key=lambda item: item[:2])
-        return [resident for *_, resident in keyed]
+        keyed.sort()  # Positions differ, so residents are never compared.
+        return [resident for _, _, resident in keyed]
 
     # Folding
 

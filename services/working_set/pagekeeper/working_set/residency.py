@@ -73,9 +73,8 @@ class Residency:
         if request.target_level > LEVEL_MAX:
             raise InvalidField("target_level", f"must be 0 to {LEVEL_MAX}, not {request.target_level}")
         key = session_key(caller.tenant, request.session_id)
-        asked = _request_of_fault(request)
         session = await self._sessions.read_existing(key, min_revision=request.min_revision)
-        if asked.operation_id not in session.operations and _is_hit(session, request):
+        if request.request_id not in session.operations and _is_hit(session, request):
             nothing = Committed(session, session.revision, session.revision, (), repeated=False)
             return _admitted(nothing, request, StorageTier.L0)
         source = StorageTier.L0
@@ -86,7 +85,7 @@ class Residency:
             source = session.tier(decisions.known_page(session, request.page_id))
             return _the_page_that_was_read(session, request)
 
-        committed = await self._sessions.commit(key, asked, decide)
+        committed = await self._sessions.commit(key, _request_of_fault(request), decide)
         return _admitted(committed, request, source)
 
     async def _commit(

@@ -51,10 +51,10 @@ class ResidentPages:
             input_page_id=_input_page_id(session),
             available_total=shown.offered_total,
         )
-        for entry in response.resident:
-            page = session.pages[entry.resident.page_id]
+        for index, resident in enumerate(session.working_set):
+            page = session.pages[resident.page_id]
             if page.current.revision > known_revision:
-                entry.inline.extend(_inline(page))
+                response.resident[index].inline.extend(_inline(page))
         return response
 
     async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:
