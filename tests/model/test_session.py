@@ -426,5 +426,5 @@ def shown(session: Session, page_id: str) -> bytes:
     return page_message(session, session.pages[page_id]).SerializeToString(deterministic=True)
 
 
-Histories.TestCase.settings = settings(max_examples=80, stateful_step_count=50)
+Histories.TestCase.settings = settings(stateful_step_count=50)
 TestHistories: Any = Histories.TestCase
