@@ -321,10 +321,11 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FaultPage(self, request, context):
-        """Brings a page into the working set and answers its content.
+        """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
+        while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

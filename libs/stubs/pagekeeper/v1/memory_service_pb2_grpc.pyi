@@ -97,10 +97,11 @@ class MemoryServiceStub:
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     FaultPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]
-    """Brings a page into the working set and answers its content.
+    """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
+    while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FaultPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]
     """Brings several pages in; each has a status of its own.
@@ -293,10 +294,11 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     FaultPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]  # type: ignore[assignment]
-    """Brings a page into the working set and answers its content.
+    """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
+    while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FaultPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]  # type: ignore[assignment]
     """Brings several pages in; each has a status of its own.
@@ -552,10 +554,11 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPageResponse, _abc.Awaitable[_memory_service_pb2.FaultPageResponse]]:
-        """Brings a page into the working set and answers its content.
+        """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
+        while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,14 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 ATTEMPTS_MAX: Final = 4
 """How often a page may change, between being read and being admitted, before its fault gives up."""
-OF_ONE_PAGE: Final = (PageNotFound, LevelUnavailable, FaultLimitReached, FaultTokensExceeded, ContentCorrupt)
+OF_ONE_PAGE: Final = (
+    PageNotFound,
+    LevelUnavailable,
+    FaultLimitReached,
+    FaultTokensExceeded,
+    RevisionConflict,
+    ContentCorrupt,
+)
 """Refusals that say nothing about the other pages of the same call."""
 
 
