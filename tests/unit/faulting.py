@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
@@ -10,8 +11,9 @@ from pagekeeper.fault_handler.loading import ContentCache, Loader
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
-from pagekeeper.v1 import page_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.service import WorkingSetService
 from tests.unit.stack import WORDS, Replica, Stores, caller, following
@@ -76,6 +78,17 @@ def said(
 
 def text_of(page_id: str, words: int) -> str:
     return " ".join(f"{page_id}.{number}" for number in range(words))
+
+
+async def represent(replica: FaultingReplica, page_id: str, level: int, text: str) -> None:
+    data = text.encode()
+    stored = event_pb2.StoredRepresentation(level=level, inline=data, digest=sha256(data).digest(), compressor="test/1")
+    version = (await replica.lookup(page_id)).page.version
+    added = event_pb2.AddedRepresentation(page_id=page_id, version=version, representation=stored)
+    request = table_pb.AddRepresentationsRequest(
+        request_id=replica.request_id(), session_id="s1", representations=[added]
+    )
+    await replica.page_table.add_representations(caller(), request)
 
 
 @asynccontextmanager
