@@ -89,6 +89,20 @@ format: $(READY) ## format the code and mend what the linter can
 bench: $(READY) ## measure; writes bench/results
 	@exec $(BIN)/python -m bench.service --json bench/results/service.json
 
+# What the benchmarks stand beside, on top of the environment.
+BENCH_READY := $(VENV)/.bench
+
+$(BENCH_READY): bench/requirements.lock $(READY)
+	@$(LOCKED); $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement bench/requirements.lock; touch $@
+
+.PHONY: bench-quality
+bench-quality: $(BENCH_READY) ## measure what the decisions are worth, beside baselines (ONLY="evidence replacement cache tokens cost")
+	@exec $(BIN)/python -m bench.quality $(ONLY)
+
+.PHONY: bench-evidence
+bench-evidence: $(BENCH_READY) ## evidence at a budget on conversations of yours (DATA='FILE ...' OUT=FILE)
+	@exec $(BIN)/python -m bench.quality.evidence $(if $(OUT),--out $(OUT)) $(DATA)
+
 EXAMPLES ?= python typescript go
 
 .PHONY: examples
@@ -129,10 +143,14 @@ proto-check: $(READY) ## lint, breaking changes against main, and whether the st
 
 .PHONY: lock
 lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
-	@cp requirements.lock .tools/requirements.lock
+	$(call RESOLVE,requirements.lock,--group dev)
+	$(call RESOLVE,bench/requirements.lock,--group dev --group bench --constraint requirements.lock)
+
+# The head of a lock is ours and stays.
+RESOLVE = @cp $(1) .tools/requirements.lock && \
 	.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra local --group dev $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml
-	@{ sed '/^$$/q' requirements.lock; cat .tools/requirements.lock; } > .tools/lock && mv .tools/lock requirements.lock
+	  --extra local --extra embeddings --extra media $(2) $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml && \
+	{ sed '/^$$/q' $(1); cat .tools/requirements.lock; } > .tools/lock && mv .tools/lock $(1)
 
 .tools/uv/bin/uv:
 	$(PYTHON) -m venv --clear .tools/uv

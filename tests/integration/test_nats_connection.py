@@ -113,13 +113,28 @@ async def test_no_more_requests_are_under_way_than_the_server_can_bear(nats_serv
     async with connect([nats_server.url], name="silent") as silent, connect([nats_server.url], name="asking") as asking:
         listener = Listener("question")
         await silent.subscribe(listener.subscription, deadline=now() + 5)
-        outcomes = await asyncio.gather(
-            *(asking.request("question", b"?", deadline=now() + 1) for _ in range(REQUESTS_IN_FLIGHT_MAX + 50)),
-            return_exceptions=True,
-        )
-        unanswered = [outcome.sent for outcome in outcomes if isinstance(outcome, Unreachable)]
+        under_way = [
+            asyncio.ensure_future(asking.request("question", b"?", deadline=now() + LONG_SECONDS))
+            for _ in range(REQUESTS_IN_FLIGHT_MAX)
+        ]
+
+        async def asked() -> bool:
+            return len(listener.heard) == REQUESTS_IN_FLIGHT_MAX
+
+        await eventually(asked)
+        with pytest.raises(Unreachable) as refused:
+            await asking.request("question", b"?", deadline=now() + 0.3)
+        assert not refused.value.sent
         assert len(listener.heard) == REQUESTS_IN_FLIGHT_MAX
-        assert (unanswered.count(True), unanswered.count(False)) == (REQUESTS_IN_FLIGHT_MAX, 50)
+
+        # One that ends makes room for one.
+        under_way.pop().cancel()
+        with pytest.raises(Unreachable) as unanswered:
+            await asking.request("question", b"?", deadline=now() + 0.3)
+        assert unanswered.value.sent
+        for request in under_way:
+            request.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def test_leaving_does_not_wait_for_a_server_that_hangs(nats_server: NatsServer, proxy: Proxy) -> None:
