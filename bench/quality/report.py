@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measuring import machine
+from pagekeeper.runtime.clock import SystemClock
 
 SEED: Final = 20261123
 RESULTS: Final = Path(__file__).parents[1] / "results"
@@ -65,7 +66,7 @@ def write(part: str, figures: Sequence[Figure], details: Mapping[str, object], *
     """Write `bench/results/quality-<part>.json`: what was measured, when, on what, and with which seed."""
     path = RESULTS / f"quality-{part}.json"
     payload = {
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).date().isoformat(),
         "seed": seed,
         "machine": machine(),
         "figures": [{**asdict(figure), "met": figure.met} for figure in figures],
