@@ -37,6 +37,7 @@ from pagekeeper.memory.pages import (
     TrustClass,
 )
 from pagekeeper.memory.session import Session
+from pagekeeper.memory.usage import teaches
 from pagekeeper.memory.working_set import Resident
 
 METADATA_ENTRIES_MAX: Final = 32
@@ -215,6 +216,12 @@ def unpin(session: Session, page_ids: Sequence[str]) -> ev.PagesUnpinned | None:
     """None when none is pinned. Raises PageNotFound."""
     pinned = tuple(page_id for page_id in dict.fromkeys(page_ids) if known_page(session, page_id).pinned)
     return ev.PagesUnpinned(pinned) if pinned else None
+
+
+def report_usage(session: Session, family: str, counted_tokens: int, input_tokens: int) -> ev.UsageReported | None:
+    if not teaches(session.usage.get(family), counted_tokens, input_tokens):
+        return None
+    return ev.UsageReported(family, counted_tokens, input_tokens)
 
 
 def set_importance(session: Session, page_id: str, importance: float) -> ev.ImportanceSet | None:

@@ -213,6 +213,15 @@ class ImportanceSet:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageReported:
+    """A provider counted a prompt that was assembled here. The margin is not in `counted_tokens`."""
+
+    family: str
+    counted_tokens: int
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class PageVersion:
     page_id: str
     version: int
@@ -254,6 +263,7 @@ Event = (
     | PagesPinned
     | PagesUnpinned
     | ImportanceSet
+    | UsageReported
     | WorkingSetRestored
 )
 

@@ -40,6 +40,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     Version,
 )
+from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
 FOLD_VERSION: Final = 1
@@ -72,6 +73,7 @@ class Session:
         self.checkpoints: dict[str, Checkpoint] = {}
         self.archive: list[ev.ArchiveSegment] = []
         self.operations: dict[str, Operation] = {}
+        self.usage: dict[str, ProviderUsage] = {}
         self.changes = Changes()
 
     # Reading
@@ -228,6 +230,8 @@ class Session:
                 return self._make_room(0)
             case ev.ImportanceSet(page_id, importance):
                 self.pages[page_id].importance = importance
+            case ev.UsageReported(family, counted, given):
+                self.usage[family] = with_report(self.usage.get(family), family, counted, given)
             case ev.WorkingSetRestored():
                 return self._restore(event)
         return ()

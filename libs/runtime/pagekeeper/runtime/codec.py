@@ -23,6 +23,7 @@ from pagekeeper.memory.bookkeeping import Checkpoint, Counters, EvictionMark, Op
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.pages import FaultReason, KeyValue, PageState, Version
 from pagekeeper.memory.session import FOLD_VERSION, Session
+from pagekeeper.memory.usage import ProviderUsage
 from pagekeeper.memory.working_set import Resident, WorkingSet
 from pagekeeper.v1 import event_pb2, page_pb2, session_pb2
 
@@ -195,6 +196,7 @@ _EVICTION: Final = codec_of(EvictionMark)
 _CHECKPOINT: Final = MessageCodec(Checkpoint)
 _ARCHIVE: Final = codec_of(ev.ArchiveSegment)
 _OPERATION: Final = codec_of(Operation)
+_USAGE: Final = codec_of(ProviderUsage)
 _HAPPENED: Final = OneofCodec(session_pb2.Happening, get_args(hp.Happened))
 _REASON_NUMBERS: Final = enum_numbers(FaultReason, page_pb2.FaultReason.DESCRIPTOR)
 _REASONS: Final = {number: reason for reason, number in _REASON_NUMBERS.items()}
@@ -256,6 +258,7 @@ def state_message(session: Session) -> event_pb2.SessionSnapshot:
         checkpoints=[cast(session_pb2.Checkpoint, _CHECKPOINT.encode(c)) for c in session.checkpoints.values()],
         archive=[encode_archive_segment(segment) for segment in session.archive],
         operations=[cast(event_pb2.OperationSnapshot, _OPERATION.encode(o)) for o in session.operations.values()],
+        usage=[cast(session_pb2.ProviderUsage, _USAGE.encode(usage)) for usage in session.usage.values()],
     )
 
 
@@ -294,6 +297,7 @@ def decode_state(data: bytes, revision: int) -> Session:
         checkpoint.checkpoint_id: _CHECKPOINT.decode(checkpoint) for checkpoint in message.checkpoints
     }
     session.archive = [decode_archive_segment(segment) for segment in message.archive]
+    session.usage = {usage.family: _USAGE.decode(usage) for usage in message.usage}
     session.operations = {operation.operation_id: _OPERATION.decode(operation) for operation in message.operations}
     return session
 

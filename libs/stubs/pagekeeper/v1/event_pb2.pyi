@@ -112,6 +112,7 @@ class Event(_message.Message):
     PAGES_UNPINNED_FIELD_NUMBER: _builtins.int
     IMPORTANCE_SET_FIELD_NUMBER: _builtins.int
     WORKING_SET_RESTORED_FIELD_NUMBER: _builtins.int
+    USAGE_REPORTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_opened(self) -> Global___SessionOpened:
         """Written by page-table."""
@@ -184,6 +185,10 @@ class Event(_message.Message):
     def working_set_restored(self) -> Global___WorkingSetRestored:
         """Written by working-set."""
 
+    @_builtins.property
+    def usage_reported(self) -> Global___UsageReported:
+        """Written by working-set."""
+
     def __init__(
         self,
         *,
@@ -205,12 +210,13 @@ class Event(_message.Message):
         pages_unpinned: Global___PagesUnpinned | None = ...,
         importance_set: Global___ImportanceSet | None = ...,
         working_set_restored: Global___WorkingSetRestored | None = ...,
+        usage_reported: Global___UsageReported | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored", "usage_reported"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1026,6 +1032,36 @@ class ImportanceSet(_message.Message):
 Global___ImportanceSet: _TypeAlias = ImportanceSet  # noqa: Y015
 
 @_typing.final
+class UsageReported(_message.Message):
+    """A provider counted a prompt that was assembled here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """The family of models that share a tokenizer, such as `claude`."""
+    counted_tokens: _builtins.int
+    """Tokens as they were counted here, no margin added."""
+    input_tokens: _builtins.int
+    """Tokens as the provider counted them."""
+    def __init__(
+        self,
+        *,
+        family: _builtins.str = ...,
+        counted_tokens: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_tokens", b"counted_tokens", "family", b"family", "input_tokens", b"input_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageReported: _TypeAlias = UsageReported  # noqa: Y015
+
+@_typing.final
 class WorkingSetRestored(_message.Message):
     """The session is as it was at an earlier revision; nothing of its history is lost."""
 
@@ -1216,6 +1252,7 @@ class SessionSnapshot(_message.Message):
     ARCHIVE_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
     EXISTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     fold_version: _builtins.int
     """Version of the fold's rules."""
     state: _session_pb2.SessionState.ValueType
@@ -1268,6 +1305,10 @@ class SessionSnapshot(_message.Message):
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationSnapshot]:
         """The last operations, oldest first."""
 
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
+        """What providers counted, by family, in the order of the first report."""
+
     def __init__(
         self,
         *,
@@ -1288,10 +1329,11 @@ class SessionSnapshot(_message.Message):
         archive: _abc.Iterable[Global___ArchiveSegment] | None = ...,
         operations: _abc.Iterable[Global___OperationSnapshot] | None = ...,
         exists: _builtins.bool = ...,
+        usage: _abc.Iterable[_session_pb2.ProviderUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "exists", b"exists", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "exists", b"exists", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -761,6 +761,8 @@ class PromptTokens(_message.Message):
     TOOLS_FIELD_NUMBER: _builtins.int
     FRAMING_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    MARGIN_PERCENT_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """All of the request; never over the budget less the reserve."""
     budget: _builtins.int
@@ -779,6 +781,10 @@ class PromptTokens(_message.Message):
     """Message framing."""
     exact: _builtins.bool
     """True when the model's own tokenizer counted; false when a stated margin was added."""
+    counted: _builtins.int
+    """`total` before the margin was added: what ReportUsage asks for."""
+    margin_percent: _builtins.int
+    """What `counted` was multiplied by, in percent; 100 when `exact`."""
     def __init__(
         self,
         *,
@@ -791,14 +797,82 @@ class PromptTokens(_message.Message):
         tools: _builtins.int = ...,
         framing: _builtins.int = ...,
         exact: _builtins.bool = ...,
+        counted: _builtins.int = ...,
+        margin_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "context", b"context", "exact", b"exact", "framing", b"framing", "input", b"input", "manifest", b"manifest", "rules", b"rules", "tools", b"tools", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "context", b"context", "counted", b"counted", "exact", b"exact", "framing", b"framing", "input", b"input", "manifest", b"manifest", "margin_percent", b"margin_percent", "rules", b"rules", "tools", b"tools", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromptTokens: _TypeAlias = PromptTokens  # noqa: Y015
+
+@_typing.final
+class ReportUsageRequest(_message.Message):
+    """What the provider counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    session_id: _builtins.str
+    """The session."""
+    model: _builtins.str
+    """The model that answered; the session's when empty."""
+    counted_tokens: _builtins.int
+    """`tokens.counted` of the assembled prompt."""
+    input_tokens: _builtins.int
+    """All input tokens of the provider's usage figures, those served from its cache and those written to it included.
+    A fourth to four times `counted_tokens`: anything else is not the usage of that prompt.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        counted_tokens: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_tokens", b"counted_tokens", "input_tokens", b"input_tokens", "model", b"model", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsageRequest: _TypeAlias = ReportUsageRequest  # noqa: Y015
+
+@_typing.final
+class ReportUsageResponse(_message.Message):
+    """Taken to heart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    MARGIN_PERCENT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The session's revision."""
+    margin_percent: _builtins.int
+    """The margin of the session's prompts for that family of models from here on, in percent."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        margin_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin_percent", b"margin_percent", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsageResponse: _TypeAlias = ReportUsageResponse  # noqa: Y015
 
 @_typing.final
 class HandleToolCallsRequest(_message.Message):

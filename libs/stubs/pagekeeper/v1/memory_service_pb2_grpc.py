@@ -83,6 +83,11 @@ class MemoryServiceStub:
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptRequest.SerializeToString,
                 response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptResponse.FromString,
                 _registered_method=True)
+        self.ReportUsage = channel.unary_unary(
+                '/pagekeeper.v1.MemoryService/ReportUsage',
+                request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
         self.HandleToolCalls = channel.unary_unary(
                 '/pagekeeper.v1.MemoryService/HandleToolCalls',
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.HandleToolCallsRequest.SerializeToString,
@@ -305,6 +310,17 @@ class MemoryServiceServicer:
         """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
 
         Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportUsage(self, request, context):
+        """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
+        models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
+        what they leave room for, at most by half. A report that changes neither writes nothing.
+
+        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -605,6 +621,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.AssemblePrompt,
                     request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptRequest.FromString,
                     response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptResponse.SerializeToString,
+            ),
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.FromString,
+                    response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.SerializeToString,
             ),
             'HandleToolCalls': grpc.unary_unary_rpc_method_handler(
                     servicer.HandleToolCalls,
@@ -989,6 +1010,33 @@ class MemoryService:
             '/pagekeeper.v1.MemoryService/AssemblePrompt',
             pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptRequest.SerializeToString,
             pagekeeper_dot_v1_dot_memory__service__pb2.AssemblePromptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagekeeper.v1.MemoryService/ReportUsage',
+            pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.SerializeToString,
+            pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,13 @@ class MemoryServiceStub:
 
     Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
+    ReportUsage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]
+    """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
+    models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
+    what they leave room for, at most by half. A report that changes neither writes nothing.
+
+    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
+    """
     HandleToolCalls: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]
     """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
     the model inside the message, never as a failed call.
@@ -286,6 +293,13 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
 
     Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    """
+    ReportUsage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
+    """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
+    models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
+    what they leave room for, at most by half. A report that changes neither writes nothing.
+
+    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
     """
     HandleToolCalls: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]  # type: ignore[assignment]
     """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
@@ -534,6 +548,19 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
 
         Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportUsage(
+        self,
+        request: _memory_service_pb2.ReportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ReportUsageResponse, _abc.Awaitable[_memory_service_pb2.ReportUsageResponse]]:
+        """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
+        models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
+        what they leave room for, at most by half. A report that changes neither writes nothing.
+
+        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
         """
 
     @_abc_1.abstractmethod

@@ -760,3 +760,37 @@ class Checkpoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class ProviderUsage(_message.Message):
+    """What a provider's counts of a family's prompts have shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """The family."""
+    reports: _builtins.int
+    """Reports that were written."""
+    counted_tokens: _builtins.int
+    """Tokens counted here of the prompt whose report differs most."""
+    input_tokens: _builtins.int
+    """Tokens counted by the provider of the same prompt."""
+    def __init__(
+        self,
+        *,
+        family: _builtins.str = ...,
+        reports: _builtins.int = ...,
+        counted_tokens: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_tokens", b"counted_tokens", "family", b"family", "input_tokens", b"input_tokens", "reports", b"reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderUsage: _TypeAlias = ProviderUsage  # noqa: Y015

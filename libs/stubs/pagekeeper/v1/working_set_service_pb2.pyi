@@ -74,6 +74,7 @@ class ResidentResponse(_message.Message):
     EVICTION_ORDER_FIELD_NUMBER: _builtins.int
     INPUT_PAGE_ID_FIELD_NUMBER: _builtins.int
     AVAILABLE_TOTAL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that it is about."""
     unchanged: _builtins.bool
@@ -104,6 +105,10 @@ class ResidentResponse(_message.Message):
     def eviction_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of resident pages from the first to be given up to the last; protected pages are not among them."""
 
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
+        """What providers counted, by family of models."""
+
     def __init__(
         self,
         *,
@@ -117,10 +122,11 @@ class ResidentResponse(_message.Message):
         eviction_order: _abc.Iterable[_builtins.str] | None = ...,
         input_page_id: _builtins.str = ...,
         available_total: _builtins.int = ...,
+        usage: _abc.Iterable[_session_pb2.ProviderUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

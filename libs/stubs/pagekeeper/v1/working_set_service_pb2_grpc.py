@@ -66,6 +66,11 @@ class WorkingSetServiceStub:
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceRequest.SerializeToString,
                 response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceResponse.FromString,
                 _registered_method=True)
+        self.ReportUsage = channel.unary_unary(
+                '/pagekeeper.v1.WorkingSetService/ReportUsage',
+                request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/pagekeeper.v1.WorkingSetService/GetStats',
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.GetStatsRequest.SerializeToString,
@@ -145,6 +150,13 @@ class WorkingSetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUsage(self, request, context):
+        """See MemoryService. Errors: those of MemoryService.ReportUsage.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats.
         """
@@ -213,6 +225,11 @@ def add_WorkingSetServiceServicer_to_server(servicer, server):
                     servicer.SetImportance,
                     request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceRequest.FromString,
                     response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceResponse.SerializeToString,
+            ),
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.FromString,
+                    response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -403,6 +420,33 @@ class WorkingSetService:
             '/pagekeeper.v1.WorkingSetService/SetImportance',
             pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceRequest.SerializeToString,
             pagekeeper_dot_v1_dot_memory__service__pb2.SetImportanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagekeeper.v1.WorkingSetService/ReportUsage',
+            pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageRequest.SerializeToString,
+            pagekeeper_dot_v1_dot_memory__service__pb2.ReportUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

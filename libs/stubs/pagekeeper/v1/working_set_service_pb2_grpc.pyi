@@ -54,6 +54,8 @@ class WorkingSetServiceStub:
     """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages."""
     SetImportance: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]
     """See MemoryService. Errors: those of MemoryService.SetImportance."""
+    ReportUsage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]
+    """See MemoryService. Errors: those of MemoryService.ReportUsage."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]
     """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats."""
     ContextAt: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]
@@ -92,6 +94,8 @@ class WorkingSetServiceAsyncStub(WorkingSetServiceStub):
     """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages."""
     SetImportance: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]  # type: ignore[assignment]
     """See MemoryService. Errors: those of MemoryService.SetImportance."""
+    ReportUsage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
+    """See MemoryService. Errors: those of MemoryService.ReportUsage."""
     GetStats: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats."""
     ContextAt: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]  # type: ignore[assignment]
@@ -163,6 +167,14 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SetImportanceResponse, _abc.Awaitable[_memory_service_pb2.SetImportanceResponse]]:
         """See MemoryService. Errors: those of MemoryService.SetImportance."""
+
+    @_abc_1.abstractmethod
+    def ReportUsage(
+        self,
+        request: _memory_service_pb2.ReportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ReportUsageResponse, _abc.Awaitable[_memory_service_pb2.ReportUsageResponse]]:
+        """See MemoryService. Errors: those of MemoryService.ReportUsage."""
 
     @_abc_1.abstractmethod
     def GetStats(
