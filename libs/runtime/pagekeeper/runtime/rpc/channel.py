@@ -15,13 +15,15 @@ import grpc
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
 
 WARM_UP_SECONDS: Final = 10.0
+RECONNECT_MS_MAX: Final = 500
+"""Between attempts to connect: less than a call goes on trying, so that no call misses a service that has come."""
 
 _OPTIONS: Final = (
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

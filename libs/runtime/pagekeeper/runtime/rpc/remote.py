@@ -114,9 +114,20 @@ def _unary(
                 raise error
             away = _cut_off(method, error)
             await asyncio.sleep(pause)
+            await _connected(channel, min(deadline, last_repetition) - now)
             attempt += 1
 
     return call
+
+
+async def _connected(channel: grpc.aio.Channel, seconds: float) -> None:
+    """Give a connection that is being made so long: until then every call fails at once, and an attempt is wasted."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        return
 
 
 def _stream(method: Method, channel: grpc.aio.Channel, tokens: Credentials, clock: Clock) -> StreamCall:
