@@ -126,6 +126,23 @@ class Session:
         self._at(response.revision)
         return response
 
+    async def report_usage(self, prompt: pb.AssemblePromptResponse, input_tokens: int, *, model: str = "") -> int:
+        """Tell what the provider counted for an assembled prompt, its cache's share included.
+
+        The answer is the margin that later prompts for `model` (the session's when empty) keep, in percent. Raises
+        InvalidField for less than a fourth or more than four times what was counted here.
+        """
+        request = pb.ReportUsageRequest(
+            request_id=uuid4().hex,
+            session_id=self.session_id,
+            model=model,
+            counted_tokens=prompt.tokens.counted,
+            input_tokens=input_tokens,
+        )
+        response = await self._pagekeeper.api.report_usage(self._pagekeeper.caller(), request)
+        self._at(response.revision)
+        return response.margin_percent
+
     async def handle_tool_calls(self, *calls: pb.ToolCall, request_id: str = "") -> Sequence[pb.ToolMessage]:
         """Do what a model's tool calls ask; the answers go back to the model, in order."""
         request = pb.HandleToolCallsRequest(

@@ -228,6 +228,10 @@ def happening_message(happening: hp.Happening) -> session_pb2.Happening:
     return message
 
 
+def usage_message(usage: ProviderUsage) -> session_pb2.ProviderUsage:
+    return cast(session_pb2.ProviderUsage, _USAGE.encode(usage))
+
+
 def state_message(session: Session) -> event_pb2.SessionSnapshot:
     """The whole folded state, its own revision aside: that is where the message stands in the log."""
     counters = event_pb2.CountersSnapshot(
@@ -258,7 +262,7 @@ def state_message(session: Session) -> event_pb2.SessionSnapshot:
         checkpoints=[cast(session_pb2.Checkpoint, _CHECKPOINT.encode(c)) for c in session.checkpoints.values()],
         archive=[encode_archive_segment(segment) for segment in session.archive],
         operations=[cast(event_pb2.OperationSnapshot, _OPERATION.encode(o)) for o in session.operations.values()],
-        usage=[cast(session_pb2.ProviderUsage, _USAGE.encode(usage)) for usage in session.usage.values()],
+        usage=[usage_message(usage) for usage in session.usage.values()],
     )
 
 

@@ -6,14 +6,14 @@ unless another model's tokenizer is asked for.
 """
 
 import json
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
+from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import WorkingSetPort
 from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
 from pagekeeper.memory.errors import BudgetTooSmall
@@ -23,7 +23,7 @@ from pagekeeper.memory.packing import ContextPage, PackedLine
 from pagekeeper.memory.tools import get_vm_tools_as_dicts
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens, Tokenizer, count_tools, for_model
+from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens, count_tools
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE, TIER_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -36,14 +36,10 @@ AVAILABLE_PAGES_MAX: Final = 48
 ENTRIES_KEPT_MAX: Final = 4_096
 REMEMBERED_SESSIONS_MAX: Final = 2_048
 REMEMBERED_PROMPT_BYTES_MAX: Final = 64 * 1024 * 1024
-REMEMBERED_COUNTS_MAX: Final = 65_536
-REMEMBERED_TEXT_CHARS_MAX: Final = 4_096
 
 _CONFIG: Final = codec_of(SessionConfig)
 _PRESSURES: Final = {number: pressure for pressure, number in PRESSURE.items()}
 _VM_TOOLS: Final = get_vm_tools_as_dicts()
-
-Count = Callable[[str], int]
 
 
 @dataclass(slots=True)
@@ -54,16 +50,6 @@ class _Known:
     config: SessionConfig
     pages: dict[str, tuple[object, PromptPage]] = field(default_factory=dict)
     entries: dict[str, tuple[object, ManifestLine]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counting:
-    """How to count for one model."""
-
-    model: ModelTokens
-    count: Count
-    recount: bool
-    """The session's pages were counted by another tokenizer."""
 
 
 class PromptAssembler:
@@ -80,7 +66,7 @@ class PromptAssembler:
         remembered = self._prompts.get(caller, request, revision)
         if remembered is not None:
             return remembered
-        counting = _counting(request.model or known.config.model, known.config.model)
+        counting = counting_for(request.model or known.config.model, known.config.model).corrected(known.resident.usage)
         chat, resident = await self._assemble(caller, request, known, counting)
         response = _response(request, known, chat, resident, counting.model)
         self._prompts.put(caller, request, revision, response)
@@ -111,7 +97,7 @@ class PromptAssembler:
         return fresh
 
     async def _assemble(
-        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, counting: _Counting
+        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, counting: Counting
     ) -> tuple[AssembledChat, dict[str, session_pb2.ResidentPage]]:
         entries = list(known.resident.resident)
         contents = await self._contents.load(caller, request.session_id, [_wanted(entry) for entry in entries])
@@ -153,7 +139,7 @@ class PromptAssembler:
             chat = assemble_chat(parts, limits, counting.count)
         except BudgetTooSmall as small:
             # Said in the model's own tokens, and of the budget that was asked for.
-            needed = math.ceil(small.needed_tokens * counting.model.margin_percent / 100) + request.reserve_tokens
+            needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
         return chat, {entry.resident.page_id: entry.resident for entry, _ in pages}
 
@@ -162,7 +148,7 @@ class PromptAssembler:
         caller: Caller,
         session_id: str,
         pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]],
-        counting: _Counting,
+        counting: Counting,
     ) -> list[tuple[working_pb.ResidentEntry, PromptPage]]:
         """The pages with their lines at all lower levels, for a budget that has no room for all of them as they are."""
         wanted = [
@@ -226,24 +212,7 @@ def _wanted(entry: working_pb.ResidentEntry) -> Wanted:
     return Wanted(entry.page, level, inline)
 
 
-@lru_cache(maxsize=16)
-def _counting(model: str, session_model: str) -> _Counting:
-    tokens = for_model(model)
-    recount = tokens.tokenizer.name != for_model(session_model).tokenizer.name
-    return _Counting(tokens, _remembering(tokens.tokenizer), recount)
-
-
-def _remembering(tokenizer: Tokenizer) -> Count:
-    """Counts short texts once: a prompt asks for the same ones at every call."""
-    remembered = lru_cache(maxsize=REMEMBERED_COUNTS_MAX)(tokenizer.count)
-
-    def count(text: str) -> int:
-        return remembered(text) if len(text) <= REMEMBERED_TEXT_CHARS_MAX else tokenizer.count(text)
-
-    return count
-
-
-def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Content, counting: _Counting) -> PromptPage:
+def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Content, counting: Counting) -> PromptPage:
     resident, page = entry.resident, entry.page
     print_of_it = (
         resident.version,
@@ -328,7 +297,7 @@ def _response(
         revision=known.resident.revision,
         messages=[pb.PromptMessage(role=message.role, content=message.content) for message in chat.messages],
         tools_json=json.dumps(chat.tools, ensure_ascii=False, separators=(",", ":")),
-        tokens=_tokens(chat, model, request.budget_tokens or known.config.max_l0_tokens),
+        tokens=tokens_message(chat, model, request.budget_tokens or known.config.max_l0_tokens),
         digest=chat.digest,
         pages=[_shown(resident[line.page_id], line) for line in (*chat.included, *chat.faulted)],
         omitted_page_ids=chat.omitted,
@@ -345,20 +314,3 @@ def _shown(resident: session_pb2.ResidentPage, line: PackedLine) -> session_pb2.
     shown.CopyFrom(resident)
     shown.level, shown.size_tokens = line.level, line.tokens
     return shown
-
-
-def _tokens(chat: AssembledChat, model: ModelTokens, budget_tokens: int) -> pb.PromptTokens:
-    """The parts; where the model's tokenizer is not known, with the margin, which is added to framing."""
-    tokens = chat.tokens
-    total = math.ceil(tokens.total * model.margin_percent / 100)
-    return pb.PromptTokens(
-        total=total,
-        budget=budget_tokens,
-        rules=tokens.rules,
-        context=tokens.context,
-        manifest=tokens.manifest,
-        input=tokens.input,
-        tools=tokens.tools,
-        framing=tokens.framing + total - tokens.total,
-        exact=model.margin_percent == 100,
-    )

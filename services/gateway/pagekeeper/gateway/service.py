@@ -120,6 +120,10 @@ class GatewayService:
     async def assemble_prompt(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
         return await self._assembler.assemble(caller, self._prepare(caller, request))
 
+    async def report_usage(self, caller: Caller, request: pb.ReportUsageRequest) -> pb.ReportUsageResponse:
+        response = await self._working_set.report_usage(caller, self._prepare(caller, request))
+        return self._answered(caller, request.session_id, response.revision, response)
+
     async def handle_tool_calls(self, caller: Caller, request: pb.HandleToolCallsRequest) -> pb.HandleToolCallsResponse:
         response = await self._tool_calls.handle(caller, self._prepare(caller, request))
         return self._answered(caller, request.session_id, response.revision, response)

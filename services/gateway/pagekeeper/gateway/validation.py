@@ -93,6 +93,10 @@ TRUST_MAX_OF_ROLE: Final[Mapping[int, int]] = {
 }
 
 
+USAGE_RATIO_MAX: Final = 4
+"""How far a provider's count of a prompt may be off ours: no tokenizer of a language model is further off."""
+
+
 def check(request: Message) -> None:
     """Raises InvalidField or ContentTooLarge for the first thing that is wrong with a public request."""
     _walk(request, "")
@@ -222,6 +226,15 @@ def _check_assemble(request: pb.AssemblePromptRequest) -> None:
             raise InvalidField(where, "must be a JSON object")
 
 
+def _check_usage(request: pb.ReportUsageRequest) -> None:
+    counted, given = request.counted_tokens, request.input_tokens
+    if not 1 <= counted <= BUDGET_TOKENS_MAX:
+        raise InvalidField("counted_tokens", f"must be 1 to {BUDGET_TOKENS_MAX:,}, not {counted:,}")
+    if not counted <= given * USAGE_RATIO_MAX <= counted * USAGE_RATIO_MAX**2:
+        low, high = -(-counted // USAGE_RATIO_MAX), counted * USAGE_RATIO_MAX
+        raise InvalidField("input_tokens", f"must be {low:,} to {high:,} for that prompt, not {given:,}")
+
+
 def _check_search(request: pb.SearchPagesRequest) -> None:
     if not request.query.strip():
         raise InvalidField("query", "must have at least one word")
@@ -266,6 +279,7 @@ def _check_append_links(request: pb.AppendPagesRequest) -> None:
 _SPECIAL: Final[Mapping[str, Callable[[Any], None]]] = {
     "AppendPagesRequest": _check_append_links,
     "AssemblePromptRequest": _check_assemble,
+    "ReportUsageRequest": _check_usage,
     "SearchPagesRequest": _check_search,
     "LinkPagesRequest": _check_links,
     "StreamFaultRequest": _check_stream_fault,

@@ -1,4 +1,4 @@
-"""Changes to the working set: turns, admissions, pins and importance. Each is one append at most."""
+"""Changes to the working set: turns, admissions, pins, importance, a provider's count. Each is one append at most."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -10,11 +10,13 @@ from pagekeeper.memory.errors import InvalidField, RevisionConflict
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import FaultReason, StorageTier
 from pagekeeper.memory.session import Session
+from pagekeeper.memory.usage import corrected_percent
 from pagekeeper.runtime.codec import happening_message
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import Mutation, request_of
 from pagekeeper.runtime.sessions import Committed, Request, Sessions
+from pagekeeper.runtime.tokens import family_of
 from pagekeeper.runtime.views import FAULT_REASON, FAULT_REASON_OF, TIER, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
@@ -22,7 +24,7 @@ from pagekeeper.working_set.past import state_after
 
 LEVEL_MAX: Final = 3
 
-Event = ev.TurnBegun | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet
+Event = ev.TurnBegun | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet | ev.UsageReported
 Decide = Callable[[Session], Event | None]
 
 
@@ -63,6 +65,18 @@ class Residency:
         key = session_key(caller.tenant, request.session_id)
         committed = await self._commit(key, request, request.expected_revision, decide, [request.page_id])
         return pb.SetImportanceResponse(revision=committed.revision)
+
+    async def report_usage(self, caller: Caller, request: pb.ReportUsageRequest) -> pb.ReportUsageResponse:
+        key = session_key(caller.tenant, request.session_id)
+
+        def decide(session: Session) -> ev.UsageReported | None:
+            family = family_of(request.model or session.config.model)
+            return decisions.report_usage(session, family.name, request.counted_tokens, request.input_tokens)
+
+        committed = await self._commit(key, request, 0, decide)
+        family = family_of(request.model or committed.session.config.model)
+        margin_percent = corrected_percent(family.margin_percent, committed.session.usage.get(family.name))
+        return pb.ReportUsageResponse(revision=committed.revision, margin_percent=margin_percent)
 
     async def admit(self, caller: Caller, request: working_pb.AdmitRequest) -> working_pb.AdmitResponse:
         """Bring a page in, with the bytes that the caller has read and no others.

@@ -10,6 +10,7 @@ from typing import Final
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import MessageRole, PageState
 from pagekeeper.memory.session import Session
+from pagekeeper.runtime.codec import usage_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.views import config_message, stats_message
@@ -50,6 +51,7 @@ class ResidentPages:
             eviction_order=[resident.page_id for resident in session.unprotected()],
             input_page_id=_input_page_id(session),
             available_total=shown.offered_total,
+            usage=[usage_message(usage) for usage in session.usage.values()],
         )
         for index, resident in enumerate(session.working_set):
             page = session.pages[resident.page_id]

@@ -17,6 +17,7 @@ class WorkingSetService:
         self.pin = residency.pin
         self.unpin = residency.unpin
         self.set_importance = residency.set_importance
+        self.report_usage = residency.report_usage
         pages = ResidentPages(sessions)
         self.resident = pages.resident
         self.get_stats = pages.get_stats
