@@ -5,7 +5,7 @@ Events are facts in the past tense: applying one never fails, deciding whether i
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from pagekeeper.memory.pages import (
     Extent,
@@ -21,7 +21,7 @@ from pagekeeper.memory.pages import (
 )
 
 
-class VMMode(Enum):
+class VMMode(StrEnum):
     STRICT = "strict"
     RELAXED = "relaxed"
     PASSIVE = "passive"
