@@ -1,6 +1,185 @@
-"""Virtual memory for LLM context, as a pure library.
+# ruff: noqa: F403 - what each module exports is said once, in the table below and in that module
+"""Virtual memory for LLM context, as a library.
 
-Pages, page table, working set, eviction, packing, search and the session fold. Nothing in this package does I/O,
-reads a clock, draws a random number or imports a transport: the services fold the log with it, and an application
-may use it in process.
+Pages, page table, working set, eviction, packing, search and the session fold. Nothing in this package's own modules
+does I/O, reads a clock, draws a random number or imports a transport: the services fold the log with it. What an
+application holds in its own process is in `embedded`, and its names are imported from here; each is loaded when it is
+first asked for, so that who folds the log does not pay for it.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pagekeeper.memory.embedded.models import *
+
+_NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
+    "artifacts_bridge": (
+        "ArtifactsBridge",
+        "CheckpointEntry",
+        "CheckpointManifest",
+        "CheckpointMetadata",
+        "InMemoryBackend",
+        "PageMetadata",
+    ),
+    "compressor": (
+        "CompressionResult",
+        "Compressor",
+        "CompressorRegistry",
+        "ImageCompressor",
+        "MediaCompressor",
+        "PassthroughCompressor",
+        "StructuredCompressor",
+        "SummarizeFn",
+        "TextCompressor",
+        "TextCompressorConfig",
+    ),
+    "context_packer": (
+        "ContextPacker",
+        "ContextPackerConfig",
+        "PackedContext",
+    ),
+    "demand_paging": (
+        "DEFAULT_RECALL_SIGNALS",
+        "DemandPagingPrePass",
+    ),
+    "eviction_policy": (
+        "EvictionCandidate",
+        "EvictionContext",
+        "EvictionPolicy",
+        "ImportanceWeightedLRU",
+        "ImportanceWeightedLRUConfig",
+        "LRUEvictionPolicy",
+        "ModalityAwareLRU",
+        "ModalityAwareLRUConfig",
+        "NamedEvictionPolicy",
+    ),
+    "fault_handler": (
+        "PageFaultHandler",
+        "PageSearchHandler",
+    ),
+    "manager": (
+        "MemoryManager",
+        "event_to_page",
+    ),
+    "manifest": (
+        "AvailablePageEntry",
+        "HintType",
+        "ManifestBuilder",
+        "ManifestPolicies",
+        "VMManifest",
+        "WorkingSetEntry",
+        "generate_simple_hint",
+    ),
+    "models": (
+        "ALL_COMPRESSION_LEVELS",
+        "Actor",
+        "Affinity",
+        "AudioContent",
+        "CombinedPageTableStats",
+        "CompressionLevel",
+        "ContextPrefix",
+        "FaultConfidenceThreshold",
+        "FaultEffects",
+        "FaultMetrics",
+        "FaultPolicy",
+        "FaultReason",
+        "FaultRecord",
+        "FaultResult",
+        "FormattedPage",
+        "ImageContent",
+        "MEMORY_PAGE_MIME_TYPE",
+        "MemoryABI",
+        "MemoryManagerStats",
+        "MemoryPage",
+        "MessageRole",
+        "Modality",
+        "MutationLogSummary",
+        "MutationType",
+        "PackCacheStats",
+        "PageContent",
+        "PageData",
+        "PageManifestEntry",
+        "PageMeta",
+        "PageMutation",
+        "PageTableEntry",
+        "PageTableStats",
+        "PageType",
+        "PrefetcherStats",
+        "RecallAttempt",
+        "SearchResult",
+        "SearchResultEntry",
+        "StorageStats",
+        "StorageTier",
+        "StructuredContent",
+        "TLBStats",
+        "TextContent",
+        "TokenBudget",
+        "ToolDefinition",
+        "ToolFunction",
+        "ToolParameter",
+        "ToolParameters",
+        "ToolType",
+        "UserExperienceMetrics",
+        "VMContext",
+        "VMMetrics",
+        "VMMode",
+        "VMToolError",
+        "VMToolResult",
+        "VM_CHECKPOINT_MIME_TYPE",
+        "VideoContent",
+        "WorkingSetStats",
+    ),
+    "mutation_log": (
+        "ContextDiff",
+        "ContextSnapshot",
+        "MutationLogLite",
+    ),
+    "pack_cache": (
+        "CachedPackedContext",
+        "ContextPackCache",
+    ),
+    "page_table": ("PageTable",),
+    "prefetcher": (
+        "SimplePrefetcher",
+        "ToolUsagePattern",
+    ),
+    "tlb": (
+        "PageTLB",
+        "TLBWithPageTable",
+    ),
+    "vm_prompts": (
+        "PAGE_FAULT_TOOL",
+        "SEARCH_PAGES_TOOL",
+        "VM_PASSIVE_PROMPT",
+        "VM_PROMPTS",
+        "VM_RELAXED_PROMPT",
+        "VM_STRICT_PROMPT",
+        "VM_TOOLS",
+        "VM_TOOL_DEFINITIONS",
+        "build_vm_developer_message",
+        "get_prompt_for_mode",
+        "get_vm_tools",
+        "get_vm_tools_as_dicts",
+    ),
+    "working_set": (
+        "AntiThrashPolicy",
+        "PinnedSet",
+        "WorkingSetConfig",
+        "WorkingSetManager",
+    ),
+}
+"""Every public name, by its module in `embedded`."""
+
+_MODULE_OF: Final = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+__all__ = list(_MODULE_OF)
+
+if not TYPE_CHECKING:  # A type checker knows the names from the imports, and must not take any other for one.
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f"{__name__}.embedded.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
