@@ -4,11 +4,12 @@
 
 The log is kept as an archive keeps it. It was written once, by the decisions of that day; what it folds to must not
 change, or sessions that exist would wake up as something else. So this is run again only for events that the log has
-none of yet, and a change of the fold's rules comes with a new FOLD_VERSION.
+none of yet, which it puts before the end, leaving what stands there alone. A change of the fold's rules comes with
+a new FOLD_VERSION.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
@@ -45,6 +46,16 @@ CONFIGS: Final = (
     ev.SessionConfig(max_l0_tokens=1_200, reserved_tokens=100, eviction_policy="lru/1", pin_last_turns=1),
     ev.SessionConfig(max_l0_tokens=6_000, reserved_tokens=500, max_faults_per_turn=8, eviction_cooldown_turns=5),
 )
+
+Addition = Callable[[Session], ev.Event | None]
+ADDITIONS: Final[dict[type, tuple[Addition, ...]]] = {
+    ev.UsageReported: (
+        lambda session: decisions.report_usage(session, "claude", 1_000, 1_400),
+        lambda session: decisions.report_usage(session, "claude", 2_000, 2_500),
+        lambda session: decisions.report_usage(session, "claude", 900, 1_530),
+    ),
+}
+"""Events that came after the log was first written, in the order of their coming."""
 
 
 @dataclass(slots=True)
@@ -201,13 +212,34 @@ def write() -> event_pb2.ArchivedHistory:
             continue
         if event is not None:
             writer.write(event)
+    return writer.archived
+
+
+def extended(archived: event_pb2.ArchivedHistory, additions: Sequence[Addition]) -> event_pb2.ArchivedHistory:
+    """A log up to the session's end, with what these decide and that end."""
+    session, _ = fold(archived, until=archived.records[-1].revision)
+    writer = Writer(Random(SEED), session, archived)
+    for addition in additions:
+        event = addition(session)
+        if event is not None:
+            writer.write(event)
     writer.write(ev.SessionClosed())
     writer.write(ev.SessionDeleted())
     return writer.archived
 
 
 def main() -> None:
-    archived = write()
+    if GOLDEN_LOG.exists():
+        archived = event_pb2.ArchivedHistory.FromString(GOLDEN_LOG.read_bytes())
+        del archived.records[-2:]
+    else:
+        archived = write()
+    present = {
+        type(event) for kept in archived.records for event in codec.decode_transaction(kept.record.transaction).events
+    }
+    extended(
+        archived, [addition for kind, additions in ADDITIONS.items() if kind not in present for addition in additions]
+    )
     revisions = [record.revision for record in archived.records]
     states = []
     for revision in [*revisions[::STATES_EVERY], *revisions[-3:]]:
