@@ -28,7 +28,20 @@ METHODS = {method.path: method for service in SERVICES for method in methods(ser
 # Without a `request_id`, and yet they do something. Twice does no harm: what was flushed is not dirty any more, a
 # snapshot replaces what it replaced, and an object that nobody names is swept away.
 DO_NO_HARM_TWICE = {"FlushSession", "SnapshotSession", "PutBlobs"}
-READS = ("Get", "List", "Search", "Read", "Stat", "Lookup", "Resident", "ContextAt", "Diff", "Replay", "Assemble")
+READS = (
+    "Get",
+    "List",
+    "Search",
+    "Recall",
+    "Read",
+    "Stat",
+    "Lookup",
+    "Resident",
+    "ContextAt",
+    "Diff",
+    "Replay",
+    "Assemble",
+)
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)

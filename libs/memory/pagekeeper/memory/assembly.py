@@ -17,7 +17,7 @@ line break, and what follows is visible and no slash: the tokenizers always spli
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -59,6 +59,8 @@ class ChatParts:
 
     `context` is in admission order, `faulted` are the pages that came by a fault, `eviction_order` starts with the
     page that is missed least, `available` (lines of `layout`) with the most relevant page that is not resident.
+    `recalled` are pages that the user's words call for and that are not resident, in the conversation's order; `worth`
+    says how relevant a page is, 0 to 1, by id, residents too.
     """
 
     session_id: str
@@ -73,6 +75,8 @@ class ChatParts:
     pressure: Pressure
     user_input: str
     tools: Sequence[Mapping[str, Any]] = ()
+    recalled: Sequence[PromptPage] = ()
+    worth: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class AssembledChat:
     digest: bytes
     included: tuple[PackedLine, ...]
     faulted: tuple[PackedLine, ...]
+    recalled: tuple[PackedLine, ...]
     lowered: tuple[str, ...]
     omitted: tuple[str, ...]
     listed: tuple[str, ...]
@@ -144,6 +149,7 @@ class _Shares:
     """Who got what of the room."""
 
     faulted: PackedContext
+    recalled: PackedContext
     context: PackedContext
     manifest: RenderedManifest
 
@@ -158,7 +164,7 @@ def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], i
     Raises BudgetTooSmall when instructions, tools, input, an empty manifest and the mandatory pages alone do not fit.
     """
     frame = _frame(parts)
-    pages = [*parts.context, *parts.faulted]
+    pages = [*parts.context, *parts.faulted, *parts.recalled]
     widest = _manifest(parts, [page.page.line for page in pages], [*parts.available, *(p.entry for p in pages)], count)
     empty_manifest_tokens = floor_tokens(widest, count)
     fixed = PromptTokens(
@@ -178,12 +184,13 @@ def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], i
         tools=tuple(parts.tools),
         tokens=replace(
             fixed,
-            context=fixed.context + shares.context.tokens + shares.faulted.tokens,
+            context=fixed.context + shares.context.tokens + shares.faulted.tokens + shares.recalled.tokens,
             manifest=fixed.manifest + shares.manifest.tokens,
         ),
         digest=_digest(messages, parts.tools),
         included=shares.context.included,
         faulted=shares.faulted.included,
+        recalled=shares.recalled.included,
         lowered=(*shares.context.lowered, *shares.faulted.lowered),
         omitted=tuple(i for i in (*shares.context.omitted, *shares.faulted.omitted) if i not in shown),
         listed=shares.manifest.listed,
@@ -205,14 +212,21 @@ def _share(
     kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context_floor)
     context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
     room_tokens -= context_pack.tokens
-    shown = {line.page_id: line for line in (*faulted_pack.included, *context_pack.included)}
+    recalled_pack = pack(
+        [page.page for page in parts.recalled],
+        budget_tokens=max(0, room_tokens - kept_back),
+        eviction_order=sorted(parts.worth, key=lambda page_id: parts.worth[page_id]),
+    )
+    room_tokens -= recalled_pack.tokens
+    shown = {line.page_id: line for line in (*faulted_pack.included, *recalled_pack.included, *context_pack.included)}
     left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
+    available = [line for line in parts.available if line.page_id not in shown]
     rendered = render_manifest(
-        _manifest(parts, tuple(shown.values()), [*left_out, *parts.available], count),
+        _manifest(parts, tuple(shown.values()), [*left_out, *available], count),
         tokens_max=empty_manifest_tokens + min(room_tokens, entries_max),
         count=count,
     )
-    return _Shares(faulted_pack, context_pack, rendered)
+    return _Shares(faulted_pack, recalled_pack, context_pack, rendered)
 
 
 def _mandatory_tokens(pages: Sequence[ContextPage]) -> int:
@@ -254,7 +268,7 @@ def _manifest(
 
 
 def _working_set(parts: ChatParts, shown: Sequence[PackedLine], count: Callable[[str], int]) -> list[ManifestLine]:
-    pages = {page.page.line.page_id: page for page in (*parts.context, *parts.faulted)}
+    pages = {page.page.line.page_id: page for page in (*parts.context, *parts.faulted, *parts.recalled)}
     return [
         working_set_line(
             WorkingSetEntry(
@@ -269,12 +283,14 @@ def _working_set(parts: ChatParts, shown: Sequence[PackedLine], count: Callable[
 def _frame(parts: ChatParts) -> _Frame:
     """The section of pages faulted in is there exactly when such pages were given."""
     stable = parts.layout is PromptLayout.CACHE_STABLE
-    before_words = prompt.MANIFEST_CLOSES if stable else prompt.FAULTED_CLOSES if parts.faulted else ""
+    before_words = (
+        prompt.MANIFEST_CLOSES if stable else prompt.FAULTED_CLOSES if parts.faulted or parts.recalled else ""
+    )
     faulted_closes = prompt.FAULTED_CLOSES if stable else ""
     return _Frame(
         instructions=prompt.instructions(parts.mode, parts.system_prompt),
         around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
-        around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if parts.faulted else ("", ""),
+        around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if parts.faulted or parts.recalled else ("", ""),
         around_manifest=(prompt.MANIFEST_OPENS, "" if stable else prompt.MANIFEST_CLOSES),
         closing=before_words + guard_tags(parts.user_input),
     )
@@ -282,7 +298,7 @@ def _frame(parts: ChatParts) -> _Frame:
 
 def _messages(layout: PromptLayout, frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
     context = _framed(frame.around_context, shares.context.content)
-    faulted = _framed(frame.around_faulted, shares.faulted.content)
+    faulted = _framed(frame.around_faulted, shares.faulted.content + shares.recalled.content)
     manifest = _framed(frame.around_manifest, shares.manifest.text)
     match layout:
         case PromptLayout.CLASSIC:

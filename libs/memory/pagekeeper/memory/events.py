@@ -32,6 +32,14 @@ class PromptLayout(Enum):
     CLASSIC = 2
 
 
+class DemandPaging(Enum):
+    """Who brings pages into a prompt that are not resident: the model by its tools, the runtime by the user's words."""
+
+    MODEL = "model"
+    RUNTIME = "runtime"
+    HYBRID = "hybrid"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     """Settings that the log carries, so that every replica decides alike. Units are in the names."""
@@ -50,6 +58,7 @@ class SessionConfig:
     layout: PromptLayout = PromptLayout.CACHE_STABLE
     model: str = "gpt-4o"
     ttl_seconds: int = 0
+    demand_paging: DemandPaging = DemandPaging.HYBRID
 
     @property
     def limit_tokens(self) -> int:

@@ -614,6 +614,7 @@ class AssemblePromptRequest(_message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     EXTRA_TOOLS_JSON_FIELD_NUMBER: _builtins.int
+    DEMAND_PAGING_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     model: _builtins.str
@@ -628,6 +629,8 @@ class AssemblePromptRequest(_message.Message):
     """The application's own instructions, put before the rules."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    demand_paging: _session_pb2.DemandPaging.ValueType
+    """Who brings in pages that are not resident; as the session says when unspecified."""
     @_builtins.property
     def extra_tools_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools of the application, each a JSON object in the provider's format; counted and passed on."""
@@ -643,10 +646,11 @@ class AssemblePromptRequest(_message.Message):
         system_prompt: _builtins.str = ...,
         min_revision: _builtins.int = ...,
         extra_tools_json: _abc.Iterable[_builtins.str] | None = ...,
+        demand_paging: _session_pb2.DemandPaging.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "system_prompt", b"system_prompt", "user_input", b"user_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "demand_paging", b"demand_paging", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "system_prompt", b"system_prompt", "user_input", b"user_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,6 +672,7 @@ class AssemblePromptResponse(_message.Message):
     LOWERED_PAGE_IDS_FIELD_NUMBER: _builtins.int
     PRESSURE_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
+    RECALLED_PAGE_IDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that the prompt shows."""
     tools_json: _builtins.str
@@ -688,7 +693,7 @@ class AssemblePromptResponse(_message.Message):
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """The pages in it, in order."""
+        """The pages in it, in order. Recalled ones are not resident: they are in this prompt alone."""
 
     @_builtins.property
     def omitted_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -697,6 +702,10 @@ class AssemblePromptResponse(_message.Message):
     @_builtins.property
     def lowered_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Pages put at a lower level than they are resident at, for this budget."""
+
+    @_builtins.property
+    def recalled_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Pages that the runtime brought in for the user's words, in their order in the prompt."""
 
     def __init__(
         self,
@@ -711,10 +720,11 @@ class AssemblePromptResponse(_message.Message):
         lowered_page_ids: _abc.Iterable[_builtins.str] | None = ...,
         pressure: _session_pb2.Pressure.ValueType = ...,
         turn: _builtins.int = ...,
+        recalled_page_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "lowered_page_ids", b"lowered_page_ids", "messages", b"messages", "omitted_page_ids", b"omitted_page_ids", "pages", b"pages", "pressure", b"pressure", "revision", b"revision", "tokens", b"tokens", "tools_json", b"tools_json", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "lowered_page_ids", b"lowered_page_ids", "messages", b"messages", "omitted_page_ids", b"omitted_page_ids", "pages", b"pages", "pressure", b"pressure", "recalled_page_ids", b"recalled_page_ids", "revision", b"revision", "tokens", b"tokens", "tools_json", b"tools_json", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

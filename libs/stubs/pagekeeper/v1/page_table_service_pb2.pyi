@@ -142,6 +142,96 @@ class InlineBytes(_message.Message):
 Global___InlineBytes: _TypeAlias = InlineBytes  # noqa: Y015
 
 @_typing.final
+class RecallPagesRequest(_message.Message):
+    """What a user says, and how much room there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    ROOM_TOKENS_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    query: _builtins.str
+    """The user's words."""
+    room_tokens: _builtins.int
+    """Room in the prompt, in tokens of page lines: pages beyond what could fill it are not answered."""
+    min_revision: _builtins.int
+    """Answer from a state at least this new."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        query: _builtins.str = ...,
+        room_tokens: _builtins.int = ...,
+        min_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "query", b"query", "room_tokens", b"room_tokens", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallPagesRequest: _TypeAlias = RecallPagesRequest  # noqa: Y015
+
+@_typing.final
+class RecallPagesResponse(_message.Message):
+    """Pages, those that are worth most first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that it is about."""
+    @_builtins.property
+    def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledPage]:
+        """Entries and what they are worth."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        pages: _abc.Iterable[Global___RecalledPage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallPagesResponse: _TypeAlias = RecallPagesResponse  # noqa: Y015
+
+@_typing.final
+class RecalledPage(_message.Message):
+    """A page that the words call for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    WORTH_FIELD_NUMBER: _builtins.int
+    worth: _builtins.float
+    """How relevant, from 0 to 1."""
+    @_builtins.property
+    def entry(self) -> Global___PageEntry:
+        """Its entry, with the bytes of what lies in the log."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___PageEntry | None = ...,
+        worth: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "worth", b"worth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecalledPage: _TypeAlias = RecalledPage  # noqa: Y015
+
+@_typing.final
 class AddRepresentationsRequest(_message.Message):
     """What to add."""
 

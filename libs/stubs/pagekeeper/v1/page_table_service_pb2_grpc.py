@@ -96,6 +96,11 @@ class PageTableServiceStub:
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesRequest.SerializeToString,
                 response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesResponse.FromString,
                 _registered_method=True)
+        self.RecallPages = channel.unary_unary(
+                '/pagekeeper.v1.PageTableService/RecallPages',
+                request_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesRequest.SerializeToString,
+                response_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesResponse.FromString,
+                _registered_method=True)
         self.LinkPages = channel.unary_unary(
                 '/pagekeeper.v1.PageTableService/LinkPages',
                 request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.LinkPagesRequest.SerializeToString,
@@ -238,6 +243,15 @@ class PageTableServiceServicer:
 
     def SearchPages(self, request, context):
         """See MemoryService. Errors: those of MemoryService.SearchPages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecallPages(self, request, context):
+        """Pages that a prompt for these words should have, of the whole session.
+
+        Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,6 +402,11 @@ def add_PageTableServiceServicer_to_server(servicer, server):
                     servicer.SearchPages,
                     request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesRequest.FromString,
                     response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesResponse.SerializeToString,
+            ),
+            'RecallPages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecallPages,
+                    request_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesRequest.FromString,
+                    response_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesResponse.SerializeToString,
             ),
             'LinkPages': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkPages,
@@ -770,6 +789,33 @@ class PageTableService:
             '/pagekeeper.v1.PageTableService/SearchPages',
             pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesRequest.SerializeToString,
             pagekeeper_dot_v1_dot_memory__service__pb2.SearchPagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecallPages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagekeeper.v1.PageTableService/RecallPages',
+            pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesRequest.SerializeToString,
+            pagekeeper_dot_v1_dot_page__table__service__pb2.RecallPagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

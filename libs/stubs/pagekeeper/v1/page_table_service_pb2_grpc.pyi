@@ -61,6 +61,11 @@ class PageTableServiceStub:
     """See MemoryService. Errors: those of MemoryService.ListPages."""
     SearchPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]
     """See MemoryService. Errors: those of MemoryService.SearchPages."""
+    RecallPages: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.RecallPagesRequest, _page_table_service_pb2.RecallPagesResponse]
+    """Pages that a prompt for these words should have, of the whole session.
+
+    Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
+    """
     LinkPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]
     """See MemoryService. Errors: those of MemoryService.LinkPages."""
     AnnotatePage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]
@@ -125,6 +130,11 @@ class PageTableServiceAsyncStub(PageTableServiceStub):
     """See MemoryService. Errors: those of MemoryService.ListPages."""
     SearchPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]  # type: ignore[assignment]
     """See MemoryService. Errors: those of MemoryService.SearchPages."""
+    RecallPages: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.RecallPagesRequest, _page_table_service_pb2.RecallPagesResponse]  # type: ignore[assignment]
+    """Pages that a prompt for these words should have, of the whole session.
+
+    Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
+    """
     LinkPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]  # type: ignore[assignment]
     """See MemoryService. Errors: those of MemoryService.LinkPages."""
     AnnotatePage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]  # type: ignore[assignment]
@@ -258,6 +268,17 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SearchPagesResponse, _abc.Awaitable[_memory_service_pb2.SearchPagesResponse]]:
         """See MemoryService. Errors: those of MemoryService.SearchPages."""
+
+    @_abc_1.abstractmethod
+    def RecallPages(
+        self,
+        request: _page_table_service_pb2.RecallPagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_page_table_service_pb2.RecallPagesResponse, _abc.Awaitable[_page_table_service_pb2.RecallPagesResponse]]:
+        """Pages that a prompt for these words should have, of the whole session.
+
+        Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def LinkPages(

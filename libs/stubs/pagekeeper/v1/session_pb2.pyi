@@ -72,6 +72,34 @@ PROMPT_LAYOUT_CLASSIC: PromptLayout.ValueType  # 2
 """Rules, manifest, context, in one developer message."""
 Global___PromptLayout: _TypeAlias = PromptLayout  # noqa: Y015
 
+class _DemandPaging:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DemandPagingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DemandPaging.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEMAND_PAGING_UNSPECIFIED: _DemandPaging.ValueType  # 0
+    """Means HYBRID where a session is opened, and the session's where a prompt is asked for."""
+    DEMAND_PAGING_MODEL: _DemandPaging.ValueType  # 1
+    """The model alone, by faulting and searching."""
+    DEMAND_PAGING_RUNTIME: _DemandPaging.ValueType  # 2
+    """The runtime alone: what the user's words call for is in the prompt, and the model has no tools."""
+    DEMAND_PAGING_HYBRID: _DemandPaging.ValueType  # 3
+    """The runtime first, the model for the rest."""
+
+class DemandPaging(_DemandPaging, metaclass=_DemandPagingEnumTypeWrapper):
+    """Who brings pages into a prompt that are not resident."""
+
+DEMAND_PAGING_UNSPECIFIED: DemandPaging.ValueType  # 0
+"""Means HYBRID where a session is opened, and the session's where a prompt is asked for."""
+DEMAND_PAGING_MODEL: DemandPaging.ValueType  # 1
+"""The model alone, by faulting and searching."""
+DEMAND_PAGING_RUNTIME: DemandPaging.ValueType  # 2
+"""The runtime alone: what the user's words call for is in the prompt, and the model has no tools."""
+DEMAND_PAGING_HYBRID: DemandPaging.ValueType  # 3
+"""The runtime first, the model for the rest."""
+Global___DemandPaging: _TypeAlias = DemandPaging  # noqa: Y015
+
 class _Pressure:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -148,6 +176,7 @@ class SessionConfig(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    DEMAND_PAGING_FIELD_NUMBER: _builtins.int
     max_l0_tokens: _builtins.int
     """Size of L0 in tokens: 512 to 2,000,000. Default 128,000."""
     reserved_tokens: _builtins.int
@@ -176,6 +205,8 @@ class SessionConfig(_message.Message):
     """Model whose tokens are counted, such as `gpt-4o`. Default `gpt-4o`."""
     ttl_seconds: _builtins.int
     """Seconds without a mutation after which the session may be deleted; 0 keeps it."""
+    demand_paging: Global___DemandPaging.ValueType
+    """Who brings in pages that are not resident. Default HYBRID."""
     def __init__(
         self,
         *,
@@ -193,10 +224,11 @@ class SessionConfig(_message.Message):
         layout: Global___PromptLayout.ValueType = ...,
         model: _builtins.str = ...,
         ttl_seconds: _builtins.int = ...,
+        demand_paging: Global___DemandPaging.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eviction_cooldown_turns", b"eviction_cooldown_turns", "eviction_policy", b"eviction_policy", "eviction_threshold", b"eviction_threshold", "fault_protection_turns", b"fault_protection_turns", "layout", b"layout", "max_fault_tokens_per_turn", b"max_fault_tokens_per_turn", "max_faults_per_turn", b"max_faults_per_turn", "max_l0_tokens", b"max_l0_tokens", "mode", b"mode", "model", b"model", "pin_last_turns", b"pin_last_turns", "reserved_tokens", b"reserved_tokens", "target_utilization", b"target_utilization", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand_paging", b"demand_paging", "eviction_cooldown_turns", b"eviction_cooldown_turns", "eviction_policy", b"eviction_policy", "eviction_threshold", b"eviction_threshold", "fault_protection_turns", b"fault_protection_turns", "layout", b"layout", "max_fault_tokens_per_turn", b"max_fault_tokens_per_turn", "max_faults_per_turn", b"max_faults_per_turn", "max_l0_tokens", b"max_l0_tokens", "mode", b"mode", "model", b"model", "pin_last_turns", b"pin_last_turns", "reserved_tokens", b"reserved_tokens", "target_utilization", b"target_utilization", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

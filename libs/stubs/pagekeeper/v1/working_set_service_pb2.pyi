@@ -75,6 +75,7 @@ class ResidentResponse(_message.Message):
     INPUT_PAGE_ID_FIELD_NUMBER: _builtins.int
     AVAILABLE_TOTAL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    WORDS_PAGE_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that it is about."""
     unchanged: _builtins.bool
@@ -85,6 +86,8 @@ class ResidentResponse(_message.Message):
     """The user's message of the current turn, while nothing but tool results has come after it; empty when there is none."""
     available_total: _builtins.int
     """Pages that are not resident, all of them."""
+    words_page_id: _builtins.str
+    """The user's last message of the current turn, whatever has come after it; empty when there is none."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentEntry]:
         """Resident pages in admission order, with the bytes that lie in the log of those mapped after `known_revision`."""
@@ -123,10 +126,11 @@ class ResidentResponse(_message.Message):
         input_page_id: _builtins.str = ...,
         available_total: _builtins.int = ...,
         usage: _abc.Iterable[_session_pb2.ProviderUsage] | None = ...,
+        words_page_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage", "words_page_id", b"words_page_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

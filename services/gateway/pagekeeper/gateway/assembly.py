@@ -1,8 +1,9 @@
 """A prompt for a model and a budget, from what working-set says is resident.
 
 One hop: working-set answers the resident pages and what the manifest may offer, or that nothing has changed since this
-replica asked last; contents come from the cache. What was counted when a page was written is what is added up here,
-unless another model's tokenizer is asked for.
+replica asked last; contents come from the cache. A second hop, to page-table, where pages are not resident that the
+user's words may call for. What was counted when a page was written is what is added up here, unless another model's
+tokenizer is asked for.
 """
 
 import json
@@ -14,10 +15,11 @@ from typing import Any, Final
 
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
-from pagekeeper.gateway.ports import WorkingSetPort
+from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
+from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
 from pagekeeper.memory.errors import BudgetTooSmall
-from pagekeeper.memory.events import PromptLayout, SessionConfig, VMMode
+from pagekeeper.memory.events import DemandPaging, PromptLayout, SessionConfig, VMMode
 from pagekeeper.memory.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
 from pagekeeper.memory.packing import ContextPage, PackedLine
 from pagekeeper.memory.tools import get_vm_tools_as_dicts
@@ -27,6 +29,7 @@ from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens,
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE, TIER_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 MANIFEST_TOKENS_MAX: Final = 1_024
@@ -53,7 +56,8 @@ class _Known:
 
 
 class PromptAssembler:
-    def __init__(self, working_set: WorkingSetPort, contents: Contents) -> None:
+    def __init__(self, page_table: PageTablePort, working_set: WorkingSetPort, contents: Contents) -> None:
+        self._page_table = page_table
         self._working_set = working_set
         self._contents = contents
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
@@ -109,24 +113,32 @@ class PromptAssembler:
             else:
                 shown.append((entry, content))
         pages = [(entry, _prompt_page(known, entry, content, counting)) for entry, content in shown]
-        tools = _tools(known.config.mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
+        paging = demand_paging(request, known.config.demand_paging)
+        mode = VMMode.PASSIVE if paging is DemandPaging.RUNTIME else known.config.mode
+        tools = _tools(mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
         limits = _limits(request, known.config, counting.model, tools.tokens)
         if sum(page.page.line.tokens for _, page in pages) > limits.budget_tokens - limits.reserve_tokens:
             pages = await self._with_lower_levels(caller, request.session_id, pages, counting)
+        recalled = NOTHING
+        if paging is not DemandPaging.MODEL:
+            words = user_input or _words(known, entries, contents)
+            recalled = await self._recall(caller, request, known, words, limits, pages)
         stats = known.resident.stats
         parts = ChatParts(
             session_id=request.session_id,
-            mode=known.config.mode,
+            mode=mode,
             layout=known.config.layout,
             system_prompt=request.system_prompt,
             context=[page for entry, page in pages if not entry.resident.faulted],
             faulted=[page for entry, page in pages if entry.resident.faulted],
+            recalled=[_recalled_page(known, page, counting) for page in recalled.pages],
+            worth=recalled.worth,
             eviction_order=known.resident.eviction_order,
             available=[
                 _available_line(known, page, known.config.layout, counting.count) for page in known.resident.available
             ],
             policies=ManifestPolicies(
-                faults_allowed=known.config.mode is not VMMode.PASSIVE,
+                faults_allowed=mode is not VMMode.PASSIVE,
                 max_faults_per_turn=known.config.max_faults_per_turn,
                 faults_remaining=max(0, known.config.max_faults_per_turn - stats.faults_this_turn),
                 upgrade_budget_tokens=max(0, known.config.max_fault_tokens_per_turn - stats.fault_tokens_this_turn),
@@ -141,7 +153,34 @@ class PromptAssembler:
             # Said in the model's own tokens, and of the budget that was asked for.
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
-        return chat, {entry.resident.page_id: entry.resident for entry, _ in pages}
+        in_prompt = {entry.resident.page_id: entry.resident for entry, _ in pages}
+        in_prompt |= {page.page.page_id: _transient(page.page) for page in recalled.pages}
+        return chat, in_prompt
+
+    async def _recall(
+        self,
+        caller: Caller,
+        request: pb.AssemblePromptRequest,
+        known: _Known,
+        words: str,
+        limits: ChatLimits,
+        pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]],
+    ) -> Recall:
+        """What the words call for; nothing when the prompt shows every page in full anyway."""
+        everything_fits = (
+            not known.resident.available_total
+            and all(entry.resident.level == 0 for entry, _ in pages)
+            and sum(page.page.line.tokens for _, page in pages) <= limits.budget_tokens // 2
+        )
+        if not words or everything_fits:
+            return NOTHING
+        question = table_pb.RecallPagesRequest(
+            session_id=request.session_id,
+            query=words,
+            room_tokens=limits.budget_tokens,
+            min_revision=known.resident.revision,
+        )
+        return await recall(caller, self._page_table, self._contents, known.resident, question)
 
     async def _with_lower_levels(
         self,
@@ -256,6 +295,39 @@ def _available_line(known: _Known, page: page_pb2.Page, layout: PromptLayout, co
     return line
 
 
+def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> PromptPage:
+    page = recalled.page
+    sizes = {representation.level: representation.size_tokens for representation in page.representations}
+    lines = [
+        PackedLine(
+            page.page_id, level, content.line, counting.count(content.line) if counting.recount else sizes[level]
+        )
+        for level, content in recalled.contents
+    ]
+    return PromptPage(
+        page=ContextPage(lines[0], tuple(lines[1:])),
+        modality=MODALITY_OF[page.modality],
+        importance=page.importance,
+        entry=_available_line(known, page, known.config.layout, counting.count),
+    )
+
+
+def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
+    """A page that is in this prompt alone."""
+    return session_pb2.ResidentPage(
+        page_id=page.page_id, version=page.version, importance=page.importance, pinned=page.pinned, faulted=True
+    )
+
+
+def _words(known: _Known, entries: Sequence[working_pb.ResidentEntry], contents: Sequence[Content]) -> str:
+    """What the user said in this turn."""
+    words_page_id = known.resident.words_page_id
+    for entry, content in zip(entries, contents, strict=True):
+        if entry.resident.page_id == words_page_id:
+            return content.data.decode()
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Tools:
     definitions: tuple[dict[str, Any], ...]
@@ -299,11 +371,12 @@ def _response(
         tools_json=json.dumps(chat.tools, ensure_ascii=False, separators=(",", ":")),
         tokens=tokens_message(chat, model, request.budget_tokens or known.config.max_l0_tokens),
         digest=chat.digest,
-        pages=[_shown(resident[line.page_id], line) for line in (*chat.included, *chat.faulted)],
+        pages=[_shown(resident[line.page_id], line) for line in (*chat.included, *chat.faulted, *chat.recalled)],
         omitted_page_ids=chat.omitted,
         lowered_page_ids=chat.lowered,
         pressure=stats.pressure,
         turn=known.resident.turn,
+        recalled_page_ids=[line.page_id for line in chat.recalled],
     )
 
 

@@ -61,7 +61,7 @@ class GatewayService:
         self._artifacts = artifacts
         self._contents = contents
         self._new_request_id = new_request_id
-        self._assembler = PromptAssembler(working_set, contents)
+        self._assembler = PromptAssembler(page_table, working_set, contents)
         self._tool_calls = ToolCalls(page_table, faults)
         self._seen = SeenRevisions()
 

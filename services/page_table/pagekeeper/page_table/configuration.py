@@ -24,7 +24,14 @@ _MODES: Final = {number: mode for mode, number in enum_numbers(ev.VMMode, sessio
 _LAYOUTS: Final = {
     number: layout for layout, number in enum_numbers(ev.PromptLayout, session_pb2.PromptLayout.DESCRIPTOR).items()
 }
-_VALUE_OF: Final[Mapping[str, Callable[[Any], Any]]] = {"mode": _MODES.__getitem__, "layout": _LAYOUTS.__getitem__}
+_DEMAND_PAGING: Final = {
+    number: who for who, number in enum_numbers(ev.DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
+}
+_VALUE_OF: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "mode": _MODES.__getitem__,
+    "layout": _LAYOUTS.__getitem__,
+    "demand_paging": _DEMAND_PAGING.__getitem__,
+}
 _RANGES: Final = {
     "max_l0_tokens": (L0_TOKENS_MIN, L0_TOKENS_MAX),
     "max_faults_per_turn": (0, FAULTS_MAX),

@@ -35,7 +35,7 @@ class Queries:
             raise InvalidField("page_ids", f"must have 1 to {LOOKUPS_MAX:,} entries, not {len(request.page_ids):,}")
 
         def found(session: Session) -> table_pb.LookupResponse:
-            entries = [_entry(session, page_id, request.version) for page_id in request.page_ids]
+            entries = [_entry_at(session, page_id, request.version) for page_id in request.page_ids]
             return table_pb.LookupResponse(revision=session.revision, entries=entries)
 
         return await self._find(key, request.min_revision, found)
@@ -74,18 +74,23 @@ class Queries:
             return found(await self._sessions.read_existing(key, min_revision=min_revision, strict=True))
 
 
-def _entry(session: Session, page_id: str, number: int) -> table_pb.PageEntry:
-    """The entry at a version; 0 for the current one. Raises PageNotFound."""
-    page = decisions.known_page(session, page_id)
-    version: Version | None = page.version(number) if number else page.current
-    if version is None:
-        raise PageNotFound(page_id)
+def page_entry(session: Session, page: PageState, version: Version | None = None) -> table_pb.PageEntry:
+    """What is known of a page, at its current version unless told otherwise, with the bytes that lie in the log."""
     inline = [
         table_pb.InlineBytes(level=representation.level, data=representation.inline)
-        for representation in version.representations
+        for representation in (version or page.current).representations
         if representation.inline is not None
     ]
     return table_pb.PageEntry(page=page_message(session, page, version), inline=inline)
+
+
+def _entry_at(session: Session, page_id: str, number: int) -> table_pb.PageEntry:
+    """The entry at a version; 0 for the current one. Raises PageNotFound."""
+    page = decisions.known_page(session, page_id)
+    version = page.version(number) if number else page.current
+    if version is None:
+        raise PageNotFound(page_id)
+    return page_entry(session, page, version)
 
 
 def _filter(session: Session, request: pb.ListPagesRequest) -> Callable[[PageState], bool]:

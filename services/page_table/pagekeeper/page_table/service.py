@@ -2,6 +2,7 @@
 
 from pagekeeper.page_table.checkpoints import Checkpoints
 from pagekeeper.page_table.forks import Forks
+from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.lifecycle import Lifecycle
 from pagekeeper.page_table.mapping import Mapping, TokenizerOf
 from pagekeeper.page_table.outbox import Outbox
@@ -9,6 +10,7 @@ from pagekeeper.page_table.page_history import PageHistory
 from pagekeeper.page_table.placements import Placements
 from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.queries import Queries
+from pagekeeper.page_table.recalling import Recalling
 from pagekeeper.page_table.representations import Representations
 from pagekeeper.page_table.searching import Searching
 from pagekeeper.page_table.snapshots import Snapshots
@@ -50,7 +52,9 @@ class PageTableService:
         self.lookup = queries.lookup
         self.get_page = queries.get_page
         self.list_pages = queries.list_pages
-        self.search_pages = Searching(sessions, artifacts).search_pages
+        indexes = Indexes(artifacts)
+        self.search_pages = Searching(sessions, indexes).search_pages
+        self.recall_pages = Recalling(sessions, indexes).recall_pages
         checkpoints = Checkpoints(sessions)
         self.create_checkpoint = checkpoints.create_checkpoint
         self.list_checkpoints = checkpoints.list_checkpoints

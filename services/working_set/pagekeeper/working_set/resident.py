@@ -52,6 +52,7 @@ class ResidentPages:
             input_page_id=_input_page_id(session),
             available_total=shown.offered_total,
             usage=[usage_message(usage) for usage in session.usage.values()],
+            words_page_id=_words_page_id(session),
         )
         for index, resident in enumerate(session.working_set):
             page = session.pages[resident.page_id]
@@ -96,4 +97,13 @@ def _input_page_id(session: Session) -> str:
             return page.page_id if resident.level == 0 and page.current.media is None else ""
         if page.role is MessageRole.ASSISTANT:
             return ""
+    return ""
+
+
+def _words_page_id(session: Session) -> str:
+    """The user's last message of this turn: what the turn is about."""
+    for resident in reversed(list(session.working_set)):
+        page = session.pages[resident.page_id]
+        if page.role is MessageRole.USER and page.current.turn == session.turn and page.current.media is None:
+            return page.page_id if resident.level == 0 and not resident.faulted else ""
     return ""

@@ -1,0 +1,72 @@
+"""The pages that a user's words call for, for the prompt that is being made.
+
+What is recalled is read, not admitted: the session is the same afterwards, so a prompt may be asked for twice, and a
+turn's faults are the model's own.
+"""
+
+from dataclasses import dataclass
+
+from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
+from pagekeeper.gateway.ports import PageTablePort
+from pagekeeper.memory.events import DemandPaging
+from pagekeeper.runtime.codec import enum_numbers
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2, session_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from pagekeeper.v1 import working_set_service_pb2 as working_pb
+
+_DEMAND_PAGING = {
+    number: who for who, number in enum_numbers(DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A page that is not resident, with its content at each of its levels, the full one first."""
+
+    page: page_pb2.Page
+    contents: tuple[tuple[int, Content], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What the words call for: what pages are worth by id, resident ones too, and those that are not resident.
+
+    The latter are in the order in which they came into the session.
+    """
+
+    worth: dict[str, float]
+    pages: tuple[Recalled, ...]
+
+
+NOTHING = Recall({}, ())
+
+
+def demand_paging(request: pb.AssemblePromptRequest, session: DemandPaging) -> DemandPaging:
+    """Who brings in pages for this prompt."""
+    return _DEMAND_PAGING.get(request.demand_paging, session)
+
+
+async def recall(
+    caller: Caller,
+    page_table: PageTablePort,
+    contents: Contents,
+    resident: working_pb.ResidentResponse,
+    request: table_pb.RecallPagesRequest,
+) -> Recall:
+    """Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt."""
+    answer = await page_table.recall_pages(caller, request)
+    shown = {entry.resident.page_id for entry in resident.resident}
+    entries = [one.entry for one in answer.pages if one.entry.page.page_id not in shown]
+    entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
+    wanted = [want for entry in entries for want in _levels(entry)]
+    loaded = iter(await contents.load(caller, request.session_id, wanted))
+    pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
+    return Recall({one.entry.page.page_id: one.worth for one in answer.pages}, tuple(pages))
+
+
+def _levels(entry: table_pb.PageEntry) -> list[Wanted]:
+    inline = {one.level: one.data for one in entry.inline}
+    lower = (representation.level for representation in levels_below(entry.page, 0))
+    return [Wanted(entry.page, level, inline.get(level)) for level in (0, *lower)]

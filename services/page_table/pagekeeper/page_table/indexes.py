@@ -1,0 +1,178 @@
+"""The search indexes of sessions, each kept up with its session's revision.
+
+An index is derived from the session's current versions and can always be made again; a replica keeps those of the
+sessions that were searched last. What changed since is read from the fold's own trace, so a search after an append
+reads that page and nothing else.
+
+Invariant: an index says what the session said at the revision that it is for.
+"""
+
+import asyncio
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pagekeeper.memory.ids import SessionKey
+from pagekeeper.memory.pages import MediaDescription, Modality, PageState, PageType, StoredRepresentation
+from pagekeeper.memory.search import SessionIndex
+from pagekeeper.memory.session import Session
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.runtime.history import extent_message
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+
+INDEXES_MAX: Final = 256
+INDEXES_BYTES_MAX: Final = 512 * 1024 * 1024
+"""Sessions whose index is kept, those searched last, and what these may take together."""
+BATCH_PAGES_MAX: Final = 64
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Read and indexed at once. Indexing takes about 50 us a page, in which nobody else is served."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the index holds of a page beside its text: another one of these means that it is indexed again."""
+
+    version: int
+    hint: str
+    page_type: PageType
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A page to index: its text, or where that is."""
+
+    page_id: str
+    shown: _Shown
+    modality: Modality
+    turn: int
+    text: str
+    stored: StoredRepresentation | None
+
+
+class Indexed:
+    """The index of one session at `revision`. Its database is closed when nobody searches it any more."""
+
+    def __init__(self) -> None:
+        self.index = SessionIndex()
+        self.revision = 0
+        self.shown: dict[str, _Shown] = {}
+        self.size_bytes = 0
+        self.lock = asyncio.Lock()
+        weakref.finalize(self, self.index.close)
+
+
+class Indexes:
+    def __init__(self, artifacts: ArtifactPort) -> None:
+        self._artifacts = artifacts
+        self._indexes: OrderedDict[SessionKey, Indexed] = OrderedDict()
+
+    @asynccontextmanager
+    async def current(self, caller: Caller, key: SessionKey, session: Session) -> AsyncIterator[Indexed]:
+        """The index at the session's revision, this caller's alone inside the block. Raises StoreUnavailable."""
+        indexed = self._indexed(key)
+        async with indexed.lock:
+            await self._keep_up(caller, indexed, session)
+            yield indexed
+
+    def _indexed(self, key: SessionKey) -> Indexed:
+        indexed = self._indexes.get(key)
+        if indexed is None:
+            indexed = self._indexes[key] = Indexed()
+        self._indexes.move_to_end(key)
+        total_bytes = sum(one.size_bytes for one in self._indexes.values())
+        while len(self._indexes) > 1 and (len(self._indexes) > INDEXES_MAX or total_bytes > INDEXES_BYTES_MAX):
+            _, forgotten = self._indexes.popitem(last=False)
+            total_bytes -= forgotten.size_bytes
+        return indexed
+
+    async def _keep_up(self, caller: Caller, indexed: Indexed, session: Session) -> None:
+        """Bring the index to the session's revision. What fails on the way has been brought there in part."""
+        revision = session.revision
+        if indexed.revision == revision:
+            return
+        sources = []
+        for page_id in _changed(indexed, session):
+            page = session.page(page_id)
+            if page is None:
+                if indexed.shown.pop(page_id, None) is not None:
+                    indexed.index.remove(page_id)
+            elif indexed.shown.get(page_id) != _shown(page):
+                sources.append(_source(page))
+        for batch in _batches(sources):
+            for source, text in zip(batch, await self._texts(caller, batch), strict=True):
+                indexed.index.replace(
+                    source.page_id,
+                    text,
+                    source.shown.hint,
+                    modality=source.modality,
+                    page_type=source.shown.page_type,
+                    turn=source.turn,
+                )
+                indexed.shown[source.page_id] = source.shown
+            await asyncio.sleep(0)
+        indexed.revision = revision
+        indexed.size_bytes = indexed.index.size_bytes
+
+    async def _texts(self, caller: Caller, batch: Sequence[_Source]) -> list[str]:
+        """Raises StoreUnavailable. A page whose bytes are gone or wrong is found by its hint alone."""
+        stored = [(source.page_id, source.stored) for source in batch if source.stored is not None]
+        loaded: dict[str, str] = {}
+        if stored:
+            refs = [
+                artifact_pb.BlobRef(extent=extent_message(one.extent), digest=one.digest)
+                for _, one in stored
+                if one.extent is not None
+            ]
+            response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
+            for (page_id, _), item in zip(stored, response.items, strict=True):
+                if item.error_reason:
+                    _log.warning("a page is not searchable", extra={"page": page_id, "reason": item.error_reason})
+                loaded[page_id] = item.data.decode()
+        return [loaded.get(source.page_id, source.text) for source in batch]
+
+
+def _changed(indexed: Indexed, session: Session) -> list[str]:
+    """Pages that the index may have wrong."""
+    changed = session.changes.since(indexed.revision) if indexed.revision else None
+    return changed if changed is not None else list({**indexed.shown, **session.pages})
+
+
+def _shown(page: PageState) -> _Shown:
+    return _Shown(page.current_version, page.hint, page.page_type)
+
+
+def _source(page: PageState) -> _Source:
+    version = page.current
+    text, stored = "", None
+    if version.media is not None:
+        text = _description(version.media)
+    elif version.full.inline is not None:
+        text = version.full.inline.decode()
+    else:
+        stored = version.full
+    return _Source(page.page_id, _shown(page), page.modality, version.turn, text, stored)
+
+
+def _description(media: MediaDescription) -> str:
+    return "\n".join([media.caption, media.transcript, *media.scenes])
+
+
+def _batches(sources: Sequence[_Source]) -> Iterator[list[_Source]]:
+    batch: list[_Source] = []
+    size_bytes = 0
+    for source in sources:
+        source_bytes = source.stored.size_bytes if source.stored else len(source.text)
+        if batch and (len(batch) == BATCH_PAGES_MAX or size_bytes + source_bytes > BATCH_BYTES_MAX):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(source)
+        size_bytes += source_bytes
+    if batch:
+        yield batch

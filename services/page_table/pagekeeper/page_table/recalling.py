@@ -1,0 +1,43 @@
+"""Demand paging: which pages of the whole session a user's words call for, before a model sees them.
+
+It reads and changes nothing: a page that is recalled is in the prompt that asked for it, and in no other.
+"""
+
+from typing import Final
+
+from pagekeeper.memory.errors import InvalidField
+from pagekeeper.memory.ids import session_key
+from pagekeeper.page_table.indexes import Indexes
+from pagekeeper.page_table.queries import page_entry
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+RECALLED_MAX: Final = 512
+"""Pages of an answer."""
+
+
+class Recalling:
+    def __init__(self, sessions: Sessions, indexes: Indexes) -> None:
+        self._sessions = sessions
+        self._indexes = indexes
+
+    async def recall_pages(self, caller: Caller, request: table_pb.RecallPagesRequest) -> table_pb.RecallPagesResponse:
+        """Raises SessionNotFound, InvalidField, StoreUnavailable."""
+        key = session_key(caller.tenant, request.session_id)
+        if not request.room_tokens:
+            raise InvalidField("room_tokens", "must be at least 1, not 0")
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        async with self._indexes.current(caller, key, session) as indexed:
+            response = table_pb.RecallPagesResponse(revision=indexed.revision)
+            room_tokens = request.room_tokens
+            for ranked in indexed.index.rank(request.query, limit=RECALLED_MAX):
+                page = session.page(ranked.page_id)
+                if page is None:
+                    continue
+                # The shortest line that the page has: what it takes of the room at least.
+                room_tokens -= page.current.representations[-1].size_tokens
+                if room_tokens < 0:
+                    break
+                response.pages.add(entry=page_entry(session, page), worth=ranked.relevance)
+            return response
