@@ -193,6 +193,10 @@ class Histories(RuleBasedStateMachine):
         if self.attempt(lambda: decisions.set_importance(self.session, page_id, importance), PageNotFound):
             self.model.pages[page_id].importance = importance
 
+    @rule(family=st.sampled_from(["claude", "other"]), input_tokens=st.integers(250, 4_000))
+    def report_usage(self, family: str, input_tokens: int) -> None:
+        self.attempt(lambda: decisions.report_usage(self.session, family, 1_000, input_tokens))
+
     @rule(page=choices, page_type=st.sampled_from(PageType))
     def annotate(self, page: int, page_type: PageType) -> None:
         annotation = ev.PageAnnotation(self.choose(page), page_type=page_type)
