@@ -16,6 +16,7 @@ LEFT_EMPTY = frozenset({"request_id", "page_token", "expected_revision", "min_re
 CHOSEN_BY_THE_SERVER = frozenset(
     {("CreateCheckpointRequest", "checkpoint_id"), ("ForkSessionRequest", "new_session_id")}
 )
+NUMBERS = {"counted_tokens": 1_000, "input_tokens": 1_000}
 TEXTS = {"query": "hello", "name": "page_fault", "arguments_json": '{"page_id": "%s"}', "id": "call_1"}
 
 
@@ -51,6 +52,8 @@ def _fill(message: Message, field: FieldDescriptor, ids: dict[str, str]) -> None
     elif field.name in TEXTS:
         text = TEXTS[field.name]
         _put(message, field, text % ids["page_id"] if "%s" in text else text)
+    elif field.name in NUMBERS:
+        _put(message, field, NUMBERS[field.name])
     elif field.name in ("turn", "from_turn", "to_turn", "revision") and field.containing_oneof is not None:
         _put(message, field, 1)
 

@@ -345,6 +345,7 @@ async def test_every_mutation_that_is_repeated_is_answered_alike(alice: Pagekeep
     checkpoint = await session.checkpoint("here")
     names = {"OpenSession", "ConfigureSession", "BeginTurn", "PinPages", "UnpinPages", "SetImportance", "LinkPages"}
     names |= {"AnnotatePage", "AppendPages", "FaultPage", "HandleToolCalls", "CreateCheckpoint", "ForkSession"}
+    names |= {"ReportUsage"}
     for method in METHODS:
         if method.name in names:
             request: Any = filled(method.request, session.session_id, "away", checkpoint.checkpoint_id)
@@ -388,6 +389,7 @@ async def test_a_closed_session_is_read_and_not_written(alice: Pagekeeper, sessi
     reads |= {"ListCheckpoints", "GetCheckpoint", "GetContextAt", "DiffContext", "GetPageHistory", "ReplaySession"}
     writes = {"ConfigureSession", "AppendPages", "BeginTurn", "SetImportance", "LinkPages", "AnnotatePage"}
     writes |= {"PinPages", "UnpinPages", "DropPages", "CreateCheckpoint", "RestoreCheckpoint", "DeleteCheckpoint"}
+    writes |= {"ReportUsage"}
     for method in METHODS:
         request = filled(method.request, session.session_id, "hello", checkpoint.checkpoint_id)
         if method.name in reads:
