@@ -107,10 +107,11 @@ class Session:
         reserve_tokens: int = 0,
         system_prompt: str = "",
         extra_tools_json: Sequence[str] = (),
+        demand_paging: session_pb2.DemandPaging = session_pb2.DEMAND_PAGING_UNSPECIFIED,
     ) -> pb.AssemblePromptResponse:
         """The prompt for a model and a budget in tokens; the session's own where not given.
 
-        Raises BudgetTooSmall, which says how many tokens are needed.
+        `demand_paging` says who brings in pages that are not resident: the model, the runtime, or both. Raises BudgetTooSmall, which says how many tokens are needed.
         """
         request = pb.AssemblePromptRequest(
             session_id=self.session_id,
@@ -121,6 +122,7 @@ class Session:
             system_prompt=system_prompt,
             min_revision=self.revision,
             extra_tools_json=extra_tools_json,
+            demand_paging=demand_paging,
         )
         response = await self._pagekeeper.api.assemble_prompt(self._pagekeeper.caller(), request)
         self._at(response.revision)
