@@ -1,8 +1,7 @@
 """Full text search over the pages of one session.
 
-An SQLite FTS5 index in memory: stemmed (English), accents folded, by BM25. What its tokenizer would miss is added to
-the text before it sees it: the parts of `snake_case` and `CamelCase`, and versions, dates and dotted names as one word;
-scripts that write no spaces (Chinese, Japanese, Korean, Thai and their kin) become overlapping pairs of characters.
+An SQLite FTS5 index in memory: stemmed (English), accents folded, by BM25, of texts as `terms` prepares them. Beside
+its words a page has a vector, when there is a model, and what it weighs in a recall.
 
 Invariant: the index answers for exactly the pages that were added and not removed, in an order that depends on nothing
 else. A query is words, never syntax: no character in it has a meaning. The index is derived: it may be thrown away and
@@ -10,61 +9,30 @@ built again. A connection belongs to one thread, so an index does too.
 """
 
 import json
-import re
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import log1p
 from typing import Final
 
-from pagekeeper.memory.pages import Modality, PageType
-from pagekeeper.memory.sentences import STOPWORDS
+import numpy as np
+from numpy.typing import NDArray
 
-TEXT_CHARS_MAX: Final = 262_144
-"""What is indexed of one page: beyond it, words are not found."""
-QUERY_CHARS_MAX: Final = 16_384
-QUERY_TERMS_MAX: Final = 48
+from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
+from pagekeeper.memory.pages import MessageRole, Modality, PageType
+from pagekeeper.memory.terms import indexable, is_unspaced, query_terms, storable
+
 CANDIDATES_MAX: Final = 1_000
 """Once its rarest words have as many pages together, a query's other words only order them."""
 SNIPPET_CHARS: Final = 160
 _HINT_WEIGHT: Final = 0.5
 _BOOST: Final = {PageType.CLAIM: 1.15, PageType.SUMMARY: 1.1, PageType.PROCEDURE: 1.1}
+_ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.35, MessageRole.TOOL: 0.5}
+"""What people say of themselves is asked for again more often than what they were told at length."""
+EMBEDDED_CHARS_MAX: Final = 16_384
+"""What is embedded of one page: a longer text has no one meaning."""
+_CHARS_A_TOKEN: Final = 4
 
-_NO_SPACES: Final = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    "\uff66-\uff9f\U00020000-\U0003ffff"
-)
-_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
-# Marks that are drawn on or around a letter are part of its word, which `\w` does not know.
-_MARKS: Final = (
-    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u06d6-\u06dc\u0730-\u074a\u0900-\u0963\u0966-\u0dff"
-    "\u0f18-\u0f84\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
-)
-_WORD: Final = re.compile(rf"[\w{_MARKS}]+")
-_WORDS_JOINED: Final = re.compile(rf"[\w{_MARKS}]+(?:[._:/@#-][\w{_MARKS}]+)*")
-_PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
-_PARTS_MAX: Final = 12
-"""A word of more parts is a digest or encoded data, and found whole or not at all."""
-_CONTRACTED: Final = frozenset(
-    (
-        "don",
-        "didn",
-        "doesn",
-        "isn",
-        "wasn",
-        "aren",
-        "weren",
-        "couldn",
-        "wouldn",
-        "shouldn",
-        "hasn",
-        "haven",
-        "hadn",
-        "ll",
-        "ve",
-        "re",
-    )
-)
 _OCCURRENCES_MAX: Final = 4
 _SNIPPET_TERMS_MAX: Final = 12
 
@@ -90,6 +58,7 @@ _RANK: Final = """
     ORDER BY score DESC, page_id
     LIMIT :limit
 """
+_SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
 _LAST_TURN: Final = 2**62
 
 
@@ -121,15 +90,34 @@ class Found:
     snippet: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndexedPages:
+    """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
+
+    `weights` is by type and role; `sizes_tokens` is estimated from the text's length.
+    """
+
+    rows: NDArray[np.int64]
+    weights: Floats
+    sizes_tokens: Floats
+
+
 EVERYTHING: Final = SearchFilter()
+_WORDS_ALONE: Final = WordsAlone()
+_ROWS_AT_FIRST: Final = 64
 
 
 class SessionIndex:
-    def __init__(self) -> None:
+    """A page that is replaced keeps its place in the order."""
+
+    def __init__(self, embedder: Embedder = _WORDS_ALONE) -> None:
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._database.executescript(_SCHEMA)
+        self._embedder = embedder
+        self._vectors = Vectors(embedder.dimensions)
         self._ids: dict[str, int] = {}
-        self._next_id = 1
+        self._page_ids = [""]
+        self._traits = np.zeros((_ROWS_AT_FIRST, 2), np.float32)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -139,8 +127,9 @@ class SessionIndex:
 
     @property
     def size_bytes(self) -> int:
-        """What the database takes."""
-        return int(self._scalar("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", ()))
+        """What the database and the vectors take."""
+        database_bytes = self._scalar("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", ())
+        return database_bytes + self._vectors.size_bytes
 
     def close(self) -> None:
         self._database.close()
@@ -153,22 +142,15 @@ class SessionIndex:
         *,
         modality: Modality = Modality.TEXT,
         page_type: PageType = PageType.TRANSCRIPT,
+        role: MessageRole = MessageRole.USER,
         turn: int = 0,
     ) -> None:
         """Index a page. KeyError when it is indexed already."""
         if page_id in self._ids:
             raise KeyError(page_id)
-        body, hint = _storable(text), _storable(hint)
-        row = self._next_id
-        self._database.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, page_id, modality.value, page_type.value, turn, _BOOST.get(page_type, 1.0), body, hint),
-        )
-        self._database.execute(
-            "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, _indexable(body), _indexable(hint))
-        )
-        self._ids[page_id] = row
-        self._next_id += 1
+        row = len(self._page_ids)
+        self._page_ids.append(page_id)
+        self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
 
     def replace(
         self,
@@ -178,22 +160,79 @@ class SessionIndex:
         *,
         modality: Modality = Modality.TEXT,
         page_type: PageType = PageType.TRANSCRIPT,
+        role: MessageRole = MessageRole.USER,
         turn: int = 0,
     ) -> None:
         """Index a page instead of what was indexed under its id, if anything was."""
-        if page_id in self._ids:
+        row = self._ids.get(page_id)
+        if row is None:
+            self.add(page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+        else:
             self.remove(page_id)
-        self.add(page_id, text, hint, modality=modality, page_type=page_type, turn=turn)
+            self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
 
     def remove(self, page_id: str) -> None:
         """KeyError when it is not indexed."""
         row = self._ids.pop(page_id)
+        self._traits[row] = 0.0
+        self._vectors.clear(row)
         body, hint = self._database.execute("SELECT body, hint FROM pages WHERE id = ?", (row,)).fetchone()
         self._database.execute(
             "INSERT INTO words (words, rowid, body, hint) VALUES ('delete', ?, ?, ?)",
-            (row, _indexable(body), _indexable(hint)),
+            (row, indexable(body), indexable(hint)),
         )
         self._database.execute("DELETE FROM pages WHERE id = ?", (row,))
+
+    def pages(self) -> IndexedPages:
+        traits = self._traits[: len(self._page_ids)]
+        rows = np.flatnonzero(traits[:, 0])
+        return IndexedPages(rows, traits[rows, 0], traits[rows, 1])
+
+    def page_id(self, row: int) -> str:
+        return self._page_ids[row]
+
+    def word_scores(self, query: str) -> Floats:
+        """By row: how much a page says of the query's words; 0 where it has none of them."""
+        scores = np.zeros(len(self._page_ids), np.float32)
+        terms = self._known_terms(query)
+        if terms:
+            found = self._database.execute(
+                _SCORE, {"hint_weight": _HINT_WEIGHT, "expression": _expression(terms)}
+            ).fetchall()
+            scores[[row for row, _ in found]] = [score for _, score in found]
+        return scores
+
+    def likeness(self, query: str) -> Floats:
+        """By row: how like a page is to the query, -1 to 1; 0 without a model."""
+        vector = self._embedder.embed([query[:EMBEDDED_CHARS_MAX]])[0]
+        return self._vectors.likeness(vector, len(self._page_ids))
+
+    def _insert(  # noqa: PLR0913 - a page's facts
+        self,
+        row: int,
+        page_id: str,
+        text: str,
+        hint: str,
+        *,
+        modality: Modality,
+        page_type: PageType,
+        role: MessageRole,
+        turn: int,
+    ) -> None:
+        body, hint = storable(text), storable(hint)
+        boost = _BOOST.get(page_type, 1.0)
+        self._database.execute(
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, page_id, modality.value, page_type.value, turn, boost, body, hint),
+        )
+        self._database.execute(
+            "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))
+        )
+        self._vectors.set(row, self._embedder.embed([(body or hint)[:EMBEDDED_CHARS_MAX]])[0])
+        self._ids[page_id] = row
+        if row >= len(self._traits):
+            self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
+        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0), len(body) / _CHARS_A_TOKEN)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
         """The pages that have any of the query's words, best first; ties by page id."""
@@ -253,53 +292,9 @@ class SessionIndex:
         return int(value)
 
 
-def query_terms(query: str) -> list[str]:
-    """The words to look for, each once, in order: without those that every question has, unless it has no others."""
-    words = [word.lower() for word in _WORD.findall(_indexable(_storable(query[:QUERY_CHARS_MAX])))]
-    return list(dict.fromkeys([word for word in words if _is_telling(word)] or words))[:QUERY_TERMS_MAX]
-
-
-def _is_telling(word: str) -> bool:
-    if len(word) == 1:
-        return word.isdigit() or not word.isascii()
-    return word not in STOPWORDS and word not in _CONTRACTED
-
-
-def _indexable(text: str) -> str:
-    """`text` and, behind it, what its tokenizer would not see in it."""
-    extra: list[str] = []
-    for joined in _WORDS_JOINED.findall(text):
-        if not joined.isalpha() or not (joined.islower() or joined.istitle()):
-            extra.extend(_spelled_apart(joined))
-    if not text.isascii() and _RUN.search(text) is not None:
-        extra.extend(pair for run in _RUN.findall(text) for pair in _pairs(run))
-        text = _RUN.sub(" ", text)
-    return f"{text} {' '.join(extra)}" if extra else text
-
-
-def _spelled_apart(joined: str) -> Iterable[str]:
-    """The parts that the tokenizer would leave together, and all parts as one word."""
-    every: list[str] = []
-    for word in _WORD.findall(joined):
-        parts = [part.lower() for part in _PART.findall(word)]
-        if len(parts) > _PARTS_MAX:
-            return
-        if parts != [word.lower()]:
-            yield from parts
-        every += parts
-    if 1 < len(every) <= _PARTS_MAX:
-        yield "_".join(every)
-
-
-def _pairs(run: str) -> Iterable[str]:
-    """Overlapping pairs, and the last character alone, so that a single character is found by its prefix."""
-    yield from (run[i : i + 2] for i in range(len(run) - 1))
-    yield run[-1]
-
-
 def _phrase(term: str) -> str:
     """A term as FTS5 reads it: in quotes, where only a quote has a meaning, and terms have none."""
-    prefix = "*" if len(term) == 1 and _RUN.fullmatch(term) else ""
+    prefix = "*" if len(term) == 1 and is_unspaced(term) else ""
     return f'"{term}"{prefix}'
 
 
@@ -315,12 +310,6 @@ def _expression(terms: dict[str, int]) -> str:
     common = [_phrase(term) for term in list(terms)[len(rare) :]]
     needed = " OR ".join(rare)
     return f"({needed}) AND (({needed}) OR {' OR '.join(common)})" if common else needed
-
-
-def _storable(text: str) -> str:
-    """What UTF-8 can hold, without NUL, and no more than is indexed."""
-    text = text[:TEXT_CHARS_MAX].replace("\x00", " ")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _root(term: str) -> str:

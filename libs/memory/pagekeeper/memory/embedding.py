@@ -1,0 +1,102 @@
+"""What texts mean, as vectors: the port that a model stands behind, and the vectors of a session's pages.
+
+A vector is kept in one byte a dimension and compared with the session's mean taken away: all pages of a conversation
+are about its subject, and what tells them apart is the rest. The mean is kept as a sum of integers, so that it is what
+the pages say whatever the order in which they came and went. Nothing here knows what a page is.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_SCALE: Final = 127.0
+_BLOCK_ROWS: Final = 2_048
+_ROWS_AT_FIRST: Final = 64
+_NORM_MIN: Final = 1e-6
+
+
+class Embedder(Protocol):
+    """Deterministic: the same text has the same vector, on every machine that shares an index."""
+
+    @property
+    def dimensions(self) -> int:
+        """0 when nothing is embedded."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """One row of `dimensions` for each text, of length 1, or 0 for a text that says nothing."""
+        ...
+
+
+class WordsAlone:
+    """No model: texts are compared by their words and by nothing else."""
+
+    @property
+    def dimensions(self) -> int:
+        return 0
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        return np.zeros((len(texts), 0), np.float32)
+
+
+class Vectors:
+    """Vectors by row. A row that was not set, or was cleared, is like no query."""
+
+    def __init__(self, dimensions: int) -> None:
+        self._rows = np.zeros((_ROWS_AT_FIRST, dimensions), np.int8)
+        self._norms = np.zeros(_ROWS_AT_FIRST, np.float32)
+        self._sum = np.zeros(dimensions, np.int64)
+        self._count = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._rows.nbytes + self._norms.nbytes
+
+    def set(self, row: int, vector: Floats) -> None:
+        """KeyError when the row is set already."""
+        self._reserve(row + 1)
+        if self._norms[row]:
+            raise KeyError(row)
+        self._rows[row] = np.rint(vector * _SCALE)
+        stored = self._rows[row].astype(np.float32)
+        self._norms[row] = max(float(stored @ stored), _NORM_MIN)
+        self._sum += self._rows[row]
+        self._count += 1
+
+    def clear(self, row: int) -> None:
+        """KeyError when the row is not set."""
+        if row >= len(self._norms) or not self._norms[row]:
+            raise KeyError(row)
+        self._sum -= self._rows[row]
+        self._rows[row] = 0
+        self._norms[row] = 0.0
+        self._count -= 1
+
+    def likeness(self, vector: Floats, rows: int) -> Floats:
+        """How like each of the first `rows` is to `vector`, -1 to 1."""
+        like = np.zeros(rows, np.float32)
+        if not self._count or not self._rows.shape[1]:
+            return like
+        mean = (self._sum / self._count).astype(np.float32)
+        towards = vector * np.float32(_SCALE) - mean
+        towards /= max(float(np.linalg.norm(towards)), _NORM_MIN)
+        probes = np.stack([towards, mean], axis=1)
+        offset, mean_norm = float(mean @ towards), float(mean @ mean)
+        for start in range(0, min(rows, len(self._rows)), _BLOCK_ROWS):
+            end = min(start + _BLOCK_ROWS, rows, len(self._rows))
+            along = self._rows[start:end].astype(np.float32) @ probes
+            norms = self._norms[start:end]
+            lengths = np.sqrt(np.maximum(norms - 2.0 * along[:, 1] + mean_norm, 1.0))
+            like[start:end] = np.where(norms > 0.0, (along[:, 0] - offset) / lengths, 0.0)
+        return like
+
+    def _reserve(self, rows: int) -> None:
+        have = len(self._rows)
+        if rows > have:
+            more = max(rows, 2 * have) - have
+            self._rows = np.pad(self._rows, ((0, more), (0, 0)))
+            self._norms = np.pad(self._norms, (0, more))

@@ -1,0 +1,64 @@
+"""Which pages of a whole session a message calls for, before a model sees it.
+
+A page is worth what it says of the message's words (full text), what it means (vectors, where there is a model), and
+what its neighbours say, since a conversation answers in the next turn what it asked in this one. That is weighed by
+whose words they are and by what the page takes of a prompt: two short pages that say something are worth more than one
+long page that says a little more. Every weight is a constant of this file; nothing is learned from a session.
+
+Deterministic, without a model of language, and linear in the pages of the session.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from pagekeeper.memory.embedding import Floats
+from pagekeeper.memory.search import SessionIndex
+
+MEANING_WEIGHT: Final = 0.55
+"""Beside the words' 1."""
+NEIGHBOUR_WEIGHTS: Final = (0.4, 0.3, 0.2, 0.1)
+"""What a page is worth for what pages one, two, three and four places away say."""
+FIXED_COST_TOKENS: Final = 150
+COST_EXPONENT: Final = 0.6
+"""How much a page's length counts against it: not at all for short ones, which hardly differ."""
+_SCORE_MIN: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """`worth` from 0 to 1, of the best page's; already by what the page takes of a prompt."""
+
+    page_id: str
+    worth: float
+
+
+def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
+    """The pages that `query` calls for, those worth most first; ties in the order they were added."""
+    pages = index.pages()
+    if not len(pages.rows) or limit < 1:
+        return []
+    words = _normed(index.word_scores(query)[pages.rows])
+    meaning = _normed(index.likeness(query)[pages.rows])
+    worth = _spread(words + MEANING_WEIGHT * meaning) * pages.weights
+    worth /= (pages.sizes_tokens + FIXED_COST_TOKENS) ** COST_EXPONENT
+    best = float(worth.max())
+    if best <= 0.0:
+        return []
+    order = np.argsort(-worth, kind="stable")[:limit]
+    return [Recalled(index.page_id(pages.rows[i]), float(worth[i]) / best) for i in order if worth[i] > 0.0]
+
+
+def _normed(scores: Floats) -> Floats:
+    positive = np.maximum(scores, 0.0)
+    return (positive / max(float(positive.max()), _SCORE_MIN)).astype(np.float32)
+
+
+def _spread(scores: Floats) -> Floats:
+    """Each page's score with its share of its neighbours'."""
+    spread = scores.copy()
+    for distance, weight in enumerate(NEIGHBOUR_WEIGHTS, start=1):
+        spread[distance:] += weight * scores[:-distance]
+        spread[:-distance] += weight * scores[distance:]
+    return spread

@@ -1,0 +1,135 @@
+"""What a message calls for: the pages that say it, their neighbours, and more for short pages than for long ones."""
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.memory.embedding import Floats, Vectors
+from pagekeeper.memory.pages import MessageRole, PageType
+from pagekeeper.memory.recall import recall
+from pagekeeper.memory.search import SessionIndex
+
+WORDS = ("harbour", "invoice", "kestrel", "lantern", "marble", "nettle")
+texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
+
+
+class LettersEmbedder:
+    """Texts are alike that have the same letters."""
+
+    dimensions = 26
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in enumerate(texts):
+            for letter in text.lower():
+                if "a" <= letter <= "z":
+                    vectors[row, ord(letter) - ord("a")] += 1
+            vectors[row] /= max(float(np.linalg.norm(vectors[row])), 1.0)
+        return vectors
+
+
+def index_of(pages: Sequence[str]) -> SessionIndex:
+    index = SessionIndex(LettersEmbedder())
+    for number, text in enumerate(pages):
+        index.add(f"p{number}", text)
+    return index
+
+
+def recalled(index: SessionIndex, query: str) -> list[str]:
+    return [page.page_id for page in recall(index, query, limit=100)]
+
+
+@given(st.lists(texts, max_size=12), texts, st.integers(1, 5))
+def test_worth_is_ordered_bounded_and_the_same_again(pages: list[str], query: str, limit: int) -> None:
+    index = index_of(pages)
+    found = recall(index, query, limit=limit)
+    assert found == recall(index, query, limit=limit) == recall(index, query, limit=100)[:limit]
+    assert found == sorted(found, key=lambda page: -page.worth)
+    assert all(0 < page.worth <= 1 for page in found)
+    assert len({page.page_id for page in found}) == len(found)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), texts | st.none()), max_size=20), texts)
+def test_a_long_history_leaves_no_trace(history: list[tuple[str, str | None]], query: str) -> None:
+    """An index that lived recalls as one that was only given what is left, in the order it came."""
+    lived, left = SessionIndex(LettersEmbedder()), dict[str, str]()
+    for page_id, text in history:
+        if text is not None:
+            lived.replace(page_id, text)
+            left[page_id] = text
+        elif page_id in left:
+            lived.remove(page_id)
+            del left[page_id]
+    fresh = SessionIndex(LettersEmbedder())
+    for page_id, text in left.items():
+        fresh.add(page_id, text)
+    assert recall(lived, query, limit=100) == recall(fresh, query, limit=100)
+
+
+def test_the_answer_in_the_next_turn_comes_with_the_question() -> None:
+    index = index_of(["nettle"] * 20)
+    index.replace("p7", "Where is the harbour?")
+    index.replace("p8", "By the old lighthouse.")
+    assert recalled(index, "harbour")[:2] == ["p7", "p8"]
+
+
+def test_of_two_that_say_it_the_shorter_comes_first() -> None:
+    index = SessionIndex()
+    index.add("long", "harbour " + "and so on " * 1000)
+    index.add("short", "harbour " + "and so on " * 10)
+    assert recalled(index, "harbour") == ["short", "long"]
+
+
+def test_what_a_person_said_comes_before_what_a_model_said_of_it() -> None:
+    index = SessionIndex()
+    index.add("model", "The harbour is deep.", role=MessageRole.ASSISTANT)
+    index.add("person", "The harbour is deep.", role=MessageRole.USER)
+    assert recalled(index, "harbour") == ["person", "model"]
+
+
+def test_claims_come_before_what_says_the_same() -> None:
+    index = SessionIndex()
+    index.add("turn", "The harbour is deep.")
+    index.add("claim", "The harbour is deep.", page_type=PageType.CLAIM)
+    assert recalled(index, "harbour") == ["claim", "turn"]
+
+
+def test_nothing_in_common_calls_for_nothing() -> None:
+    index = SessionIndex()
+    index.add("p", "harbour")
+    assert recalled(index, "") == recalled(index, "lantern") == recalled(SessionIndex(), "harbour") == []
+
+
+def test_meaning_finds_what_words_do_not() -> None:
+    index = index_of(["lantern", "quiz", "kestrel"])
+    assert recalled(index, "quizzes")[0] == "p1"
+
+
+@given(st.lists(st.integers(0, 9), unique=True, min_size=1), st.randoms(use_true_random=False))
+def test_vectors_depend_on_what_is_set_alone(rows: list[int], random: Random) -> None:
+    alphabet = LettersEmbedder().embed([WORDS[row % len(WORDS)] * (row + 1) for row in range(10)])
+    lived, fresh = Vectors(26), Vectors(26)
+    for row in range(10):
+        lived.set(row, alphabet[row])
+    for row in random.sample(range(10), 10):
+        if row not in rows:
+            lived.clear(row)
+    for row in rows:
+        fresh.set(row, alphabet[row])
+    probe = LettersEmbedder().embed(["harbour"])[0]
+    assert np.array_equal(lived.likeness(probe, 10), fresh.likeness(probe, 10))
+
+
+def test_rows_are_set_once_and_cleared_once() -> None:
+    vectors = Vectors(2)
+    vectors.set(3, np.array([1.0, 0.0], np.float32))
+    with pytest.raises(KeyError):
+        vectors.set(3, np.array([1.0, 0.0], np.float32))
+    vectors.clear(3)
+    for row in (3, 1_000):
+        with pytest.raises(KeyError):
+            vectors.clear(row)
