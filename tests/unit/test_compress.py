@@ -3,7 +3,7 @@
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,16 +16,29 @@ from pagekeeper.memory.compress.compressor import GAIN_TOKENS_MIN, Compressed, S
 from pagekeeper.memory.compress.registry import LOWER_LEVELS, CompressorRegistry
 from pagekeeper.memory.compress.text import extract, topics
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
-from pagekeeper.memory.sentences import Sentence, split_sentences
+from pagekeeper.memory.sentences import WORD, names_in
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents
 
 COUNT = tokenizer(EncodingName.O200K_BASE).count
 REGISTRY = CompressorRegistry.default()
 REDUCED, ABSTRACT, REFERENCE = LOWER_LEVELS
+REMARKS = (
+    "Hey Nora, thanks so much for asking!",
+    "I moved to Oslo on 7 May 2023, and Dr. Okafor helped me with the 12 boxes.",
+    "That's great, Idris!",
+    "You can't pay the $1,200 before Friday, can you?",
+    "It isn't the NAS that failed - it was the UPS.",
+    "- **Rent**: 40% more than in 2019",
+    "Would the IT people have told us?",
+    "Sounds good!",
+    "Ich habe am 3. Mai mit Herrn Weber gesprochen.",
+    "明日は8時に東京で会います。",
+)
 
 documents = st.lists(hostile_texts, max_size=12).map("\n".join)
 media = st.builds(MediaDescription, documents, documents, scenes=st.lists(hostile_texts, max_size=3).map(tuple))
+remarks = st.lists(st.sampled_from(REMARKS), min_size=1, max_size=12).map(" ".join)
 sources = st.one_of(
     st.builds(Source, st.just("p1"), st.just(Modality.TEXT), documents),
     st.builds(Source, st.just("p1"), st.just(Modality.STRUCTURED), json_documents | documents),
@@ -58,9 +71,27 @@ def test_levels_get_shorter_and_shorter(source: Source) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(documents, st.sampled_from((REDUCED, ABSTRACT)))
-def test_extracted_sentences_are_verbatim_and_in_order(text: str, level: CompressionLevel) -> None:
-    assert is_made_of(extract(text, level, COUNT), split_sentences(text))
+@given(documents | remarks, st.sampled_from((REDUCED, ABSTRACT)))
+def test_no_word_is_invented_or_changed(text: str, level: CompressionLevel) -> None:
+    said = extract(text, level)
+    assert all(word in text for word in re.findall(r"[^\s,.:]+(?:[,.:]+[^\s,.:]+)*", said)), said
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(documents | remarks)
+def test_every_number_and_name_is_in_the_reduced_level(text: str) -> None:
+    reduced = extract(text, REDUCED)
+    if reduced:
+        assert set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", reduced))
+        assert set(names_in(text)) <= set(re.findall(r"[^\W\d_]+", reduced))
+
+
+@given(remarks)
+def test_a_telegram_of_a_telegram_keeps_as_much(text: str) -> None:
+    once = extract(text, REDUCED)
+    twice = extract(once, REDUCED)
+    assert set(re.findall(r"\d+", once)) == set(re.findall(r"\d+", twice))
+    assert set(names_in(once)) <= set(re.findall(r"[^\W\d_]+", twice))
 
 
 @given(documents)
@@ -84,29 +115,6 @@ def test_shortened_json_is_json_with_the_same_keys(document: str) -> None:
             assert type(shortened) is type(value)
             if isinstance(value, dict):
                 assert set(shortened) - {"…"} <= set(value)
-
-
-def is_made_of(extracted: str, sentences: Sequence[Sentence]) -> bool:
-    """Whether `extracted` is some of `sentences`, in order, of fenced code some of its lines."""
-    if not extracted:
-        return True
-    for position, sentence in enumerate(sentences):
-        pieces = [sentence.text] if not sentence.code else _beginnings(extracted, sentence.text)
-        for piece in pieces:
-            rest = extracted.removeprefix(piece)
-            if rest != extracted and rest[:1] in ("", " ", "\n") and is_made_of(rest[1:], sentences[position + 1 :]):
-                return True
-    return False
-
-
-def _beginnings(extracted: str, block: str) -> Iterator[str]:
-    lines = iter(block.split("\n"))
-    piece: list[str] = []
-    for line in extracted.split("\n"):
-        if line not in lines:
-            return
-        piece.append(line)
-        yield "\n".join(piece)
 
 
 FILLER = (
@@ -146,6 +154,12 @@ def talk(rng: random.Random) -> tuple[str, list[str], list[str]]:
     return "".join(sentence + rng.choice((" ", " ", "\n", "\n\n")) for sentence in sentences), numbered, decided
 
 
+def _is_told(sentence: str, shorter: str) -> bool:
+    """Whether all its words but those that English grammar asks for are there."""
+    words = set(WORD.findall(sentence)) - {"The", "We", "is", "to", "in", "the", "of", "was", "that", "be", "on", "at"}
+    return words <= set(WORD.findall(shorter))
+
+
 def test_reduced_text_keeps_numbers_and_decisions() -> None:
     """Over 300 generated messages: nearly all facts in about half the tokens, most in a quarter."""
     rng = random.Random(7)  # one seed, one verdict
@@ -158,10 +172,10 @@ def test_reduced_text_keeps_numbers_and_decisions() -> None:
         total["numbers"] += len(numbered)
         total["decisions"] += len(decided)
         for level in (REDUCED, ABSTRACT):
-            shorter = extract(text, level, COUNT)
+            shorter = extract(text, level)
             tokens[level] += COUNT(shorter)
-            kept[level, "numbers"] += sum(sentence in shorter for sentence in numbered)
-            kept[level, "decisions"] += sum(sentence in shorter for sentence in decided)
+            kept[level, "numbers"] += sum(_is_told(sentence, shorter) for sentence in numbered)
+            kept[level, "decisions"] += sum(_is_told(sentence, shorter) for sentence in decided)
     share = {level: tokens[level] / tokens[CompressionLevel.FULL] for level in (REDUCED, ABSTRACT)}
     rates = {key: number / total[key[1]] for key, number in kept.items()}
     assert share[REDUCED] <= 0.65, share
@@ -259,11 +273,11 @@ def test_prose_is_not_taken_for_code(prose: str) -> None:
 
 def test_fenced_code_stands_as_its_outline() -> None:
     text = f"We decided to keep the 19 % rate. Here it is:\n\n```python\n{PYTHON}```\n\nThat's all, I hope this helps!"
-    reduced = extract(text, REDUCED, COUNT)
-    assert "We decided to keep the 19 % rate." in reduced
+    reduced = extract(text, REDUCED)
+    assert "decided keep 19 % rate" in reduced
     assert "async def total(orders):" in reduced
     assert "result += order.gross(1)" not in reduced
-    assert "def" not in extract(text, ABSTRACT, COUNT)
+    assert "def" not in extract(text, ABSTRACT)
 
 
 def test_long_lists_say_how_much_is_missing() -> None:
@@ -296,9 +310,9 @@ def test_media_by_what_was_written_about_them() -> None:
     scenes = ("Caroline opens the meeting", "The roadmap for 2024 is shown")
     film = Source("v1", Modality.VIDEO, "", MediaDescription("Roadmap meeting", transcript, 640, 480, 720.0, scenes))
     levels = {made.level: made for made in REGISTRY.compress_all(film, COUNT)}
-    assert "We decided to ship on 7 May." in levels[REDUCED].text
+    assert "decided ship 7 May." in levels[REDUCED].text
     assert "The roadmap for 2024 is shown" in levels[REDUCED].text
-    assert "roadmap for 2024" in levels[ABSTRACT].text
+    assert "roadmap 2024" in levels[ABSTRACT].text
     picture = Source(
         "i1", Modality.IMAGE, "", MediaDescription("A lake at sunrise, painted last year by Melanie. " * 4)
     )

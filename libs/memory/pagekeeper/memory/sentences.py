@@ -161,7 +161,7 @@ def names_in(text: str) -> list[str]:
     found: dict[str, None] = {}
     for match in _NAME.finditer(text):
         word = match[0]
-        opens = match.start() == 0 or not text[match.start() - 1].isspace() or text[match.start() - 2] in ".!?:"
+        opens = match.start() == 0 or not text[match.start() - 1].isspace() or text[match.start() - 2] in ".!?:。！？"
         if (not opens or word.isupper()) and word.lower() not in STOPWORDS:
             found.setdefault(word)
     return list(found)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
 
-GAIN_TOKENS_MIN: Final = 8
+GAIN_TOKENS_MIN: Final = 4
 """A lower level that saves less is not worth another set of bytes, and its header alone says ` L1` more."""
 
 

@@ -17,19 +17,19 @@ class DescriptionCompressor:
         return "description/1"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
-        return if_shorter(self.name, source, level, _described(source, level, count), count)
+        return if_shorter(self.name, source, level, _described(source, level), count)
 
 
-def _described(source: Source, level: CompressionLevel, count: Callable[[str], int]) -> str:
+def _described(source: Source, level: CompressionLevel) -> str:
     media = source.media or MediaDescription(transcript=source.text)
     match level:
         case CompressionLevel.FULL:
             return source.readable
         case CompressionLevel.REDUCED:
-            return "\n".join(filter(None, [media.caption, *media.scenes, extract(media.transcript, level, count)]))
+            return "\n".join(filter(None, [media.caption, *media.scenes, extract(media.transcript, level)]))
         case CompressionLevel.ABSTRACT:
             seen = "; ".join(media.scenes) or media.caption
-            return extract(seen or media.transcript, CompressionLevel.REDUCED if seen else level, count)
+            return extract(seen or media.transcript, CompressionLevel.REDUCED if seen else level)
         case CompressionLevel.REFERENCE:
             about = ", ".join(topics(source.readable)[:REFERENCE_TOPICS_MAX])
             return f"{source.modality.value}:{source.page_id}{f' ({about})' if about else ''}"

@@ -67,8 +67,10 @@ class CompressorRegistry:
     def compress_all(self, source: Source, count: Callable[[str], int]) -> list[Compressed]:
         """All lower levels worth having: each at least `GAIN_TOKENS_MIN` tokens shorter than the one above it."""
         levels: list[Compressed] = []
+        full = source.readable
+        full_tokens = count(full)
         for level in LOWER_LEVELS:
-            made = self.compress(source, level, count)
+            made = self.compress(source, level, lambda text: full_tokens if text == full else count(text))
             if made is not None and (not levels or made.tokens + GAIN_TOKENS_MIN <= levels[-1].tokens):
                 levels.append(made)
         return levels

@@ -58,7 +58,7 @@ class ShapeCompressor:
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
         value = _parsed(source.text)
         if value is None:
-            return if_shorter(self.name, source, level, extract(source.text, level, count), count)
+            return if_shorter(self.name, source, level, extract(source.text, level), count)
         if level is CompressionLevel.REFERENCE:
             return if_shorter(self.name, source, level, _keys(value), count)
         tokens_max = SHARES[level] * count(source.text)

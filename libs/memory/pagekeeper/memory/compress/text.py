@@ -1,18 +1,21 @@
-"""Prose by extraction: the sentences that say most, word for word and in their order.
+"""Prose by what it says: REDUCED is a telegram of it, ABSTRACT that telegram's best lines, REFERENCE its topics.
 
-REDUCED keeps what nobody can guess (numbers, dates, decisions) and fills up to half of the tokens with whatever says
-most per token; greetings, thanks and offers of help go first. ABSTRACT keeps a fifth. REFERENCE is the text's topics.
-Fenced code inside prose stands as its outline at REDUCED and goes below. Nothing is rephrased, and a text is never just
-cut off.
+REDUCED keeps every number, name and content word and leaves out what carries none; fenced code stands as its outline
+with the words of it that nothing else on the page says. Text that is not English is not told with fewer words: of that,
+REDUCED keeps the sentences with numbers and names and fills up with those that say most. ABSTRACT chooses by what is
+said per token. Every word is the page's own, in its order; nothing is rephrased and nothing is just cut off.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from pagekeeper.memory.compress.code import outline
 from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
+from pagekeeper.memory.compress.english import english_balance
+from pagekeeper.memory.compress.telegraph import Telegraph, core_of
 from pagekeeper.memory.pages import CompressionLevel
 from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, Sentence, facts_of, names_in, split_sentences
 
@@ -20,66 +23,74 @@ TOPICS_MAX: Final = 12
 TOPIC_CHARS_MAX: Final = 40
 NAMES_COUNTED_MAX: Final = 512
 """A long list of names is looked through only so far: each is searched for in all of the text."""
-SHARES: Final = {CompressionLevel.REDUCED: 0.5, CompressionLevel.ABSTRACT: 0.2}
-"""What a level may take of a long text's tokens, ..."""
-SHARES_OF_SHORT: Final = {CompressionLevel.REDUCED: 0.8, CompressionLevel.ABSTRACT: 0.4}
-"""... and of a short one's, of which every sentence may be the one that matters, ..."""
-SHARE_FOR_FACTS: Final = 0.25
-"""... and what REDUCED may take more for sentences that have numbers or decisions."""
-SHORT_TOKENS: Final = 100
-LONG_TOKENS: Final = 500
+SHARES: Final = {CompressionLevel.REDUCED: 0.55, CompressionLevel.ABSTRACT: 0.28}
+"""What a level that has to choose may take of a text."""
+SHORT_CODE_CHARS: Final = 120
+"""A command or two stand as they are."""
 _SAME_SHARE: Final = 0.8
 """Two sentences with this share of their content words in common say the same."""
-_SENTENCE_COST_TOKENS: Final = 6
+_SENTENCE_COST_CHARS: Final = 24
 """Keeps very short sentences with a name in them from looking dense."""
 _CODE_WEIGHT: Final = 4.0
 _FIRST_BONUS: Final = 2.0
 
+_LABEL: Final = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2}: ")
+"""Who speaks, where a text says so at its beginning: whatever is left of it, that stays."""
+_TERM: Final = re.compile(
+    r"(?:[^\W\d][\w.-]{0,60}[\"'\])]{0,3} ?(?:[=<>~^]=|[=:(<>]) ?[\"']?)?-?\d[\w.:,%]*|[^\W\d_][\w.-]*\w|\w"
+)
+"""A word of code; a number with what it is assigned to or compared with."""
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
+_DIGIT: Final = re.compile(r"\d")
+_TERM_PART: Final = re.compile(r"\d+(?:[.,:]\d+)*[^\W_]*|[^\W_]+")
+
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Piece:
+    """What is told of a sentence."""
+
     position: int
     sentence: Sentence
     text: str
-    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    piece: _Piece
     facts: Facts
     words: frozenset[str]
     weight: float
 
     @property
-    def density(self) -> float:
-        return self.weight / (self.tokens + _SENTENCE_COST_TOKENS)
+    def chars(self) -> int:
+        return len(self.piece.text) + 2
 
     @property
-    def indispensable(self) -> bool:
-        return not self.sentence.code and not self.facts.filler and bool(self.facts.numbers or self.facts.decisions)
+    def density(self) -> float:
+        return self.weight / (self.chars + _SENTENCE_COST_CHARS)
 
 
 class ExtractiveCompressor:
     @property
     def name(self) -> str:
-        return "extract/1"
+        return "extract/2"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
-        return if_shorter(self.name, source, level, extract(source.readable, level, count), count)
+        return if_shorter(self.name, source, level, extract(source.readable, level), count)
 
 
-def extract(text: str, level: CompressionLevel, count: Callable[[str], int]) -> str:
+def extract(text: str, level: CompressionLevel) -> str:
     """What stands for `text` at `level`; empty when there is nothing in it."""
     if level is CompressionLevel.REFERENCE:
         return ", ".join(topics(text))
-    candidates = _candidates(text, level, count)
-    total_tokens = count(text)
-    share = share_of(total_tokens, level)
-    for_facts = SHARE_FOR_FACTS if level is CompressionLevel.REDUCED else 0.0
-    return _joined(_choose(candidates, share * total_tokens, (share + for_facts) * total_tokens))
-
-
-def share_of(tokens: int, level: CompressionLevel) -> float:
-    """What `level` may take of a text of `tokens` tokens."""
-    least, most = SHARES[level], SHARES_OF_SHORT[level]
-    length = min(max(tokens - SHORT_TOKENS, 0) / (LONG_TOKENS - SHORT_TOKENS), 1.0)
-    return most - (most - least) * length
+    label = _LABEL.match(text)
+    said = text if label is None else text[label.end() :]
+    english = _is_english(said)
+    pieces = _told(said, english=english)
+    if level is not CompressionLevel.REDUCED or not english:
+        names = frozenset(names_in(said)) if level is CompressionLevel.REDUCED else frozenset()
+        pieces = _chosen(pieces, level, SHARES[level] * len(said), names)
+    return f"{label[0] if label else ''}{_joined(pieces)}" if pieces else ""
 
 
 def topics(text: str) -> list[str]:
@@ -95,49 +106,85 @@ def topics(text: str) -> list[str]:
     return [*chosen, *(word for word, _ in words.most_common(TOPICS_MAX - len(chosen)))]
 
 
-def _candidates(text: str, level: CompressionLevel, count: Callable[[str], int]) -> list[_Candidate]:
-    sentences = split_sentences(text)
-    words = [frozenset(WORD.findall(sentence.text.lower())) - STOPWORDS for sentence in sentences]
-    shared = Counter(word for said in words for word in said)
-    every = [facts_of(sentence.text) for sentence in sentences]
-    first = next((position for position, facts in enumerate(every) if not facts.filler), 0)
-    candidates = []
-    for position, (sentence, said, facts) in enumerate(zip(sentences, words, every, strict=True)):
-        shown = _outlined(sentence.text, level) if sentence.code else sentence.text
-        weight = _CODE_WEIGHT if sentence.code else facts.weight + 0.5 * sum(1 for word in said if shared[word] > 1)
-        weight += _FIRST_BONUS if position == first else 0.0
-        if shown:
-            candidates.append(_Candidate(position, sentence, shown, count(shown) + 1, facts, said, weight))
-    return candidates
+def _is_english(text: str) -> bool:
+    return english_balance([core_of(chunk) for chunk in text.split()]) > 0
 
 
-def _outlined(block: str, level: CompressionLevel) -> str:
-    """A fenced block with the outline of its code, fences kept; empty when it has none or is too long for the level."""
-    if level is not CompressionLevel.REDUCED:
-        return ""
+def _told(text: str, *, english: bool) -> list[_Piece]:
+    """Every sentence that has something to say, with fewer words; code last, since it repeats what prose says."""
+    telegraph = Telegraph(english=english)
+    pieces = [
+        _Piece(position, sentence, _outlined(sentence.text) if sentence.code else telegraph.send(sentence.text))
+        for position, sentence in enumerate(split_sentences(text))
+    ]
+    said = {part for piece in pieces for part in _TERM_PART.findall(piece.text.lower())}
+    told = [_with_terms(piece, said) if piece.sentence.code else piece for piece in pieces]
+    return [piece for piece in told if piece.text]
+
+
+def _outlined(block: str) -> str:
+    """A fenced block as its language and the outline of its code."""
     opening, *lines = block.split("\n")
-    closing = [lines.pop()] if lines and lines[-1].lstrip().startswith(opening.lstrip()[:3]) else []
-    kept = outline("\n".join(lines), level)
-    return "\n".join([opening, kept, *closing]) if kept else ""
+    if len(block) <= SHORT_CODE_CHARS:
+        return "\n".join(lines[:-1] if lines and lines[-1].lstrip()[:1] in ("`", "~") else lines).strip("\n")
+    language = opening.strip("`~ \t")
+    kept = outline("\n".join(lines), CompressionLevel.REDUCED)
+    return f"{language}:\n{kept}" if language and kept else language or kept
 
 
-def _choose(candidates: list[_Candidate], tokens_max: float, tokens_max_with_facts: float) -> list[_Candidate]:
-    """The sentence that says most, those with facts while they fit, then the rest by what they say per token."""
-    by_density = sorted(candidates, key=lambda candidate: (-candidate.density, candidate.position))
-    chosen = sorted(candidates, key=lambda candidate: (-candidate.weight, candidate.position))[:1]
+def _with_terms(piece: _Piece, said: set[str]) -> _Piece:
+    """The outline of a block, and the words and numbers of the block that nobody has said yet."""
+    terms = " ".join(_new_terms(piece.sentence.text, said))
+    return _Piece(piece.position, piece.sentence, "\n".join(filter(None, [piece.text, terms])))
+
+
+def _new_terms(code: str, said: set[str]) -> Iterator[str]:
+    for term in _TERM.findall(code):
+        parts = _TERM_PART.findall(term.lower())
+        if not said.issuperset(parts):
+            said.update(parts)
+            yield term
+
+
+def _chosen(pieces: list[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:
+    """The piece that says most, at REDUCED whatever has numbers or `names`, the rest by what is said per character."""
+    candidates = _candidates(pieces)
+    by_density = sorted(candidates, key=lambda candidate: (-candidate.density, candidate.piece.position))
+    chosen = sorted(candidates, key=lambda candidate: (-candidate.weight, candidate.piece.position))[:1]
+    if level is CompressionLevel.REDUCED:
+        chosen += [candidate for candidate in by_density if candidate is not chosen[0] and _has_facts(candidate, names)]
     said = _Said(Counter(word for candidate in candidates for word in candidate.words), chosen)
-    tokens = sum(candidate.tokens for candidate in chosen)
-    for allowed, limit in (
-        ([c for c in by_density if c.indispensable], tokens_max_with_facts),
-        ([c for c in by_density if not c.indispensable and not c.facts.filler], tokens_max),
-    ):
-        for candidate in allowed:
-            fits = tokens + candidate.tokens <= limit and candidate is not chosen[0]
-            if fits and not said.already(candidate):
-                chosen.append(candidate)
-                said.add(candidate)
-                tokens += candidate.tokens
-    return sorted(chosen, key=lambda candidate: candidate.position)
+    there = {candidate.piece.position for candidate in chosen}
+    chars = sum(candidate.chars for candidate in chosen)
+    for candidate in by_density:
+        new = candidate.piece.position not in there and not candidate.facts.filler
+        if new and chars + candidate.chars <= chars_max and not said.already(candidate):
+            chosen.append(candidate)
+            said.add(candidate)
+            chars += candidate.chars
+    return [candidate.piece for candidate in sorted(chosen, key=lambda candidate: candidate.piece.position)]
+
+
+def _has_facts(candidate: _Candidate, names: frozenset[str]) -> bool:
+    text = candidate.piece.text
+    return _DIGIT.search(text) is not None or not names.isdisjoint(_LETTERS.findall(text))
+
+
+def _candidates(pieces: list[_Piece]) -> list[_Candidate]:
+    words = [frozenset(WORD.findall(piece.text.lower())) - STOPWORDS for piece in pieces]
+    shared = Counter(word for said in words for word in said)
+    every = [facts_of(piece.text) for piece in pieces]
+    first = next((at for at, facts in enumerate(every) if not facts.filler), 0)
+    return [
+        _Candidate(piece, facts, said, _weight(piece, facts, said, shared) + (_FIRST_BONUS if at == first else 0.0))
+        for at, (piece, facts, said) in enumerate(zip(pieces, every, words, strict=True))
+    ]
+
+
+def _weight(piece: _Piece, facts: Facts, said: frozenset[str], shared: Counter[str]) -> float:
+    if piece.sentence.code:
+        return _CODE_WEIGHT
+    return facts.weight + 0.5 * sum(1 for word in said if shared[word] > 1)
 
 
 class _Said:
@@ -171,12 +218,18 @@ class _Said:
         return in_order[: len(words) - int(_SAME_SHARE * len(words))]
 
 
-def _joined(chosen: list[_Candidate]) -> str:
-    """Sentences of one line of the source stand on one line."""
+def _joined(pieces: Iterable[_Piece]) -> str:
+    """On one line but for code. A sentence ends with a full stop unless the next one's capital tells as much."""
     text = ""
-    line = -1
-    for candidate in chosen:
-        separator = "" if not text else " " if candidate.sentence.line == line else "\n"
-        text += separator + candidate.text
-        line = candidate.sentence.line
-    return text
+    for piece in pieces:
+        if text and (piece.sentence.code or text.endswith("\n")):
+            text = text.rstrip("\n") + "\n"
+        elif text:
+            text += " " if text[-1] in ".?!:…。！？" or _begins_visibly(piece.text, text) else ". "
+        text += f"{piece.text}\n" if piece.sentence.code else piece.text
+    return text.rstrip("\n")
+
+
+def _begins_visibly(after: str, before: str) -> bool:
+    last = before[before.rfind(" ") + 1 :]
+    return after[0].isupper() and after[1:2].islower() and last.islower() and not last[-1].isdigit()
