@@ -27,6 +27,7 @@ PLAIN = TurnSeen(
     service_tokens=5_000,
     appended=2,
     faults=(),
+    recalled=2,
     searches=0,
     refused_calls=(),
     evicted=3,
@@ -117,6 +118,7 @@ def test_the_json_file_has_stable_names(tmp_path: Path) -> None:
         "pages",
         "passed",
         "recall",
+        "recalled",
         "refused_calls",
         "repeated_calls",
         "searches",
@@ -168,7 +170,7 @@ def test_a_pipe_gets_one_plain_line_a_turn() -> None:
     assert lines[0].startswith("Replaying talk: 0 turns")
     assert [line.split()[0] for line in lines[1:5]] == ["1", "3", "4", "2"]
     assert "[red]x[/red]" in lines[3]
-    assert "fault m7, m8 (reference, L2)  refused: unknown_tool  evicted 3  compressed 1" in lines[4]
+    assert "fault m7, m8 (reference, L2)  recalled 2  refused: unknown_tool  evicted 3  compressed 1" in lines[4]
     assert lines[5] == "      ✔ price: “€49” [ref: m7]"
     assert "████░░░░░░░░░░░░  4,000/16,000  Hello there" in lines[1]
 

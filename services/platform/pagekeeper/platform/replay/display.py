@@ -105,6 +105,7 @@ class Display:
             ),
             ("largest prompt", f"{report.largest_prompt_tokens:,}", f"of {report.budget_tokens:,} allowed"),
             ("faults", f"{faults.total:,}", f"{_counts(faults.by_reason)}{_from(faults.by_source_tier)}"),
+            ("recalled", f"{report.recalled:,}", "pages brought in for the user's words"),
             ("searches", f"{report.searches:,}", _refused(report.refused_calls)),
             ("evictions", f"{report.evictions:,}", "pages that left the prompt"),
             ("compressions", f"{report.compressions:,}", "pages shortened to make room"),
@@ -183,6 +184,8 @@ def _events(turn: TurnSeen) -> Iterator[tuple[str, str]]:
         alike.setdefault(_cause(fault), []).append(fault.page_id)
     for cause, page_ids in alike.items():
         yield f"fault {', '.join(page_ids)} ({cause})", "yellow"
+    if turn.recalled:
+        yield f"recalled {turn.recalled}", "green"
     for error in turn.refused_calls:
         yield f"refused: {error}", "red"
     if turn.evicted:

@@ -180,6 +180,7 @@ class Replay:
             service_tokens=prompt.tokens.total,
             appended=tally.appended,
             faults=tuple(tally.faults),
+            recalled=len(prompt.recalled_page_ids),
             searches=tally.searches,
             refused_calls=tuple(tally.refused),
             evicted=tally.evicted,

@@ -46,7 +46,7 @@ class TurnSeen:
 
     `seen_tokens` are those of the messages of this turn, `l0_tokens` those of the pages in the prompt. `prompt_tokens`
     has one count for every prompt made in this turn, by the replay's own tokenizer; `service_tokens` is what the
-    service says of the first of them. `repeated` counts calls that were sent again because a service was away.
+    service says of the first of them, and `recalled` how many pages it brought in for the user's words. `repeated` counts calls that were sent again because a service was away.
     """
 
     number: int
@@ -57,6 +57,7 @@ class TurnSeen:
     service_tokens: int
     appended: int
     faults: tuple[FaultSeen, ...]
+    recalled: int
     searches: int
     refused_calls: tuple[str, ...]
     evicted: int

@@ -13,6 +13,7 @@ As JSON (`REPORT=FILE`), field names are stable; a figure that is added gets a n
     largest_prompt_tokens              by the replay's own count
     count_difference_tokens            largest difference to the service's own count
     faults                             `total`, `by_reason`, `by_source_tier`, `largest_on_a_recall_turn`
+    recalled                           pages that the service brought into first prompts for the user's words
     searches, evictions, compressions  how often
     refused_calls                      tool calls that were refused, by error
     repeated_calls                     calls that were sent again because a service was away
@@ -109,6 +110,7 @@ class Report:
     largest_prompt_tokens: int
     count_difference_tokens: int
     faults: FaultFigures
+    recalled: int
     searches: int
     evictions: int
     compressions: int
@@ -156,6 +158,7 @@ def report_on(replayed: Replayed, turns: Sequence[TurnSeen]) -> Report:
         largest_prompt_tokens=largest_prompt,
         count_difference_tokens=max((abs(turn.prompt_tokens[0] - turn.service_tokens) for turn in turns), default=0),
         faults=faults,
+        recalled=sum(turn.recalled for turn in turns),
         searches=sum(turn.searches for turn in turns),
         evictions=sum(turn.evicted for turn in turns),
         compressions=sum(turn.compressed for turn in turns),
