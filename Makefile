@@ -149,7 +149,7 @@ lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE
 # The head of a lock is ours and stays.
 RESOLVE = @cp $(1) .tools/requirements.lock && \
 	.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra local --extra embeddings --extra media $(2) $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml && \
+	  --extra local --extra media $(2) $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml && \
 	{ sed '/^$$/q' $(1); cat .tools/requirements.lock; } > .tools/lock && mv .tools/lock $(1)
 
 .tools/uv/bin/uv:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.memory.embedding import WordsAlone
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.platform.compose import Platform, compose
 from pagekeeper.platform.descriptors import MEMORY
@@ -109,7 +110,7 @@ class Replica:
         self.bucket = FaultyBucket(world.bucket, dice, BucketFaults())
         self.clock = SkewedClock(world.loop, dice.randint(-SKEW_MS_MAX, SKEW_MS_MAX))
         self.objects = Objects(BlobStore(self.bucket, dice), world.new_object_id)
-        self.platform: Platform = compose(self.log, self.queue, self.objects, self.clock)
+        self.platform: Platform = compose(self.log, self.queue, self.objects, WordsAlone(), self.clock)
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)
 

@@ -14,6 +14,7 @@ from typing import Final
 from pagekeeper.artifact_storage.objects import Objects, Ref
 from pagekeeper.artifact_storage.service import ArtifactStorageService
 from pagekeeper.artifact_storage.write_back import WriteBack
+from pagekeeper.memory.embedding import WordsAlone
 from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.outbox import Outbox
@@ -98,6 +99,7 @@ class Replica:
             self.history,
             tokenizer_of,
             self.artifacts,
+            WordsAlone(),
             self.outbox,
             stores.clock,
         )

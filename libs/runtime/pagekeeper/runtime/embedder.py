@@ -52,7 +52,7 @@ class StaticEmbedder:
 def _folder() -> Path:
     spec = find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbedderUnavailable("wordllama is not installed: pip install 'pagekeeper[embeddings]'")
+        raise EmbedderUnavailable("wordllama is not installed, whose word vectors are read")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -94,6 +94,14 @@ class StoreSettings(Settings):
     s3_secure: bool = Field(default=False, description="true for TLS, false without")
 
 
+class RecallSettings(Settings):
+    """Of a process that searches sessions."""
+
+    embedder: Literal["static", "none"] = Field(
+        default="static", description="static or none: whether what words mean counts in recall, beside the words"
+    )
+
+
 S = TypeVar("S", bound=Settings)
 
 

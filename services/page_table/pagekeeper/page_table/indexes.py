@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from pagekeeper.memory.embedding import Embedder
 from pagekeeper.memory.ids import SessionKey
-from pagekeeper.memory.pages import MediaDescription, Modality, PageState, PageType, StoredRepresentation
+from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageState, PageType, StoredRepresentation
 from pagekeeper.memory.search import SessionIndex
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.ports import ArtifactPort
@@ -51,6 +52,7 @@ class _Source:
     page_id: str
     shown: _Shown
     modality: Modality
+    role: MessageRole
     turn: int
     text: str
     stored: StoredRepresentation | None
@@ -59,8 +61,8 @@ class _Source:
 class Indexed:
     """The index of one session at `revision`. Its database is closed when nobody searches it any more."""
 
-    def __init__(self) -> None:
-        self.index = SessionIndex()
+    def __init__(self, embedder: Embedder) -> None:
+        self.index = SessionIndex(embedder)
         self.revision = 0
         self.shown: dict[str, _Shown] = {}
         self.size_bytes = 0
@@ -69,8 +71,9 @@ class Indexed:
 
 
 class Indexes:
-    def __init__(self, artifacts: ArtifactPort) -> None:
+    def __init__(self, artifacts: ArtifactPort, embedder: Embedder) -> None:
         self._artifacts = artifacts
+        self._embedder = embedder
         self._indexes: OrderedDict[SessionKey, Indexed] = OrderedDict()
 
     @asynccontextmanager
@@ -84,7 +87,7 @@ class Indexes:
     def _indexed(self, key: SessionKey) -> Indexed:
         indexed = self._indexes.get(key)
         if indexed is None:
-            indexed = self._indexes[key] = Indexed()
+            indexed = self._indexes[key] = Indexed(self._embedder)
         self._indexes.move_to_end(key)
         total_bytes = sum(one.size_bytes for one in self._indexes.values())
         while len(self._indexes) > 1 and (len(self._indexes) > INDEXES_MAX or total_bytes > INDEXES_BYTES_MAX):
@@ -113,6 +116,7 @@ class Indexes:
                     source.shown.hint,
                     modality=source.modality,
                     page_type=source.shown.page_type,
+                    role=source.role,
                     turn=source.turn,
                 )
                 indexed.shown[source.page_id] = source.shown
@@ -157,7 +161,7 @@ def _source(page: PageState) -> _Source:
         text = version.full.inline.decode()
     else:
         stored = version.full
-    return _Source(page.page_id, _shown(page), page.modality, version.turn, text, stored)
+    return _Source(page.page_id, _shown(page), page.modality, page.role, version.turn, text, stored)
 
 
 def _description(media: MediaDescription) -> str:

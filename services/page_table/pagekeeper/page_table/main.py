@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from pagekeeper.memory.embedding import Embedder
 from pagekeeper.memory.events import SessionConfig
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.ports import ArtifactPort
@@ -45,7 +46,13 @@ def tokenizer_of(model: str) -> Tokenizer:
 
 
 def compose(
-    log: SessionLog, queue: WorkQueue, sessions: Sessions, blobs: BlobReader, artifacts: ArtifactPort, clock: Clock
+    log: SessionLog,
+    queue: WorkQueue,
+    sessions: Sessions,
+    blobs: BlobReader,
+    artifacts: ArtifactPort,
+    embedder: Embedder,
+    clock: Clock,
 ) -> PageTable:
     """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`.
 
@@ -54,5 +61,5 @@ def compose(
     tokenizer_of(SessionConfig().model)
     outbox = Outbox(queue, clock)
     history = History(log, blobs, sessions)
-    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, outbox, clock)
+    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock)
     return PageTable(service, outbox, queue)

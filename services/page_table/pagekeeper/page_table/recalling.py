@@ -7,6 +7,7 @@ from typing import Final
 
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.ids import session_key
+from pagekeeper.memory.recall import recall
 from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.queries import page_entry
 from pagekeeper.runtime.identity import Caller
@@ -31,7 +32,7 @@ class Recalling:
         async with self._indexes.current(caller, key, session) as indexed:
             response = table_pb.RecallPagesResponse(revision=indexed.revision)
             room_tokens = request.room_tokens
-            for ranked in indexed.index.rank(request.query, limit=RECALLED_MAX):
+            for ranked in recall(indexed.index, request.query, limit=RECALLED_MAX):
                 page = session.page(ranked.page_id)
                 if page is None:
                     continue
@@ -39,5 +40,5 @@ class Recalling:
                 room_tokens -= page.current.representations[-1].size_tokens
                 if room_tokens < 0:
                     break
-                response.pages.add(entry=page_entry(session, page), worth=ranked.relevance)
+                response.pages.add(entry=page_entry(session, page), worth=ranked.worth)
             return response

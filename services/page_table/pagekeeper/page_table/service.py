@@ -1,5 +1,6 @@
 """The page table service: its RPCs, each from the part of it that does the work."""
 
+from pagekeeper.memory.embedding import Embedder
 from pagekeeper.page_table.checkpoints import Checkpoints
 from pagekeeper.page_table.forks import Forks
 from pagekeeper.page_table.indexes import Indexes
@@ -23,13 +24,14 @@ from pagekeeper.runtime.sessions import Sessions
 class PageTableService:
     """Implements `PageTableService` of the API. Stateless but for caches, so any replica serves any session."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what its parts need
         self,
         log: SessionLog,
         sessions: Sessions,
         history: History,
         tokenizer_of: TokenizerOf,
         artifacts: ArtifactPort,
+        embedder: Embedder,
         outbox: Outbox,
         clock: Clock,
     ) -> None:
@@ -52,7 +54,7 @@ class PageTableService:
         self.lookup = queries.lookup
         self.get_page = queries.get_page
         self.list_pages = queries.list_pages
-        indexes = Indexes(artifacts)
+        indexes = Indexes(artifacts, embedder)
         self.search_pages = Searching(sessions, indexes).search_pages
         self.recall_pages = Recalling(sessions, indexes).recall_pages
         checkpoints = Checkpoints(sessions)

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings
+from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings, RecallSettings
 
 
-class PageTableSettings(ListenSettings, InternalKeySettings, LogSettings):
+class PageTableSettings(ListenSettings, InternalKeySettings, LogSettings, RecallSettings):
     """Read from the environment by `load`."""
 
     artifact_storage: Address = Field(

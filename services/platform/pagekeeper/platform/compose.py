@@ -13,6 +13,7 @@ from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.fault_handler import main as fault_handler
 from pagekeeper.gateway import main as gateway
 from pagekeeper.gateway.service import GatewayService
+from pagekeeper.memory.embedding import Embedder
 from pagekeeper.page_table import main as page_table
 from pagekeeper.platform.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, PAGE_TABLE, WORKING_SET
 from pagekeeper.runtime.background import Background
@@ -41,11 +42,11 @@ class Platform:
         self.fault_handler.start(background)
 
 
-def compose(log: SessionLog, queue: WorkQueue, objects: Objects, clock: Clock) -> Platform:
+def compose(log: SessionLog, queue: WorkQueue, objects: Objects, embedder: Embedder, clock: Clock) -> Platform:
     """One process: one cache of folded sessions, no gRPC between services."""
     sessions = Sessions(log, objects, clock)
     artifacts: Any = SimpleNamespace()
-    table = page_table.compose(log, queue, sessions, objects, artifacts, clock)
+    table = page_table.compose(log, queue, sessions, objects, artifacts, embedder, clock)
     tables = local(PAGE_TABLE, table.service)
     storage = artifact_storage.compose(objects, sessions, tables, queue)
     vars(artifacts).update(vars(local(ARTIFACT_STORAGE, storage.service)))

@@ -29,6 +29,7 @@ from pagekeeper.runtime.settings import (
     InternalKeySettings,
     ListenSettings,
     LogSettings,
+    RecallSettings,
     Settings,
     StoreSettings,
     TokenSettings,
@@ -40,7 +41,7 @@ from pagekeeper.runtime.token_keys import KeyFile
 _log: Final = logging.getLogger(__name__)
 
 
-class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings):
+class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings, RecallSettings):
     """What a process that holds all services is told: it has no need of internal tokens."""
 
 
@@ -72,11 +73,12 @@ async def _all(process: _Process) -> Serving:
     from pagekeeper.platform.bucket import open_store
     from pagekeeper.platform.bus import open_bus
     from pagekeeper.platform.compose import compose
+    from pagekeeper.platform.embedding import open_embedder
 
     settings = load(AllSettings)
     bus = await process.exits.enter_async_context(open_bus(settings, "all"))
     store = await process.exits.enter_async_context(open_store(settings))
-    platform = compose(bus.log, bus.queue, open_objects(store), process.clock)
+    platform = compose(bus.log, bus.queue, open_objects(store), open_embedder(settings), process.clock)
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
     return settings, {MEMORY: platform.gateway}, verifier
@@ -102,6 +104,7 @@ async def _page_table(process: _Process) -> Serving:
     from pagekeeper.page_table import main as page_table
     from pagekeeper.page_table.settings import PageTableSettings
     from pagekeeper.platform.bus import open_bus
+    from pagekeeper.platform.embedding import open_embedder
 
     settings = load(PageTableSettings)
     tokens = process.internal_tokens(settings)
@@ -110,7 +113,9 @@ async def _page_table(process: _Process) -> Serving:
     blobs = ArtifactBlobReader(artifacts)
     sessions = Sessions(bus.log, blobs, process.clock)
     process.background.start("feed", sessions.follow_log)
-    composed = page_table.compose(bus.log, bus.queue, sessions, blobs, artifacts, process.clock)
+    composed = page_table.compose(
+        bus.log, bus.queue, sessions, blobs, artifacts, open_embedder(settings), process.clock
+    )
     composed.start(process.background)
     return settings, {PAGE_TABLE: composed.service}, tokens.verifier()
 

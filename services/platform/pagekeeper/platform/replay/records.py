@@ -46,7 +46,8 @@ class TurnSeen:
 
     `seen_tokens` are those of the messages of this turn, `l0_tokens` those of the pages in the prompt. `prompt_tokens`
     has one count for every prompt made in this turn, by the replay's own tokenizer; `service_tokens` is what the
-    service says of the first of them, and `recalled` how many pages it brought in for the user's words. `repeated` counts calls that were sent again because a service was away.
+    service says of the first of them, and `recalled` how many pages it brought in for the user's words.
+    `repeated` counts calls that were sent again because a service was away.
     """
 
     number: int
