@@ -11,7 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from pagekeeper.memory.embedded.compressor import *
+    from pagekeeper.memory.embedded.eviction_policy import *
     from pagekeeper.memory.embedded.models import *
+    from pagekeeper.memory.embedded.mutation_log import *
+    from pagekeeper.memory.embedded.page_table import *
+    from pagekeeper.memory.embedded.tlb import *
+    from pagekeeper.memory.embedded.working_set import *
 
 _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     "artifacts_bridge": (
