@@ -81,12 +81,16 @@ class ChatParts:
 
 @dataclass(frozen=True, slots=True)
 class ChatLimits:
-    """All in tokens. The reserve stays free for the answer; frames are what a provider puts around messages."""
+    """All in tokens. The reserve stays free for the answer; frames are what a provider puts around messages.
+
+    `recall_tokens_max` bounds what recalled pages take beside residents that all have their place.
+    """
 
     budget_tokens: int
     reserve_tokens: int
     manifest_tokens_max: int
     tools_tokens: int
+    recall_tokens_max: int = 0
     message_frame_tokens: int = 3
     reply_frame_tokens: int = 3
 
@@ -214,7 +218,7 @@ def _share(
     room_tokens -= context_pack.tokens
     recalled_pack = pack(
         [page.page for page in parts.recalled],
-        budget_tokens=max(0, room_tokens - kept_back),
+        budget_tokens=min(limits.recall_tokens_max, max(0, room_tokens - kept_back)),
         eviction_order=sorted(parts.worth, key=lambda page_id: parts.worth[page_id]),
     )
     room_tokens -= recalled_pack.tokens

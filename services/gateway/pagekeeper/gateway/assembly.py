@@ -9,7 +9,7 @@ tokenizer is asked for.
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_me
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.memory.cues import cue_of, recall_room
 from pagekeeper.memory.errors import BudgetTooSmall
 from pagekeeper.memory.events import DemandPaging, PromptLayout, SessionConfig, VMMode
 from pagekeeper.memory.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
@@ -122,7 +123,8 @@ class PromptAssembler:
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
             words = user_input or _words(known, entries, contents)
-            recalled = await self._recall(caller, request, known, words, limits, pages)
+            limits = replace(limits, recall_tokens_max=_recall_room(words, pages, known, limits))
+            recalled = await self._recall(caller, request, known, words, limits)
         stats = known.resident.stats
         parts = ChatParts(
             session_id=request.session_id,
@@ -158,26 +160,15 @@ class PromptAssembler:
         return chat, in_prompt
 
     async def _recall(
-        self,
-        caller: Caller,
-        request: pb.AssemblePromptRequest,
-        known: _Known,
-        words: str,
-        limits: ChatLimits,
-        pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]],
+        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, limits: ChatLimits
     ) -> Recall:
-        """What the words call for; nothing when the prompt shows every page in full anyway."""
-        everything_fits = (
-            not known.resident.available_total
-            and all(entry.resident.level == 0 for entry, _ in pages)
-            and sum(page.page.line.tokens for _, page in pages) <= limits.budget_tokens // 2
-        )
-        if not words or everything_fits:
+        """What the words call for, as far as there is room for it."""
+        if not words or not limits.recall_tokens_max:
             return NOTHING
         question = table_pb.RecallPagesRequest(
             session_id=request.session_id,
             query=words,
-            room_tokens=limits.budget_tokens,
+            room_tokens=limits.recall_tokens_max,
             min_revision=known.resident.revision,
         )
         return await recall(caller, self._page_table, self._contents, known.resident, question)
@@ -310,6 +301,17 @@ def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> Pro
         importance=page.importance,
         entry=_available_line(known, page, known.config.layout, counting.count),
     )
+
+
+def _recall_room(
+    words: str, pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]], known: _Known, limits: ChatLimits
+) -> int:
+    """Tokens that recalled pages may take: the whole budget when it has no room for all that is resident anyway."""
+    resident_tokens = sum(page.page.line.tokens for _, page in pages)
+    if resident_tokens + limits.tools_tokens > limits.budget_tokens:
+        return limits.budget_tokens
+    everything_shown = not known.resident.available_total and all(entry.resident.level == 0 for entry, _ in pages)
+    return 0 if everything_shown else recall_room(cue_of(words), known.config.max_fault_tokens_per_turn)
 
 
 def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:

@@ -1,0 +1,61 @@
+"""Whether a user's words ask for something that was said before.
+
+A cue is read from the words alone, before anything is searched: most messages need nothing that the prompt does not
+show, and what is brought in for nothing is paid for and displaces the provider's cache. It is a guess, on the generous
+side; the model can still fault in what it misses.
+"""
+
+import re
+from enum import IntEnum
+from typing import Final
+
+READ_CHARS_MAX: Final = 600
+"""Of the beginning and of the end: what lies between in a long message is pasted, and asks nothing."""
+QUESTION_SHARE: Final = 8
+"""A question may bring in this fraction of what a plain call for the past may."""
+
+_RECALL: Final = re.compile(
+    r"\b(?:remember\w*|recall\w*|remind\w*|earlier|previous(?:ly)?|last time|before that|back then|so far"
+    r"|decided|decision|agreed|concluded|settled|mentioned|told|said|discussed|talked|promised|planned"
+    r"|chose|chosen|picked|(?:what|which|where|who|why|how) (?:was|were|did)|when (?:did|was|were)"
+    r"|did (?:we|i|you|they|he|she)|have (?:we|i|you)|had (?:we|i|you)|erinner\w*|vorhin|früher|damals"
+    r"|letztes mal|beschlossen|entschieden|vereinbart|gesagt|erwähnt|rappel\w*|souvien\w*|décidé\w*"
+    r"|convenu\w*|mentionné\w*|la dernière fois|tout à l'heure|recuerd\w*|acuerd\w*|decidi\w*|acordamos"
+    r"|dijiste|dijimos|mencion\w*|la última vez|lembr\w*|combinamos|ricord\w*|deciso|detto|pamięt\w*"
+    r"|ustalili\w*|zdecydowa\w*|hatırla\w*)\b"
+    r"|помн|нагада|пам.?ята|решил|вирішил|договори|домовил|раньше|раніше|记得|記得|之前|以前|原来|上次|决定|決定|说过|說過|覚えて"
+    r"|前回|先ほど|決めた|기억|지난번|결정",
+    re.IGNORECASE,
+)
+_ASKING: Final = re.compile(
+    r"[?\uff1f\u061f\u037e]|^\W*(?:who|whom|whose|what|which|when|where|why|how|wer|wann|welche\w*|warum|qui|quand|quel\w*|pourquoi"
+    r"|quién|cuándo|cuál|dónde|кто|когда|коли|який|какой|почему|чому)\b",
+    re.IGNORECASE,
+)
+
+
+class Cue(IntEnum):
+    """How much the words ask for the past."""
+
+    NONE = 0
+    QUESTION = 1
+    RECALL = 2
+
+
+def cue_of(words: str) -> Cue:
+    """The strongest cue in the message's beginning and end."""
+    read = words if len(words) <= 2 * READ_CHARS_MAX else f"{words[:READ_CHARS_MAX]}\n{words[-READ_CHARS_MAX:]}"
+    if _RECALL.search(read) is not None:
+        return Cue.RECALL
+    return Cue.QUESTION if _ASKING.search(read) is not None else Cue.NONE
+
+
+def recall_room(cue: Cue, fault_tokens_max: int) -> int:
+    """Tokens that recalled pages may take when every resident page has its place, of what a turn's faults may bring."""
+    match cue:
+        case Cue.RECALL:
+            return fault_tokens_max
+        case Cue.QUESTION:
+            return fault_tokens_max // QUESTION_SHARE
+        case Cue.NONE:
+            return 0

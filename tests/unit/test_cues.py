@@ -1,0 +1,40 @@
+"""What a message says of its need for the past."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.memory.cues import READ_CHARS_MAX, Cue, cue_of, recall_room
+
+
+@pytest.mark.parametrize(
+    ("words", "cue"),
+    [
+        ("What did we decide about the message queue?", Cue.RECALL),
+        ("Remind me of the retention rule, please", Cue.RECALL),
+        ("When did Caroline go to the support group?", Cue.RECALL),
+        ("Was haben wir damals vereinbart", Cue.RECALL),
+        ("Коли ми це вирішили?", Cue.RECALL),
+        ("之前说过的版本是哪个", Cue.RECALL),
+        ("前回の続きです", Cue.RECALL),
+        ("How do I center a box?", Cue.QUESTION),
+        ("which port is free", Cue.QUESTION),
+        ("还有别的办法吗？", Cue.QUESTION),
+        ("Fix the test in billing and run it.", Cue.NONE),
+        ("", Cue.NONE),
+    ],
+)
+def test_words_ask_for_the_past_or_do_not(words: str, cue: Cue) -> None:
+    assert cue_of(words) is cue
+
+
+def test_what_is_pasted_in_the_middle_asks_nothing() -> None:
+    log = "ERROR who said that? we decided earlier " * READ_CHARS_MAX
+    assert cue_of(f"{'Tidy this. ' * READ_CHARS_MAX}{log}{'Thanks. ' * READ_CHARS_MAX}") is Cue.NONE
+    assert cue_of(f"{log}{'. ' * READ_CHARS_MAX}What did we decide?") is Cue.RECALL
+
+
+@given(st.text(), st.integers(0, 10**6))
+def test_a_stronger_cue_has_more_room(words: str, tokens: int) -> None:
+    assert 0 <= recall_room(cue_of(words), tokens) <= tokens
+    assert recall_room(Cue.NONE, tokens) <= recall_room(Cue.QUESTION, tokens) <= recall_room(Cue.RECALL, tokens)
