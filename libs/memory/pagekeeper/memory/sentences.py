@@ -65,6 +65,8 @@ STOPWORDS: Final = _words(
     know thing things something anything ever
     """
 )
+_ENDINGS: Final = _words("ll ve re em")
+"""What is left of a capitalised `I'LL` behind its apostrophe."""
 _NUMBER_WORDS: Final = _words(
     """
     two three four five six seven eight nine ten eleven twelve dozen twenty thirty forty fifty hundred thousand
@@ -119,7 +121,7 @@ class Facts:
             return self.numbers + 0.5 * self.names
         said = (
             3.0 * min(self.numbers, 6)
-            + 2.0 * min(self.decisions, 3)
+            + 1.0 * min(self.decisions, 3)
             + 1.5 * min(self.names, 6)
             + 1.5 * min(self.identifiers, 6)
             + 1.0 * self.content_words
@@ -162,7 +164,8 @@ def names_in(text: str) -> list[str]:
     for match in _NAME.finditer(text):
         word = match[0]
         opens = match.start() == 0 or not text[match.start() - 1].isspace() or text[match.start() - 2] in ".!?:。！？"
-        if (not opens or word.isupper()) and word.lower() not in STOPWORDS:
+        ending = word.lower() in _ENDINGS and text[match.start() - 1 : match.start()] in ("'", "’")
+        if (not opens or word.isupper()) and not ending and word.lower() not in STOPWORDS:
             found.setdefault(word)
     return list(found)
 

@@ -38,60 +38,20 @@ DROPPED: Final = _words(
 )
 INTERJECTIONS: Final = _words(
     """
-    hey hi hello hiya yo wow whoa woah oh ooh oof ah aww aw haha hahaha lol yeah yep yup yes ok okay sure well right
-    anyway thanks thank thx please cheers bye goodbye congrats congratulations certainly absolutely sorry hmm hm um uh
-    gosh omg plus btw definitely totally exactly indeed awesome great cool nice wonderful amazing fantastic
+    hey hi hello hiya yo wow whoa woah oh ooh oof ah aww aw haha hahaha lol yeah yep yup ok okay anyway thanks thank thx
+    please cheers bye goodbye congrats congratulations hmm hm um uh gosh omg btw plus certainly absolutely definitely
     """
 )
-"""Dropped at the beginning of a clause."""
+"""Dropped at the beginning of a clause, ..."""
+EXCLAMATIONS: Final = _words(
+    """
+    sure well right totally exactly indeed awesome great cool nice wonderful amazing fantastic perfect lovely sorry
+    """
+)
+"""... and these where they are all of it."""
 
 _PHRASES: Final = _by_first(
     *(
-        "you know",
-        "i think",
-        "i guess",
-        "i mean",
-        "i feel like",
-        "i believe",
-        "i was wondering if",
-        "let's",
-        "let me know",
-    ),
-    *(
-        "of course",
-        "by the way",
-        "in fact",
-        "in addition",
-        "on the other hand",
-        "for example",
-        "for instance",
-        "such as",
-    ),
-    *(
-        "a lot of",
-        "kind of",
-        "sort of",
-        "a bit",
-        "a little bit",
-        "so much",
-        "very much",
-        "at all",
-        "as well as",
-        "as well",
-    ),
-    *(
-        "in order to",
-        "so that",
-        "due to",
-        "make sure",
-        "be able to",
-        "able to",
-        "going to",
-        "would like to",
-        "feel free to",
-    ),
-    *(
-        "you can",
         "can you",
         "could you",
         "did you",
@@ -99,22 +59,14 @@ _PHRASES: Final = _by_first(
         "have you",
         "are you",
         "were you",
+        "you can",
         "what about",
         "how about",
     ),
-    *(
-        "here is",
-        "here are",
-        "it is important to",
-        "sounds like",
-        "looks like",
-        "seems like",
-        "tell me more",
-        "tell me",
-    ),
-    *("glad to hear", "good to hear", "great to hear", "happy to hear", "something i want to tell you", "keep it up"),
-    *("can't agree more", "couldn't agree more", "keep up the good work", "you've got this", "you got this"),
+    *("you know", "i mean", "let me know", "feel free to", "of course", "by the way", "kind of", "sort of", "so much"),
+    *("keep it up", "you've got this", "you got this"),
 )
+PHRASE_BEGINNINGS: Final = frozenset(_PHRASES)
 
 CHATTER: Final = _words(
     """
@@ -129,10 +81,28 @@ FEELINGS: Final = _words("glad happy excited proud thrilled sorry stoked")
 SPEAKERS: Final = _words("i i'm i've am we we're feel feeling felt")
 LISTENERS: Final = _words("you you're your hear")
 
+COMMONPLACE: Final = _words(
+    """
+    like make makes made making get got keep going go goes went know see seeing saw look looks looking lot way thing
+    things something anything everything time times last one ones people good great best better awesome amazing cool
+    nice special important happy sure always never mean means feel feels feeling felt want wanted need help helps
+    helping take taking took taken give gives giving gave come came coming think thinking thought find found work works
+    working try trying tried talk talked say said tell told show shows showing love loves loved day days long much more
+    all other others together back up out off over down around through from after since still they them their he him his
+    she her hers like even cause because before don't can't not no now been each part put really hard tough true fun
+    glad hope hear bring brings let start started stay life able enjoy share sharing using since use two big little new
+    old first next every few many inspiring finally kinda stuff bit seems seem appreciate excited proud wait moment
+    moments key support truly such lucky perfect beautiful wonderful fantastic reminder remind between if or
+    """
+)
+"""Words that are in most conversations, and so tell little of any."""
+
 _ENGLISH: Final = _words(
     """
     the and of to is i you that it with are this have my not but they his she her your we what i'm it's that's don't
-    i've how if from would there been has had their our for be can
+    i've how if from would there been has had their our for be can a them they're you're we're you've i'll i'd at by
+    about very just really out up who which when where why could should did does doesn't didn't can't get got
+    thanks great
     """
 )
 _FOREIGN: Final = (
@@ -166,7 +136,11 @@ def is_chatter(cores: Sequence[str]) -> bool:
     spoken = set(cores)
     own = not spoken.isdisjoint(SPEAKERS) and spoken.isdisjoint(LISTENERS)
     return all(
-        core in CHATTER or core in DROPPED or core in INTERJECTIONS or (core in FEELINGS and not own)
+        core in CHATTER
+        or core in DROPPED
+        or core in INTERJECTIONS
+        or core in EXCLAMATIONS
+        or (core in FEELINGS and not own)
         for core in spoken
         if core
     )
@@ -174,4 +148,4 @@ def is_chatter(cores: Sequence[str]) -> bool:
 
 def english_balance(cores: Sequence[str]) -> int:
     """How many more common English words there are than common words of other languages in the Latin script."""
-    return sum((core in _ENGLISH) - (core in _FOREIGN) for core in cores)
+    return sum([core in _ENGLISH for core in cores]) - sum([core in _FOREIGN for core in cores])

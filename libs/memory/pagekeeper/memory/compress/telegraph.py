@@ -7,15 +7,21 @@ its edges. Numbers and names always stay, and a sentence that is not English sta
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from pagekeeper.memory.compress.english import (
     DROPPED,
+    EXCLAMATIONS,
     INTERJECTIONS,
+    PHRASE_BEGINNINGS,
     english_balance,
     is_chatter,
     phrase_length,
 )
+
+WORDS_CACHED: Final = 4_096
+"""Most words of a language are a few hundred, over and over."""
 
 _EDGES: Final = "\"“”«»*'‘’()[]{}<>.,;:!?…"
 _EMPHASIS: Final = re.compile(
@@ -25,7 +31,7 @@ _EMPHASIS: Final = re.compile(
 _CLAUSE_ENDS: Final = ",;:!"
 _SENTENCE_ENDS: Final = ".!?:;…。！？"
 _SYMBOLS: Final = frozenset("&+=<>%/|×÷≈≤≥≠→")
-_DASHES: Final = frozenset(("-", "--", "–", "—"))
+_DASHES: Final = (["-"], ["--"], ["–"], ["—"])
 _DECORATION: Final = re.compile(r"[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+•][ \t]+)+")
 _RULE: Final = re.compile(r"[\s|:=*_-]+")
 
@@ -53,7 +59,7 @@ class Telegraph:
         return told
 
     def _told(self, chunks: Sequence[str], cores: Sequence[str]) -> str:
-        named = {position for position in range(len(chunks)) if _is_named(chunks, cores, position)}
+        named = {at for at, chunk in enumerate(chunks) if not chunk.islower() and _is_named(chunks, cores, at)}
         if is_chatter([core for position, core in enumerate(cores) if position not in named]):
             kept = [_bare(chunks[at]) for at in sorted(named) if cores[at] not in self._named]
         else:
@@ -69,26 +75,32 @@ def _kept(chunks: Sequence[str], cores: Sequence[str], named: set[int]) -> Itera
     position = 0
     while position < len(chunks):
         chunk, core = chunks[position], cores[position]
-        length = phrase_length(cores, position)
+        length = phrase_length(cores, position) if core in PHRASE_BEGINNINGS else 0
         if length and named.isdisjoint(range(position, position + length)):
             position += length
             continue
         if not core:
             if started and all(character in _SYMBOLS for character in chunk):
                 yield chunk
-            opens = opens or chunk in _DASHES
-        elif position in named or not (core in DROPPED or (opens and core in INTERJECTIONS)):
-            follows = chunks[position + 1] if position + 1 < len(chunks) else ""
-            yield f"{_bare(chunk)}," if follows in _DASHES and chunk[-1] not in _CLAUSE_ENDS else _bare(chunk)
+            opens = opens or [chunk] in _DASHES
+        elif position in named or not (core in DROPPED or (opens and _is_exclaimed(chunks, core, position))):
+            dash = chunks[position + 1 : position + 2] in _DASHES
+            yield f"{_bare(chunk)}," if dash and chunk[-1] not in _CLAUSE_ENDS else _bare(chunk)
             opens, started = chunk[-1] in _CLAUSE_ENDS, True
         else:
-            opens = opens or chunk[-1] in _CLAUSE_ENDS
+            opens = chunk[-1] in _CLAUSE_ENDS or (opens and core not in DROPPED)
         position += 1
+
+
+def _is_exclaimed(chunks: Sequence[str], core: str, position: int) -> bool:
+    """Whether a word that begins a clause is there for its sound."""
+    alone = chunks[position][-1] in ",;!.…" or chunks[position + 1 : position + 2] in _DASHES
+    return core in INTERJECTIONS or (core in EXCLAMATIONS and alone)
 
 
 def _is_named(chunks: Sequence[str], cores: Sequence[str], position: int) -> bool:
     """Whether a word has a capital letter that no sentence gave it, so that it may be a name."""
-    if not cores[position] or not position or chunks[position - 1][-1] in _SENTENCE_ENDS:
+    if not position or not cores[position] or chunks[position - 1][-1] in _SENTENCE_ENDS:
         return False
     first = next(character for character in chunks[position] if character.isalnum())
     return first.isupper() and cores[position] != "i" and not cores[position].startswith("i'")
@@ -101,6 +113,7 @@ def undecorated(sentence: str) -> str:
     return "" if _RULE.fullmatch(bare) else bare.strip("| \t")
 
 
+@lru_cache(maxsize=WORDS_CACHED)
 def core_of(chunk: str) -> str:
     """The word in lower case; empty for what has no letter or digit."""
     core = chunk.strip(_EDGES).lower().replace("’", "'")
@@ -109,5 +122,7 @@ def core_of(chunk: str) -> str:
 
 def _bare(chunk: str) -> str:
     """A word without emphasis, quotes and the full stop behind it."""
+    if chunk.isalnum():
+        return chunk
     bare = _EMPHASIS.sub("", chunk)
     return bare.rstrip("!.…") if bare[-1:] in ("!", ".", "…") else bare

@@ -8,13 +8,14 @@ said per token. Every word is the page's own, in its order; nothing is rephrased
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pagekeeper.memory.compress.code import outline
 from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
-from pagekeeper.memory.compress.english import english_balance
+from pagekeeper.memory.compress.english import COMMONPLACE, english_balance
 from pagekeeper.memory.compress.telegraph import Telegraph, core_of
 from pagekeeper.memory.pages import CompressionLevel
 from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, Sentence, facts_of, names_in, split_sentences
@@ -25,6 +26,10 @@ NAMES_COUNTED_MAX: Final = 512
 """A long list of names is looked through only so far: each is searched for in all of the text."""
 SHARES: Final = {CompressionLevel.REDUCED: 0.55, CompressionLevel.ABSTRACT: 0.28}
 """What a level that has to choose may take of a text."""
+JUDGED_CHARS_MAX: Final = 20_000
+"""How much of a text tells its language."""
+SHORT_CHARS: Final = 400
+"""Of a short text every sentence may be the one that matters."""
 SHORT_CODE_CHARS: Final = 120
 """A command or two stand as they are."""
 _SAME_SHARE: Final = 0.8
@@ -33,6 +38,7 @@ _SENTENCE_COST_CHARS: Final = 24
 """Keeps very short sentences with a name in them from looking dense."""
 _CODE_WEIGHT: Final = 4.0
 _FIRST_BONUS: Final = 2.0
+_COMMONPLACE_DISCOUNT: Final = 0.8
 
 _LABEL: Final = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2}: ")
 """Who speaks, where a text says so at its beginning: whatever is left of it, that stays."""
@@ -52,6 +58,15 @@ class _Piece:
     position: int
     sentence: Sentence
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What every sentence of a text comes to that says something, and who says it."""
+
+    label: str
+    pieces: tuple[_Piece, ...]
+    english: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +98,14 @@ def extract(text: str, level: CompressionLevel) -> str:
     """What stands for `text` at `level`; empty when there is nothing in it."""
     if level is CompressionLevel.REFERENCE:
         return ", ".join(topics(text))
-    label = _LABEL.match(text)
-    said = text if label is None else text[label.end() :]
-    english = _is_english(said)
-    pieces = _told(said, english=english)
-    if level is not CompressionLevel.REDUCED or not english:
-        names = frozenset(names_in(said)) if level is CompressionLevel.REDUCED else frozenset()
-        pieces = _chosen(pieces, level, SHARES[level] * len(said), names)
-    return f"{label[0] if label else ''}{_joined(pieces)}" if pieces else ""
+    read = _read(text)
+    pieces: Sequence[_Piece] = read.pieces
+    if level is CompressionLevel.ABSTRACT:
+        pieces = _chosen(pieces, level, SHARES[level] * len(text), frozenset())
+    elif not read.english:
+        chars_max = max(SHARES[level] * len(text), SHORT_CHARS)
+        pieces = _chosen(pieces, level, chars_max, frozenset(names_in(text)))
+    return f"{read.label}{_joined(pieces)}" if pieces else ""
 
 
 def topics(text: str) -> list[str]:
@@ -106,20 +121,20 @@ def topics(text: str) -> list[str]:
     return [*chosen, *(word for word, _ in words.most_common(TOPICS_MAX - len(chosen)))]
 
 
-def _is_english(text: str) -> bool:
-    return english_balance([core_of(chunk) for chunk in text.split()]) > 0
-
-
-def _told(text: str, *, english: bool) -> list[_Piece]:
-    """Every sentence that has something to say, with fewer words; code last, since it repeats what prose says."""
+@lru_cache(maxsize=1)
+def _read(text: str) -> _Reading:
+    """`text` with fewer words, the same for every level; code last, since it repeats what prose says."""
+    label = _LABEL.match(text)
+    english = english_balance([core_of(chunk) for chunk in text[:JUDGED_CHARS_MAX].split()]) > 0
     telegraph = Telegraph(english=english)
     pieces = [
         _Piece(position, sentence, _outlined(sentence.text) if sentence.code else telegraph.send(sentence.text))
-        for position, sentence in enumerate(split_sentences(text))
+        for position, sentence in enumerate(split_sentences(text[label.end() if label else 0 :]))
     ]
-    said = {part for piece in pieces for part in _TERM_PART.findall(piece.text.lower())}
-    told = [_with_terms(piece, said) if piece.sentence.code else piece for piece in pieces]
-    return [piece for piece in told if piece.text]
+    if any(piece.sentence.code for piece in pieces):
+        said = {part for piece in pieces for part in _TERM_PART.findall(piece.text.lower())}
+        pieces = [_with_terms(piece, said) if piece.sentence.code else piece for piece in pieces]
+    return _Reading(label[0] if label else "", tuple(piece for piece in pieces if piece.text), english)
 
 
 def _outlined(block: str) -> str:
@@ -146,7 +161,7 @@ def _new_terms(code: str, said: set[str]) -> Iterator[str]:
             yield term
 
 
-def _chosen(pieces: list[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:
+def _chosen(pieces: Sequence[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:
     """The piece that says most, at REDUCED whatever has numbers or `names`, the rest by what is said per character."""
     candidates = _candidates(pieces)
     by_density = sorted(candidates, key=lambda candidate: (-candidate.density, candidate.piece.position))
@@ -170,7 +185,7 @@ def _has_facts(candidate: _Candidate, names: frozenset[str]) -> bool:
     return _DIGIT.search(text) is not None or not names.isdisjoint(_LETTERS.findall(text))
 
 
-def _candidates(pieces: list[_Piece]) -> list[_Candidate]:
+def _candidates(pieces: Sequence[_Piece]) -> list[_Candidate]:
     words = [frozenset(WORD.findall(piece.text.lower())) - STOPWORDS for piece in pieces]
     shared = Counter(word for said in words for word in said)
     every = [facts_of(piece.text) for piece in pieces]
@@ -184,7 +199,9 @@ def _candidates(pieces: list[_Piece]) -> list[_Candidate]:
 def _weight(piece: _Piece, facts: Facts, said: frozenset[str], shared: Counter[str]) -> float:
     if piece.sentence.code:
         return _CODE_WEIGHT
-    return facts.weight + 0.5 * sum(1 for word in said if shared[word] > 1)
+    commonplace = len(said & COMMONPLACE)
+    weight = facts.weight - _COMMONPLACE_DISCOUNT * (0.5 * commonplace if facts.question else commonplace)
+    return weight + 0.5 * sum([shared[word] > 1 for word in said])
 
 
 class _Said:
