@@ -43,7 +43,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@$(LOCKED); $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# ONCE=1, TOPOLOGY=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through the environment:
+# ONCE=1, TOPOLOGY=, PAGING=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through the environment:
 # make exports what stands on its command line. `exec` leaves no shell in between, so that Ctrl-C is handled once.
 .PHONY: run
 run: $(READY) ## start everything and replay a conversation (ONCE=1: then stop)

@@ -12,12 +12,13 @@ from pagekeeper.platform.model.scripted import ScriptedModel
 from pagekeeper.platform.replay.driver import Replay, ReplayBudget
 from pagekeeper.platform.replay.records import TurnSeen
 from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.v1 import session_pb2
 from tests.stacks import client, new_tenant
 
 TURNS = 36
 KILLED_AFTER_TURNS = (8, 16, 24, TURNS)
 """After the last of these come the questions, whose answers have to be faulted in."""
-BUDGET = ReplayBudget(8_000)
+BUDGET = ReplayBudget(8_000, session_pb2.DEMAND_PAGING_MODEL)
 
 
 @pytest.fixture(scope="module")

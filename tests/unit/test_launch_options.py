@@ -7,6 +7,7 @@ import pytest
 from pagekeeper.local.options import WrongOption, read_options
 from pagekeeper.local.run import main
 from pagekeeper.local.stack import Topology
+from pagekeeper.v1.session_pb2 import DEMAND_PAGING_MODEL
 
 
 def test_nothing_given_is_five_processes_until_ctrl_c() -> None:
@@ -22,6 +23,7 @@ def test_everything_given(tmp_path: Path) -> None:
     options = read_options(
         {
             "TOPOLOGY": "one",
+            "PAGING": "model",
             "CONVERSATION": str(conversation),
             "ONCE": "1",
             "REPORT": str(tmp_path / "report.json"),
@@ -31,6 +33,7 @@ def test_everything_given(tmp_path: Path) -> None:
         }
     )
     assert options.topology is Topology.ONE
+    assert options.demand_paging == DEMAND_PAGING_MODEL
     assert options.conversation == conversation
     assert options.once
     assert options.report == tmp_path / "report.json"
@@ -43,6 +46,7 @@ def test_everything_given(tmp_path: Path) -> None:
     [
         ("TOPOLOGY", "two", "five or one"),
         ("TOPOLOGY", "FIVE", "five or one"),
+        ("PAGING", "nobody", "model, runtime, hybrid"),
         ("ONCE", "maybe", "1 to end after the replay"),
         ("CONVERSATION", "/no/such/file", "no such file"),
         ("CONVERSATION", "/", "no such file"),

@@ -2,6 +2,7 @@
 
 TOPOLOGY       five (the default) or one: how many processes our services run in
 CONVERSATION   a file to replay; the one that ships with Pagekeeper when empty
+PAGING         hybrid (the default), model or runtime: who brings old pages into a prompt
 ONCE           1: end when the replay has ended
 REPORT         a file to write the closing table to, as JSON
 MODEL_URL, MODEL, MODEL_KEY   an OpenAI-compatible endpoint; a scripted model when empty
@@ -16,7 +17,8 @@ from urllib.parse import urlsplit
 
 from pagekeeper.local.stack import Topology
 from pagekeeper.platform.model.port import Model
-from pagekeeper.platform.replay.run import ModelNotNamed, model_from_environment
+from pagekeeper.platform.replay.run import PAGING, ModelNotNamed, model_from_environment
+from pagekeeper.v1.session_pb2 import DemandPaging
 
 _YES_OR_NO: Final = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
 
@@ -30,6 +32,7 @@ class Options:
     """What to run. `directory` None is a temporary one."""
 
     topology: Topology
+    demand_paging: DemandPaging.ValueType
     conversation: Path | None
     once: bool
     report: Path | None
@@ -41,6 +44,7 @@ def read_options(environment: Mapping[str, str]) -> Options:
     """Raises WrongOption."""
     return Options(
         topology=_topology(environment.get("TOPOLOGY", "")),
+        demand_paging=_paging(environment.get("PAGING", "")),
         conversation=_conversation(environment.get("CONVERSATION", "")),
         once=_once(environment.get("ONCE", "")),
         report=_report(environment.get("REPORT", "")),
@@ -54,6 +58,12 @@ def _topology(value: str) -> Topology:
         return Topology(value or Topology.FIVE)
     except ValueError:
         raise WrongOption(f"TOPOLOGY is {value!r}: it is {' or '.join(Topology)}") from None
+
+
+def _paging(value: str) -> DemandPaging.ValueType:
+    if value and value not in PAGING:
+        raise WrongOption(f"PAGING is {value!r}: it is {', '.join(PAGING)}")
+    return PAGING[value or "hybrid"]
 
 
 def _once(value: str) -> bool:

@@ -19,7 +19,7 @@ from pagekeeper.local.stack import SUBJECT, TENANT, LocalStack, Topology
 from pagekeeper.local.sweeper import Sweeper
 from pagekeeper.memory.errors import PagekeeperError
 from pagekeeper.platform.cli import STACK_FILE
-from pagekeeper.platform.replay.run import run_replay
+from pagekeeper.platform.replay.run import ReplayOptions, run_replay
 from pagekeeper.runtime.clock import SystemClock
 
 FAILED_STATUS: Final = 1
@@ -82,6 +82,7 @@ class _Run:
                         model=self._options.model,
                         console=self._console,
                         report=self._options.report,
+                        options=ReplayOptions(demand_paging=self._options.demand_paging),
                     )
                 )
                 if not self._options.once:

@@ -107,7 +107,7 @@ class Session:
         reserve_tokens: int = 0,
         system_prompt: str = "",
         extra_tools_json: Sequence[str] = (),
-        demand_paging: session_pb2.DemandPaging = session_pb2.DEMAND_PAGING_UNSPECIFIED,
+        demand_paging: session_pb2.DemandPaging.ValueType = session_pb2.DEMAND_PAGING_UNSPECIFIED,
     ) -> pb.AssemblePromptResponse:
         """The prompt for a model and a budget in tokens; the session's own where not given.
 

@@ -106,9 +106,15 @@ async def doctor() -> None:
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the closing table as JSON.")
 @click.option("--all", "every_conversation", is_flag=True, help="Every conversation of the file, not the first alone.")
 @click.option("--budget", type=click.IntRange(2_000, 1_000_000), help="Tokens of the model's window.")
+@click.option(
+    "--paging",
+    type=click.Choice(["model", "runtime", "hybrid"]),
+    default="hybrid",
+    help="Who brings old pages into a prompt: the model by its tools, the runtime by the user's words, or both.",
+)
 @asynchronous
 async def replay(
-    conversation: Path | None, report: Path | None, *, every_conversation: bool, budget: int | None
+    conversation: Path | None, report: Path | None, *, every_conversation: bool, budget: int | None, paging: str
 ) -> None:
     """Replay a conversation through the running platform: the one that ships with it, or one of yours.
 
@@ -122,7 +128,7 @@ async def replay(
         model = replaying.model_from_environment()
     except replaying.ModelNotNamed as problem:
         raise CannotStart(str(problem)) from problem
-    options = replaying.ReplayOptions(every_conversation=every_conversation)
+    options = replaying.ReplayOptions(every_conversation=every_conversation, demand_paging=replaying.PAGING[paging])
     if budget is not None:
         options = replace(options, budget_tokens=budget)
     status = await replaying.run_replay(

@@ -62,9 +62,10 @@ class MemoryApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplayBudget:
-    """How the model's window is shared out; everything follows from its size."""
+    """How the model's window is shared out, which follows from its size, and who brings old pages into it."""
 
     total_tokens: int = BUDGET_TOKENS
+    demand_paging: session_pb2.DemandPaging.ValueType = session_pb2.DEMAND_PAGING_HYBRID
 
     @property
     def answer_tokens(self) -> int:
@@ -88,6 +89,7 @@ class ReplayBudget:
             reserved_tokens=self.total_tokens * 5 // 16,
             max_fault_tokens_per_turn=self.fault_tokens,
             model=model,
+            demand_paging=self.demand_paging,
         )
 
 

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from pagekeeper.platform.replay.driver import BUDGET_TOKENS, Replay, ReplayBudge
 from pagekeeper.platform.replay.recall import RECALL_QUESTIONS_MAX, with_questions_at_most
 from pagekeeper.platform.replay.report import Replayed, Report, report_on, write_json
 from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.v1 import session_pb2
 
 PASSED: Final = 0
 CHECK_FAILED: Final = 1
@@ -30,11 +32,22 @@ MODEL_FAILED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to replay of a file, and in how large a window."""
+    """What to replay of a file, in how large a window, and who brings old pages into it."""
 
     every_conversation: bool = False
     budget_tokens: int = BUDGET_TOKENS
+    demand_paging: session_pb2.DemandPaging.ValueType = session_pb2.DEMAND_PAGING_HYBRID
     questions_max: int = RECALL_QUESTIONS_MAX
+
+
+PAGING: Final = MappingProxyType(
+    {
+        "model": session_pb2.DEMAND_PAGING_MODEL,
+        "runtime": session_pb2.DEMAND_PAGING_RUNTIME,
+        "hybrid": session_pb2.DEMAND_PAGING_HYBRID,
+    }
+)
+"""Who brings old pages in, by the name that a person gives."""
 
 
 class ModelNotNamed(Exception):
@@ -99,7 +112,7 @@ async def _replayed(
 ) -> Report:
     conversation = with_questions_at_most(whole, options.questions_max)
     session_id = f"replay-{secrets.token_hex(6)}"
-    budget = ReplayBudget(options.budget_tokens)
+    budget = ReplayBudget(options.budget_tokens, options.demand_paging)
     replay = Replay(pagekeeper.api, pagekeeper.caller, model, session_id, budget, SystemClock().monotonic)
     display.heading(conversation, model.name, options.budget_tokens)
     turns = []
