@@ -11,12 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from pagekeeper.memory.embedded.artifacts_bridge import *
     from pagekeeper.memory.embedded.compressor import *
+    from pagekeeper.memory.embedded.context_packer import *
+    from pagekeeper.memory.embedded.demand_paging import *
     from pagekeeper.memory.embedded.eviction_policy import *
+    from pagekeeper.memory.embedded.fault_handler import *
+    from pagekeeper.memory.embedded.manager import *
+    from pagekeeper.memory.embedded.manifest import *
     from pagekeeper.memory.embedded.models import *
     from pagekeeper.memory.embedded.mutation_log import *
+    from pagekeeper.memory.embedded.pack_cache import *
     from pagekeeper.memory.embedded.page_table import *
+    from pagekeeper.memory.embedded.prefetcher import *
+    from pagekeeper.memory.embedded.search_handler import *
     from pagekeeper.memory.embedded.tlb import *
+    from pagekeeper.memory.embedded.vm_prompts import *
     from pagekeeper.memory.embedded.working_set import *
 
 _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
@@ -27,6 +37,8 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "CheckpointMetadata",
         "InMemoryBackend",
         "PageMetadata",
+        "StorageBackend",
+        "StorageError",
     ),
     "compressor": (
         "CompressionResult",
@@ -47,6 +59,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     ),
     "demand_paging": (
         "DEFAULT_RECALL_SIGNALS",
+        "DemandPagingMode",
         "DemandPagingPrePass",
     ),
     "eviction_policy": (
@@ -61,8 +74,9 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "NamedEvictionPolicy",
     ),
     "fault_handler": (
+        "PageCompressor",
         "PageFaultHandler",
-        "PageSearchHandler",
+        "PageLoader",
     ),
     "manager": (
         "MemoryManager",
@@ -141,14 +155,15 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "ContextSnapshot",
         "MutationLogLite",
     ),
-    "pack_cache": (
-        "CachedPackedContext",
-        "ContextPackCache",
-    ),
+    "pack_cache": ("ContextPackCache",),
     "page_table": ("PageTable",),
     "prefetcher": (
         "SimplePrefetcher",
         "ToolUsagePattern",
+    ),
+    "search_handler": (
+        "PageSearchHandler",
+        "SearchFunction",
     ),
     "tlb": (
         "PageTLB",

@@ -42,8 +42,12 @@ PageContent = TextContent | ImageContent | AudioContent | VideoContent | Structu
 
 
 class PageMeta(BaseModel):
-    """`dimensions` are width and height in pixels; `latency_ms` is how long the fault took."""
+    """`dimensions` are width and height in pixels; `latency_ms` is how long the fault took.
 
+    `requested_level` is said when the page comes at another level than was asked for.
+    """
+
+    requested_level: CompressionLevel | None = None
     source_tier: StorageTier | None = None
     mime_type: str | None = None
     size_bytes: int | None = None

@@ -1,7 +1,8 @@
 """How many faults a turn may have, what one brought in, and what the model is told of it."""
 
+from collections.abc import Generator
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
 from pydantic import BaseModel, Field
 
@@ -14,6 +15,7 @@ from pagekeeper.memory.embedded.models.enums import (
     Modality,
     StorageTier,
 )
+from pagekeeper.memory.embedded.models.guarded import GuardedModel
 from pagekeeper.memory.embedded.models.page import MemoryPage
 
 _ALLOWED_REASONS: Final = {
@@ -87,35 +89,30 @@ class FaultEffects(BaseModel):
 
 
 class FaultResult(BaseModel):
-    """The page, or why there is none."""
+    """The page, or why there is none. Its own level says what was brought, `requested_level` what was asked for."""
 
     success: bool
     page: MemoryPage | None = None
+    requested_level: CompressionLevel | None = None
     error: str | None = None
     source_tier: StorageTier | None = None
     latency_ms: float = 0.0
     was_compressed: bool = False
 
 
-class VMToolResult(BaseModel):
+class VMToolResult(GuardedModel):
     """The envelope in which the model gets a page."""
 
     page: PageData
     effects: FaultEffects = Field(default_factory=FaultEffects)
 
-    def to_json(self) -> str:
-        return self.model_dump_json()
 
-
-class VMToolError(BaseModel):
+class VMToolError(GuardedModel):
     """What the model gets instead of a page."""
 
     error: str
     page_id: str | None = None
     message: str | None = None
-
-    def to_json(self) -> str:
-        return self.model_dump_json()
 
 
 class SearchResultEntry(BaseModel):
@@ -129,11 +126,12 @@ class SearchResultEntry(BaseModel):
     relevance: float = 0.0
 
 
-class SearchResult(BaseModel):
-    """The best results first, and how many pages were searched."""
+class SearchResult(GuardedModel):
+    """The best results first, and how many pages were searched. It may be awaited, and is there at once."""
 
     results: list[SearchResultEntry] = Field(default_factory=list)
     total_available: int = 0
 
-    def to_json(self) -> str:
-        return self.model_dump_json()
+    def __await__(self) -> Generator[None, None, Self]:
+        return self
+        yield

@@ -87,9 +87,13 @@ class MutationLogSummary(KeyedModel):
 
 
 class PrefetcherStats(KeyedModel):
+    """`hit_rate` is the share of prefetched pages that were accessed afterwards, from 0 to 1."""
+
     tools_tracked: int = 0
     pages_tracked: int = 0
     total_accesses: int = 0
+    pages_prefetched: int = 0
+    hit_rate: float = 0.0
 
 
 class PackCacheStats(KeyedModel):
