@@ -5,16 +5,25 @@
         await session.append(user("We decided to use PostgreSQL."))
         prompt = await session.assemble(user_input="Which database did we choose?")
 
+`SessionManager` is the guide's object for a whole conversation, over such a connection or in this process.
+
 Failures are the classes of `pagekeeper.memory.errors`.
 """
 
 from pagekeeper.client.connection import Pagekeeper, connect
 from pagekeeper.client.pages import artifact, assistant, claim, image, procedure, structured, system, tool_result, user
 from pagekeeper.client.session import Session
+from pagekeeper.client.session_manager import SessionManager, SessionStats
+from pagekeeper.client.session_memory import VirtualMemoryDisabled
+from pagekeeper.client.summaries import SummarizationStrategy
 
 __all__ = [
     "Pagekeeper",
     "Session",
+    "SessionManager",
+    "SessionStats",
+    "SummarizationStrategy",
+    "VirtualMemoryDisabled",
     "artifact",
     "assistant",
     "claim",

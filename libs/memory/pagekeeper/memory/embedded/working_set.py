@@ -254,11 +254,14 @@ class WorkingSetManager:
         own = page is not None and page.pinned
         return own or self.pinned_set.is_pinned(page_id) or page_id in self._automatic_pins()
 
-    def pinned_page_ids(self) -> set[str]:
-        """Every page that is not to be evicted: pinned by id, by its own word, or automatically."""
+    def pinned_page_ids(self, *, last_turns: bool = True) -> set[str]:
+        """Every page that is not to be evicted: pinned by id, by its own word, or automatically.
+
+        Without `last_turns`, being of one of these is no reason.
+        """
         held = [*self._pages.values(), *self.l1_cache.values()]
         own = {page.page_id for page in held if page.pinned}
-        return own | self.pinned_set.get_all_pinned() | self._automatic_pins()
+        return own | self.pinned_set.get_all_pinned() | self._automatic_pins(last_turns=last_turns)
 
     def record_access(self, page_id: str) -> None:
         """Count the page as used in this turn."""
@@ -331,9 +334,9 @@ class WorkingSetManager:
     def _resident(self, page_id: str, size_tokens: int, level: int = 0) -> Resident:
         return Resident(page_id, 1, level, size_tokens, faulted=False, admitted_turn=self.current_turn)
 
-    def _automatic_pins(self) -> set[str]:
+    def _automatic_pins(self, *, last_turns: bool = True) -> set[str]:
         return self.pinned_set.automatic(
-            self._pin_candidates(), self._budget.usable, turns_are_counted=self.current_turn > 0
+            self._pin_candidates(), self._budget.usable, turns_are_counted=last_turns and self.current_turn > 0
         )
 
     def _pin_candidates(self) -> Iterator[PinCandidate]:
