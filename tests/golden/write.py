@@ -10,7 +10,8 @@ a new FOLD_VERSION.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Final
@@ -40,19 +41,48 @@ from tests.golden.folding import GOLDEN_LOG, GOLDEN_STATES, fold
 SEED: Final = 20261123
 STEPS: Final = 400
 STATES_EVERY: Final = 40
+FAULT_TOKENS_MAX: Final = 300
 
 CONFIGS: Final = (
-    ev.SessionConfig(max_l0_tokens=3_000, reserved_tokens=300, max_fault_tokens_per_turn=1_500),
+    ev.SessionConfig(
+        max_l0_tokens=3_000, reserved_tokens=300, max_fault_tokens_per_turn=1_500, eviction_policy="importance-lru/1"
+    ),
     ev.SessionConfig(max_l0_tokens=1_200, reserved_tokens=100, eviction_policy="lru/1", pin_last_turns=1),
-    ev.SessionConfig(max_l0_tokens=6_000, reserved_tokens=500, max_faults_per_turn=8, eviction_cooldown_turns=5),
+    ev.SessionConfig(
+        max_l0_tokens=6_000,
+        reserved_tokens=500,
+        max_faults_per_turn=8,
+        eviction_cooldown_turns=5,
+        eviction_policy="importance-lru/1",
+    ),
 )
 
 Addition = Callable[[Session], ev.Event | None]
+
+
+def _some_fault(session: Session, offset: int) -> ev.Event | None:
+    """Of a page that fits and is not resident, another one for each offset. No budget of faults is asked."""
+    absent = [
+        page.page_id
+        for page in session.mapped_pages()
+        if page.page_id not in session.working_set and page.current.full.size_tokens <= FAULT_TOKENS_MAX
+    ]
+    page_id = absent[7 * offset % len(absent)]
+    return decisions.admit(session, page_id, 0, FaultReason.RESOLVE_REFERENCE, prefetched=True)
+
+
 ADDITIONS: Final[dict[type, tuple[Addition, ...]]] = {
     ev.UsageReported: (
         lambda session: decisions.report_usage(session, "claude", 1_000, 1_400),
         lambda session: decisions.report_usage(session, "claude", 2_000, 2_500),
         lambda session: decisions.report_usage(session, "claude", 900, 1_530),
+    ),
+    ev.PagesUsed: (
+        lambda session: decisions.use(session, [resident.page_id for resident in session.working_set][:3]),
+        lambda session: decisions.configure(session, replace(CONFIGS[2], eviction_policy="reuse/1"), ()),
+        *(partial(_some_fault, offset=offset) for offset in range(12)),
+        lambda session: decisions.use(session, [resident.page_id for resident in session.working_set][-2:]),
+        *(partial(_some_fault, offset=offset) for offset in range(12, 24)),
     ),
 }
 """Events that came after the log was first written, in the order of their coming."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.eviction import EVICTION_POLICIES
 from pagekeeper.memory.pages import (
     LinkKind,
     MessageRole,
@@ -29,7 +30,7 @@ configs = st.builds(
     pin_last_turns=st.integers(0, 3),
     fault_protection_turns=st.integers(0, 2),
     eviction_cooldown_turns=st.integers(0, 3),
-    eviction_policy=st.sampled_from(["importance-lru/1", "lru/1"]),
+    eviction_policy=st.sampled_from(list(EVICTION_POLICIES)),
 )
 
 

@@ -166,6 +166,14 @@ class Histories(RuleBasedStateMachine):
             assert counted[0] < self.model.config.max_faults_per_turn
             assert self.model.fault_tokens_this_turn <= self.model.config.max_fault_tokens_per_turn
 
+    @rule(some=st.lists(choices, min_size=1, max_size=3))
+    def use(self, some: list[int]) -> None:
+        """What is resident is used, and nothing moves."""
+        page_ids = [self.choose(choice) for choice in some]
+        outcome = self.attempt(lambda: decisions.use(self.session, page_ids))
+        resident = [page_id for page_id in page_ids if page_id in self.model.resident]
+        assert outcome == ((ev.PagesUsed(tuple(resident)), []) if resident else None)
+
     @rule()
     def begin_turn(self) -> None:
         self.commit(ev.TurnBegun())

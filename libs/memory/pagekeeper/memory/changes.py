@@ -46,7 +46,9 @@ def _pages_of(event: ev.Event) -> Iterable[str] | None:
             return [page.page_id for page in pages]
         case ev.PagesAnnotated(named) | ev.PagesLinked(named) | ev.RepresentationsAdded(named) | ev.PagesPlaced(named):
             return [one.page_id for one in named]
-        case ev.PagesUnmapped(page_ids) | ev.PagesPinned(page_ids) | ev.PagesUnpinned(page_ids):
+        case (
+            ev.PagesUnmapped(page_ids) | ev.PagesUsed(page_ids) | ev.PagesPinned(page_ids) | ev.PagesUnpinned(page_ids)
+        ):
             return page_ids
         case ev.PageAdmitted(page_id) | ev.ImportanceSet(page_id):
             return (page_id,)

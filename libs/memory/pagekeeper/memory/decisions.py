@@ -263,6 +263,12 @@ def admit(
     return ev.PageAdmitted(page_id, page.current_version, representation.level, reason, prefetched)
 
 
+def use(session: Session, page_ids: Sequence[str]) -> ev.PagesUsed | None:
+    """What of `page_ids` is resident, in order; None when nothing is."""
+    used = tuple(page_id for page_id in page_ids if page_id in session.working_set)
+    return ev.PagesUsed(used) if used else None
+
+
 def _check_fault_budget(session: Session, representation: StoredRepresentation) -> None:
     limit = session.config.max_faults_per_turn
     if session.counters.faults_this_turn >= limit:

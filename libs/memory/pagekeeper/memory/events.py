@@ -206,6 +206,13 @@ class PageAdmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesUsed:
+    """They were asked for while they were resident."""
+
+    page_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PagesPinned:
     page_ids: tuple[str, ...]
 
@@ -269,6 +276,7 @@ Event = (
     | CheckpointDeleted
     | TurnBegun
     | PageAdmitted
+    | PagesUsed
     | PagesPinned
     | PagesUnpinned
     | ImportanceSet

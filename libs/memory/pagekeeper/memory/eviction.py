@@ -1,15 +1,19 @@
 """Which resident page goes first.
 
 A policy is a sort key: the page with the smallest key is given up first. Keys are built from the session's own facts
-(turns, not clocks), so every replica orders alike. A policy's name carries its version, because the log names it: a
-session keeps deciding by the rules it was opened with.
+(turns and references, not clocks), so every replica orders alike. They add, multiply, divide and take square roots,
+which every machine rounds alike; powers and logarithms it may not. A policy's name carries its version, because the log
+names it: a session keeps deciding by the rules it was opened with.
 """
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Final, NamedTuple
 
 from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.pages import PageType
+from pagekeeper.memory.pages import PageState, PageType
+from pagekeeper.memory.reuse import KindCounts, SessionReuse
+from pagekeeper.memory.working_set import Resident
 
 TYPE_WEIGHT: Final = {
     PageType.TRANSCRIPT: 1.0,
@@ -21,9 +25,26 @@ TYPE_WEIGHT: Final = {
 }
 """How much longer than a raw turn a page of this type is worth keeping."""
 
+FAULT_WEIGHT: Final = 0.5
+"""What one fault adds to a page's rate, as a share of it."""
+RATE_PRIOR: Final = 0.5
+RATE_PRIOR_REUSES: Final = 20
+"""Every page begins as if it had been used half a time in twenty re-uses of the session."""
+DEATH_PRIOR: Final = 4.0
+"""After each use a page is done with, at odds of one to one at first and fewer with each use it comes back for."""
+EXPONENT_MAX: Final = 64
+OVERDUE: Final = 0.15
+"""Share of a gap by which a page may be late before it no longer counts as due."""
+
 
 class Candidate(NamedTuple):
-    """A resident page as a policy sees it. `position` is its place in admission order."""
+    """A resident page as a policy sees it. `position` is its place in admission order.
+
+    What follows `turn` is its history as `pagekeeper.memory.reuse` counts it; a page without one was used once, now.
+    `known_reuses` and `idle_reuses` are the session's re-uses since the page's first and last use, `idle_references`
+    the references since its last, `gap_references` those between its last two (or any page's), `kind_share` is how
+    likely pages like it are used again, and `rhythm` how regularly this session's are.
+    """
 
     page_id: str
     page_type: PageType
@@ -32,6 +53,38 @@ class Candidate(NamedTuple):
     last_used_turn: int
     position: int
     turn: int
+    reuses: int = 0
+    known_reuses: int = 0
+    idle_reuses: int = 0
+    idle_references: int = 0
+    gap_references: int = 0
+    fault_count: int = 0
+    kind_share: float = 0.5
+    rhythm: float = 0.0
+
+
+def candidate(
+    page: PageState, resident: Resident, position: int, turn: int, session: SessionReuse, kinds: KindCounts
+) -> Candidate:
+    """A resident page in `turn`."""
+    reuse = page.reuse
+    return Candidate(
+        page_id=page.page_id,
+        page_type=page.page_type,
+        importance=page.importance,
+        size_tokens=resident.size_tokens,
+        last_used_turn=page.last_used_turn,
+        position=position,
+        turn=turn,
+        reuses=reuse.count,
+        known_reuses=session.reuses - reuse.first_reuse,
+        idle_reuses=session.reuses - reuse.last_reuse,
+        idle_references=session.references - reuse.last_reference,
+        gap_references=reuse.gap_references or session.gap_references,
+        fault_count=page.fault_count,
+        kind_share=kinds.share(page.kind, page.first_size_tokens),
+        rhythm=session.rhythm,
+    )
 
 
 SortKey = tuple[float, ...]
@@ -50,7 +103,62 @@ def importance_lru(candidate: Candidate) -> SortKey:
     return (-age_turns / weight, candidate.position)
 
 
-EVICTION_POLICIES: Final[dict[str, EvictionPolicy]] = {"lru/1": lru, "importance-lru/1": importance_lru}
+def reuse(candidate: Candidate) -> SortKey:
+    """First what is least likely used soon, for the room it takes and for what its fault costs.
+
+    How soon is a mixture of two answers, by how much the session is a loop: at the page's own rate unless it was given
+    up, and when it is due by the last gap. A fault costs a call of the model whatever the size, so small pages are
+    worth more a token; pages that were faulted back before are worth more too, and so large ones do not starve.
+    """
+    size_tokens = max(1, candidate.size_tokens)
+    rate = _rate(candidate) * (1 + FAULT_WEIGHT * candidate.fault_count)
+    soon = (1 - candidate.rhythm) * rate + candidate.rhythm * _when_due(candidate)
+    worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance)
+    return (soon * worth / sqrt(size_tokens * sqrt(size_tokens)), candidate.position)
+
+
+def _rate(candidate: Candidate) -> float:
+    """Expected uses per re-use of the session, times the odds that the page has not been done with.
+
+    Buy till you die (Fader, Hardie, Lee 2005), where customers are pages: rates differ between pages, each use may be
+    the last, and a page that is idle for long by its own rate has probably had its last.
+    """
+    span = RATE_PRIOR_REUSES + candidate.known_reuses
+    used_span = span - candidate.idle_reuses
+    stretch = span / used_span
+    if candidate.reuses:
+        odds_against = DEATH_PRIOR / (DEATH_PRIOR + candidate.reuses - 1)
+    else:
+        odds_against = (1 - candidate.kind_share) / candidate.kind_share
+    odds_against *= sqrt(stretch) * _power(stretch, min(candidate.reuses, EXPONENT_MAX))
+    return (RATE_PRIOR + candidate.reuses) / span / (1 + odds_against)
+
+
+def _when_due(candidate: Candidate) -> float:
+    """One over the references until the page is due; when it is overdue, no more than its span says."""
+    alive = 1.0 if candidate.reuses else candidate.kind_share
+    due_references = candidate.gap_references - candidate.idle_references
+    if due_references < -OVERDUE * candidate.gap_references:
+        return alive / (RATE_PRIOR_REUSES + candidate.known_reuses)
+    return alive / (max(1, due_references) + 1)
+
+
+def _power(base: float, exponent: int) -> float:
+    """By multiplication alone: the library's differs between machines in the last bit."""
+    power = 1.0
+    while exponent:
+        if exponent & 1:
+            power *= base
+        base *= base
+        exponent >>= 1
+    return power
+
+
+EVICTION_POLICIES: Final[dict[str, EvictionPolicy]] = {
+    "lru/1": lru,
+    "importance-lru/1": importance_lru,
+    "reuse/1": reuse,
+}
 
 
 def eviction_policy(name: str) -> EvictionPolicy:

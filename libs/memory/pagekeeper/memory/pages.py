@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 
+from pagekeeper.memory.reuse import PageReuse
+
 
 class Modality(StrEnum):
     TEXT = "text"
@@ -185,10 +187,20 @@ class PageState:
     tool_name: str
     tool_call_id: str
     metadata: tuple[KeyValue, ...] = field(default=())
+    reuse: PageReuse = field(default_factory=PageReuse)
 
     @property
     def current(self) -> Version:
         return self.versions[self.current_version - 1]
+
+    @property
+    def kind(self) -> tuple[MessageRole, str]:
+        """Pages of a kind are used again alike: who says it, and the tool that made it."""
+        return (self.role, self.tool_name)
+
+    @property
+    def first_size_tokens(self) -> int:
+        return self.versions[0].full.size_tokens
 
     def version(self, number: int) -> Version | None:
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None

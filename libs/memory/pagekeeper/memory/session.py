@@ -19,7 +19,7 @@ from typing import Final
 from pagekeeper.memory import events as ev
 from pagekeeper.memory.bookkeeping import Checkpoint, Counters, Operation, SessionState
 from pagekeeper.memory.changes import Changes
-from pagekeeper.memory.eviction import Candidate, eviction_policy
+from pagekeeper.memory.eviction import candidate, eviction_policy
 from pagekeeper.memory.happenings import (
     Admitted,
     Compressed,
@@ -40,10 +40,11 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     Version,
 )
+from pagekeeper.memory.reuse import KindCounts, SessionReuse
 from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6
@@ -66,6 +67,8 @@ class Session:
         self.parent_session_id = ""
         self.parent_revision = 0
         self.pages: dict[str, PageState] = {}
+        self.reuse = SessionReuse()
+        self.kinds = KindCounts()
         self.working_set = WorkingSet()
         self.counters = Counters()
         self.faults_by_reason: dict[FaultReason, int] = {}
@@ -140,16 +143,8 @@ class Session:
             page = self.pages[resident.page_id]
             if self.is_protected(page) is not protected or (protected and self.is_pinned(page)):
                 continue
-            candidate = Candidate(
-                page_id=page.page_id,
-                page_type=page.page_type,
-                importance=page.importance,
-                size_tokens=resident.size_tokens,
-                last_used_turn=page.last_used_turn,
-                position=position,
-                turn=self.turn,
-            )
-            keyed.append((policy(candidate), position, resident))
+            key = policy(candidate(page, resident, position, self.turn, self.reuse, self.kinds))
+            keyed.append((key, position, resident))
         keyed.sort()  # Positions differ, so residents are never compared.
         return [resident for _, _, resident in keyed]
 
@@ -221,6 +216,9 @@ class Session:
                 return self._begin_turn()
             case ev.PageAdmitted():
                 return self._fault_in(event)
+            case ev.PagesUsed(page_ids):
+                for page_id in page_ids:
+                    self._use_again(self.pages[page_id])
             case ev.PagesPinned(page_ids):
                 for page_id in page_ids:
                     self.pages[page_id].pinned = True
@@ -240,6 +238,7 @@ class Session:
         self.exists = False
         self.pages, self.working_set, self.labels = {}, WorkingSet(), ()
         self.checkpoints, self.recent_evictions = {}, {}
+        self.reuse, self.kinds = SessionReuse(), KindCounts()
 
     def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Happened]:
         if mapped.role is MessageRole.USER:
@@ -274,9 +273,21 @@ class Session:
             tool_name=mapped.tool_name,
             tool_call_id=mapped.tool_call_id,
             metadata=mapped.metadata,
+            reuse=before.reuse if before else self.reuse.first(),
         )
+        if before is not None:
+            self.kinds.add(before.kind, before.first_size_tokens, before.reuse, pages=-1)
+        self.kinds.add(page.kind, page.first_size_tokens, page.reuse)
+        if before is not None:
+            self._use_again(page)
         self.working_set.remove(mapped.page_id)
         yield from self._admit(page, mapped.full, faulted=False)
+
+    def _use_again(self, page: PageState) -> None:
+        page.last_used_turn = self.turn
+        if not page.reuse.count:
+            self.kinds.reused(page.kind, page.first_size_tokens)
+        self.reuse.again(page.reuse)
 
     def _begin_turn(self) -> Sequence[Happened]:
         self.turn += 1
@@ -322,6 +333,8 @@ class Session:
         assert representation is not None, "admitted at a level that the page has not"
         page.last_used_turn = page.last_fault_turn = self.turn
         page.fault_count += 1
+        if admitted.reason is not FaultReason.SPECULATIVE:
+            self._use_again(page)
         if not admitted.prefetched:
             self.counters.faults_this_turn += 1
             self.counters.fault_tokens_this_turn += representation.size_tokens

@@ -22,6 +22,7 @@ from pagekeeper.memory import happenings as hp
 from pagekeeper.memory.bookkeeping import Checkpoint, Counters, EvictionMark, Operation, SessionState
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.pages import FaultReason, KeyValue, PageState, Version
+from pagekeeper.memory.reuse import KindCounts, SessionReuse
 from pagekeeper.memory.session import FOLD_VERSION, Session
 from pagekeeper.memory.usage import ProviderUsage
 from pagekeeper.memory.working_set import Resident, WorkingSet
@@ -67,12 +68,16 @@ class MessageCodec(Generic[V]):
         self._message_class = _message_class(value_class)
         descriptor = self._message_class.DESCRIPTOR
         hints = get_type_hints(value_class)
-        names = [f.name for f in fields(cast(Any, value_class))]
+        defaults = {f.name: f.default for f in fields(cast(Any, value_class))}
+        names = list(defaults)
         if set(names) != set(descriptor.fields_by_name):
             raise TypeError(
                 f"{value_class.__name__} and {descriptor.name} differ in {set(names) ^ set(descriptor.fields_by_name)}"
             )
-        codecs = [_FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name]) for name in names]
+        codecs = [
+            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name], defaults[name])
+            for name in names
+        ]
         self._encoders = [(field.name, field.encoder()) for field in codecs]
         self._decoders = [field.decoder() for field in codecs]
 
@@ -94,7 +99,7 @@ class MessageCodec(Generic[V]):
 class _FieldCodec:
     """One field: how its value is written into a message and read out of it."""
 
-    def __init__(self, field: FieldDescriptor, hint: Value) -> None:
+    def __init__(self, field: FieldDescriptor, hint: Value, default: Value) -> None:
         self.name = field.name
         optional = NoneType in get_args(hint)
         if optional:
@@ -105,7 +110,7 @@ class _FieldCodec:
         self._collect = cast(Callable[[Any], Any], origin) if sequence else None
         self._optional = optional
         self._has_presence = field.has_presence
-        self._encode, self._decode = _element_codec(field, element)
+        self._encode, self._decode = _element_codec(field, element, default)
 
     def encoder(self) -> Encode | None:
         """None for a value that is sent as it is, and left out when it is the default."""
@@ -131,7 +136,7 @@ def _same(value: Value) -> Value:
     return value
 
 
-def _element_codec(field: FieldDescriptor, element: Value) -> tuple[Encode, Decode]:
+def _element_codec(field: FieldDescriptor, element: Value, default: Value) -> tuple[Encode, Decode]:
     if field.message_type is not None:
         if isinstance(element, UnionType):
             oneof = OneofCodec(_class_of_message(cast(Any, field.message_type).name), get_args(element))
@@ -141,6 +146,9 @@ def _element_codec(field: FieldDescriptor, element: Value) -> tuple[Encode, Deco
     if field.enum_type is not None:
         numbers = enum_numbers(element, field.enum_type)
         members = {number: member for member, number in numbers.items()}
+        if isinstance(default, Enum):
+            # A record that was written before there was this field.
+            members[0] = cast(Value, default)
         return numbers.__getitem__, members.__getitem__
     return _same, _same
 
@@ -191,6 +199,7 @@ _CONFIG: Final = codec_of(ev.SessionConfig)
 _KEY_VALUE: Final = codec_of(KeyValue)
 _PAGE: Final = codec_of(PageState)
 _RESIDENT: Final = codec_of(Resident)
+_REUSE: Final = codec_of(SessionReuse)
 _COUNTERS_FIELDS: Final = [f.name for f in fields(Counters)]
 _EVICTION: Final = codec_of(EvictionMark)
 _CHECKPOINT: Final = MessageCodec(Checkpoint)
@@ -254,6 +263,7 @@ def state_message(session: Session) -> event_pb2.SessionSnapshot:
         parent_session_id=session.parent_session_id,
         parent_revision=session.parent_revision,
         pages=[cast(event_pb2.PageSnapshot, _PAGE.encode(page)) for page in session.pages.values()],
+        reuse=cast(event_pb2.SessionReuse, _REUSE.encode(session.reuse)),
         resident=[cast(event_pb2.ResidentSnapshot, _RESIDENT.encode(r)) for r in session.working_set],
         counters=counters,
         recent_evictions=[
@@ -293,6 +303,8 @@ def decode_state(data: bytes, revision: int) -> Session:
     session.parent_session_id = message.parent_session_id
     session.parent_revision = message.parent_revision
     session.pages = {page.page_id: _PAGE.decode(page) for page in message.pages}
+    session.reuse = _REUSE.decode(message.reuse)
+    session.kinds = KindCounts((page.kind, page.first_size_tokens, page.reuse) for page in session.pages.values())
     session.working_set = WorkingSet(_RESIDENT.decode(resident) for resident in message.resident)
     session.counters = Counters(**{name: getattr(message.counters, name) for name in _COUNTERS_FIELDS})
     session.faults_by_reason = {_REASONS[fault.reason]: fault.count for fault in message.counters.faults_by_reason}

@@ -113,6 +113,7 @@ class Event(_message.Message):
     IMPORTANCE_SET_FIELD_NUMBER: _builtins.int
     WORKING_SET_RESTORED_FIELD_NUMBER: _builtins.int
     USAGE_REPORTED_FIELD_NUMBER: _builtins.int
+    PAGES_USED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_opened(self) -> Global___SessionOpened:
         """Written by page-table."""
@@ -189,6 +190,10 @@ class Event(_message.Message):
     def usage_reported(self) -> Global___UsageReported:
         """Written by working-set."""
 
+    @_builtins.property
+    def pages_used(self) -> Global___PagesUsed:
+        """Written by working-set."""
+
     def __init__(
         self,
         *,
@@ -211,12 +216,13 @@ class Event(_message.Message):
         importance_set: Global___ImportanceSet | None = ...,
         working_set_restored: Global___WorkingSetRestored | None = ...,
         usage_reported: Global___UsageReported | None = ...,
+        pages_used: Global___PagesUsed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "pages_used", b"pages_used", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_created", b"checkpoint_created", "checkpoint_deleted", b"checkpoint_deleted", "importance_set", b"importance_set", "kind", b"kind", "page_admitted", b"page_admitted", "pages_annotated", b"pages_annotated", "pages_linked", b"pages_linked", "pages_mapped", b"pages_mapped", "pages_pinned", b"pages_pinned", "pages_placed", b"pages_placed", "pages_unmapped", b"pages_unmapped", "pages_unpinned", b"pages_unpinned", "pages_used", b"pages_used", "representations_added", b"representations_added", "session_closed", b"session_closed", "session_configured", b"session_configured", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "turn_begun", b"turn_begun", "usage_reported", b"usage_reported", "working_set_restored", b"working_set_restored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored", "usage_reported"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_configured", "session_closed", "session_deleted", "pages_mapped", "pages_annotated", "pages_linked", "pages_unmapped", "representations_added", "pages_placed", "checkpoint_created", "checkpoint_deleted", "turn_begun", "page_admitted", "pages_pinned", "pages_unpinned", "importance_set", "working_set_restored", "usage_reported", "pages_used"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -920,6 +926,30 @@ class TurnBegun(_message.Message):
 Global___TurnBegun: _TypeAlias = TurnBegun  # noqa: Y015
 
 @_typing.final
+class PagesUsed(_message.Message):
+    """Pages were asked for while they were resident: what a replacement policy has to know to tell which will be again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The pages, in the order of their use."""
+
+    def __init__(
+        self,
+        *,
+        page_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_ids", b"page_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PagesUsed: _TypeAlias = PagesUsed  # noqa: Y015
+
+@_typing.final
 class PageAdmitted(_message.Message):
     """A page was faulted in."""
 
@@ -1253,6 +1283,7 @@ class SessionSnapshot(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     EXISTS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    REUSE_FIELD_NUMBER: _builtins.int
     fold_version: _builtins.int
     """Version of the fold's rules."""
     state: _session_pb2.SessionState.ValueType
@@ -1309,6 +1340,10 @@ class SessionSnapshot(_message.Message):
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
         """What providers counted, by family, in the order of the first report."""
 
+    @_builtins.property
+    def reuse(self) -> Global___SessionReuse:
+        """How its pages are used again."""
+
     def __init__(
         self,
         *,
@@ -1330,14 +1365,87 @@ class SessionSnapshot(_message.Message):
         operations: _abc.Iterable[Global___OperationSnapshot] | None = ...,
         exists: _builtins.bool = ...,
         usage: _abc.Iterable[_session_pb2.ProviderUsage] | None = ...,
+        reuse: Global___SessionReuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "counters", b"counters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "counters", b"counters", "reuse", b"reuse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "exists", b"exists", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "checkpoints", b"checkpoints", "config", b"config", "counters", b"counters", "created_unix_ms", b"created_unix_ms", "exists", b"exists", "fold_version", b"fold_version", "labels", b"labels", "operations", b"operations", "pages", b"pages", "parent_revision", b"parent_revision", "parent_session_id", b"parent_session_id", "recent_evictions", b"recent_evictions", "resident", b"resident", "reuse", b"reuse", "state", b"state", "turn", b"turn", "updated_unix_ms", b"updated_unix_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionSnapshot: _TypeAlias = SessionSnapshot  # noqa: Y015
+
+@_typing.final
+class SessionReuse(_message.Message):
+    """How pages of a session are used again, in a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    REUSES_FIELD_NUMBER: _builtins.int
+    GAP_REFERENCES_FIELD_NUMBER: _builtins.int
+    RHYTHM_FIELD_NUMBER: _builtins.int
+    references: _builtins.int
+    """Uses of any page."""
+    reuses: _builtins.int
+    """Uses of any page after its first."""
+    gap_references: _builtins.int
+    """References between the last two uses of the page that was used again last."""
+    rhythm: _builtins.float
+    """How often pages come back when they are due, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        references: _builtins.int = ...,
+        reuses: _builtins.int = ...,
+        gap_references: _builtins.int = ...,
+        rhythm: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gap_references", b"gap_references", "references", b"references", "reuses", b"reuses", "rhythm", b"rhythm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionReuse: _TypeAlias = SessionReuse  # noqa: Y015
+
+@_typing.final
+class PageReuse(_message.Message):
+    """How a page is used again, in a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_REUSE_FIELD_NUMBER: _builtins.int
+    LAST_REUSE_FIELD_NUMBER: _builtins.int
+    LAST_REFERENCE_FIELD_NUMBER: _builtins.int
+    GAP_REFERENCES_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Uses after the first."""
+    first_reuse: _builtins.int
+    """The session's re-uses at the first use."""
+    last_reuse: _builtins.int
+    """The session's re-uses at the last use."""
+    last_reference: _builtins.int
+    """The session's references at the last use."""
+    gap_references: _builtins.int
+    """References between the last two uses."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        first_reuse: _builtins.int = ...,
+        last_reuse: _builtins.int = ...,
+        last_reference: _builtins.int = ...,
+        gap_references: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_reuse", b"first_reuse", "gap_references", b"gap_references", "last_reference", b"last_reference", "last_reuse", b"last_reuse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PageReuse: _TypeAlias = PageReuse  # noqa: Y015
 
 @_typing.final
 class PageSnapshot(_message.Message):
@@ -1362,6 +1470,7 @@ class PageSnapshot(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    REUSE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """Unique in the session."""
     current_version: _builtins.int
@@ -1402,6 +1511,10 @@ class PageSnapshot(_message.Message):
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
         """The application's facts, sorted by key."""
 
+    @_builtins.property
+    def reuse(self) -> Global___PageReuse:
+        """How it is used again."""
+
     def __init__(
         self,
         *,
@@ -1422,10 +1535,11 @@ class PageSnapshot(_message.Message):
         tool_name: _builtins.str = ...,
         tool_call_id: _builtins.str = ...,
         metadata: _abc.Iterable[Global___KeyValue] | None = ...,
+        reuse: Global___PageReuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reuse", b"reuse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "reuse", b"reuse", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

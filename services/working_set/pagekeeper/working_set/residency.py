@@ -1,5 +1,6 @@
 """Changes to the working set: turns, admissions, pins, importance, a provider's count. Each is one append at most."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,6 +24,9 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.past import state_after
 
 LEVEL_MAX: Final = 3
+HITS_MAX: Final = 64
+"""Uses of resident pages that wait for a session's next admission; the oldest are forgotten."""
+SESSIONS_WITH_HITS_MAX: Final = 4_096
 
 Event = ev.TurnBegun | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet | ev.UsageReported
 Decide = Callable[[Session], Event | None]
@@ -32,6 +36,7 @@ class Residency:
     def __init__(self, sessions: Sessions, history: History) -> None:
         self._sessions = sessions
         self._history = history
+        self._hits: OrderedDict[SessionKey, list[str]] = OrderedDict()
 
     async def begin_turn(self, caller: Caller, request: pb.BeginTurnRequest) -> pb.BeginTurnResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -82,25 +87,38 @@ class Residency:
         """Bring a page in, with the bytes that the caller has read and no others.
 
         A page that is resident at that fidelity is answered like any read, from a state as new as was asked for:
-        nothing is appended and nobody else is asked.
+        nothing is appended and nobody else is asked. That it was used goes into the log with the session's next
+        admission here: choosing what leaves is better for it, and nothing is lost when a replica dies before.
         """
         if request.target_level > LEVEL_MAX:
             raise InvalidField("target_level", f"must be 0 to {LEVEL_MAX}, not {request.target_level}")
         key = session_key(caller.tenant, request.session_id)
         session = await self._sessions.read_existing(key, min_revision=request.min_revision)
         if request.request_id not in session.operations and _is_hit(session, request):
+            self._remember_hit(key, request.page_id)
             nothing = Committed(session, session.revision, session.revision, (), repeated=False)
             return _admitted(nothing, request, StorageTier.L0)
         source = StorageTier.L0
+        hits = self._hits.pop(key, [])
 
-        def decide(session: Session) -> ev.PageAdmitted | None:
+        def decide(session: Session) -> tuple[ev.Event, ...]:
             nonlocal source
             decisions.writable(session, key.session)
             source = session.tier(decisions.known_page(session, request.page_id))
-            return _the_page_that_was_read(session, request)
+            admitted = _the_page_that_was_read(session, request)
+            used = decisions.use(session, hits)
+            return tuple(event for event in (used, admitted) if event is not None) if admitted is not None else ()
 
         committed = await self._sessions.commit(key, _request_of_fault(request), decide)
         return _admitted(committed, request, source)
+
+    def _remember_hit(self, key: SessionKey, page_id: str) -> None:
+        hits = self._hits.setdefault(key, [])
+        self._hits.move_to_end(key)
+        hits.append(page_id)
+        del hits[:-HITS_MAX]
+        while len(self._hits) > SESSIONS_WITH_HITS_MAX:
+            self._hits.popitem(last=False)
 
     async def _commit(
         self,

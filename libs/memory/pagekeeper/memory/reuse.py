@@ -1,0 +1,89 @@
+"""How pages are used again, as far as it tells which will be.
+
+Two counters stand in for time: references (every use of any page) and re-uses (all but a page's first). By re-uses, a
+sweep over pages that are read once ages nothing. What is known of a page outlives its residency: it is the ghost list
+that caches keep of what they evicted, whole.
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+LIKE_THE_LAST: Final = 0.2
+"""A page comes back in rhythm when the gap since its last use differs from the one before by at most this share."""
+RHYTHM_KEPT: Final = 0.8
+"""How much of what was thought of the session's rhythm one more gap leaves."""
+KIND_PRIOR: Final = 1.0
+KIND_PRIOR_SHARE: Final = 0.5
+"""Before anything is known of its kind, every other page is used again; that counts as much as one page seen."""
+SIZE_PRIOR: Final = 4.0
+"""Pages of a kind count as so many of each size."""
+
+
+@dataclass(slots=True)
+class PageReuse:
+    """Of one page. `first_reuse` and `last_reuse` are the session's re-uses when it was used first and last."""
+
+    count: int = 0
+    first_reuse: int = 0
+    last_reuse: int = 0
+    last_reference: int = 0
+    gap_references: int = 0
+
+
+@dataclass(slots=True)
+class SessionReuse:
+    """Of all pages together. `rhythm` says from 0 to 1 how often pages come back when they are due, as in a loop."""
+
+    references: int = 0
+    reuses: int = 0
+    gap_references: int = 0
+    rhythm: float = 0.0
+
+    def first(self) -> PageReuse:
+        """A page that was not known before is used."""
+        self.references += 1
+        return PageReuse(first_reuse=self.reuses, last_reuse=self.reuses, last_reference=self.references)
+
+    def again(self, page: PageReuse) -> None:
+        self.references += 1
+        self.reuses += 1
+        gap = self.references - page.last_reference
+        expected = page.gap_references or self.gap_references
+        in_rhythm = expected > 0 and abs(gap - expected) <= LIKE_THE_LAST * expected + 1
+        self.rhythm = RHYTHM_KEPT * self.rhythm + (1 - RHYTHM_KEPT if in_rhythm else 0.0)
+        self.gap_references = page.gap_references = gap
+        page.count += 1
+        page.last_reuse, page.last_reference = self.reuses, self.references
+
+
+class KindCounts:
+    """How many pages of a kind there are, and how many of them were used again. Computed from the pages."""
+
+    def __init__(self, pages: Iterable[tuple[Hashable, int, PageReuse]] = ()) -> None:
+        self._seen: dict[Hashable, int] = {}
+        self._reused: dict[Hashable, int] = {}
+        for kind, size_tokens, reuse in pages:
+            self.add(kind, size_tokens, reuse)
+
+    def add(self, kind: Hashable, size_tokens: int, reuse: PageReuse, *, pages: int = 1) -> None:
+        for key in (kind, _sized(kind, size_tokens)):
+            self._seen[key] = self._seen.get(key, 0) + pages
+            if reuse.count:
+                self._reused[key] = self._reused.get(key, 0) + pages
+
+    def reused(self, kind: Hashable, size_tokens: int) -> None:
+        """A page that was added is used again, for the first time."""
+        for key in (kind, _sized(kind, size_tokens)):
+            self._reused[key] = self._reused.get(key, 0) + 1
+
+    def share(self, kind: Hashable, size_tokens: int) -> float:
+        """How likely a page of that kind and about that size is used again, above 0 and below 1."""
+        sized = _sized(kind, size_tokens)
+        of_kind = (self._reused.get(kind, 0) + KIND_PRIOR * KIND_PRIOR_SHARE) / (self._seen.get(kind, 0) + KIND_PRIOR)
+        return (self._reused.get(sized, 0) + SIZE_PRIOR * of_kind) / (self._seen.get(sized, 0) + SIZE_PRIOR)
+
+
+def _sized(kind: Hashable, size_tokens: int) -> Hashable:
+    """A kind's pages by powers of two of their first size."""
+    return (kind, size_tokens.bit_length())
