@@ -1,0 +1,42 @@
+"""The whole platform in this process: the services as `serve all` puts them together, on the twins of log and store.
+
+What is measured here is the platform's own work: there is no wire, no disk and no server.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from random import Random
+from typing import cast
+
+from bench.quality.report import SEED
+from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.client.api import MemoryService
+from pagekeeper.client.connection import Pagekeeper
+from pagekeeper.memory.embedding import WordsAlone
+from pagekeeper.platform.compose import compose
+from pagekeeper.platform.descriptors import MEMORY
+from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
+from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.runtime.log.memory_log import MemoryLog
+from pagekeeper.runtime.queue.memory_queue import MemoryQueue
+from pagekeeper.runtime.queue.port import Retries
+from pagekeeper.runtime.rpc.local import local
+
+CALL_SECONDS = 120
+
+
+@asynccontextmanager
+async def platform() -> AsyncIterator[Pagekeeper]:
+    """A client of it, with all its background work going on; nothing is left of either."""
+    clock = SystemClock()
+    store = BlobStore(MemoryBucket(clock), Random(SEED))
+    await store.ensure_bucket()
+    numbers = count()
+    objects = Objects(store, lambda: f"{next(numbers):08x}")
+    whole = compose(MemoryLog(), MemoryQueue(Retries()), objects, WordsAlone(), clock)
+    async with Background(clock, Random(SEED)) as background:
+        whole.start(background)
+        yield Pagekeeper(cast(MemoryService, local(MEMORY, whole.gateway)), clock, CALL_SECONDS)
