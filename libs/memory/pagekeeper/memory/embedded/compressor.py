@@ -40,6 +40,8 @@ SummarizeFn = Callable[[str, int], Awaitable[str]]
 
 _CORE: Final = CoreRegistry.default()
 REFERENCE_TOPICS_MAX: Final = 4
+LONG_TOKENS: Final = 64
+"""A shorter text is better left whole than told at a lower level than was asked for."""
 
 
 class CompressionResult(BaseModel):
@@ -244,9 +246,16 @@ def _at(page: MemoryPage, level: CompressionLevel, content: object, tokens: int 
 
 
 def _by_core(source: Source, level: CompressionLevel) -> str:
-    """The core's words for it; all that there is to read where those would not be shorter."""
-    made = _CORE.compress(source, level, estimated_tokens)
-    return source.readable if made is None else made.text
+    """The core's words for it; all that there is to read where those would not be shorter.
+
+    A long text that has no sentences to leave out at REDUCED is told as at ABSTRACT: it is asked for to save tokens.
+    """
+    whole = source.readable
+    levels = [level]
+    if level is CompressionLevel.REDUCED and estimated_tokens(whole) >= LONG_TOKENS:
+        levels.append(CompressionLevel.ABSTRACT)
+    made = (_CORE.compress(source, tried, estimated_tokens) for tried in levels)
+    return next((compressed.text for compressed in made if compressed is not None), whole)
 
 
 def _description(page: MemoryPage, level: CompressionLevel) -> str:

@@ -4,12 +4,13 @@ A shortened page carries the full one in `original`, also when it is stored as J
 fits a budget better, its content at level FULL is at hand.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_serializer, field_validator
 
 from pagekeeper.memory.embedded.clock import utc_now
 from pagekeeper.memory.embedded.models.enums import CompressionLevel, Modality, PageType, StorageTier
@@ -20,6 +21,8 @@ from pagekeeper.memory.pages import MediaDescription
 MEDIA: Final = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
 OPAQUE_TOKENS: Final = 100
 """What content of unknown kind and size is taken for."""
+BYTES_KEY: Final = "bytes:base64"
+"""JSON has no bytes: content that is bytes is written as an object of this one key."""
 
 
 class MemoryPage(BaseModel):
@@ -62,6 +65,19 @@ class MemoryPage(BaseModel):
     """Width and height in pixels."""
     duration_seconds: float | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_serializer("content", when_used="json")
+    def _content_to_json(self, content: object) -> object:
+        return {BYTES_KEY: base64.b64encode(content).decode()} if isinstance(content, bytes) else content
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _content_from_json(cls, content: object) -> object:
+        return (
+            base64.b64decode(content[BYTES_KEY])
+            if isinstance(content, dict) and set(content) == {BYTES_KEY}
+            else content
+        )
 
     def mark_accessed(self) -> None:
         self.last_accessed = utc_now()
