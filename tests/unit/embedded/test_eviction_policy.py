@@ -21,6 +21,7 @@ from pagekeeper.memory import (
     StorageTier,
     WorkingSetManager,
 )
+from pagekeeper.memory.embedded.uses import UseHistory
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.eviction import EVICTION_POLICIES
 from tests.unit.embedded.pages import IDS, page_ids, text_page
@@ -53,6 +54,9 @@ def contexts(draw: st.DrawFn) -> EvictionContext:
     for page in draw(st.lists(known, max_size=3)):
         table.register(page)
     held = {page.page_id: page for page in draw(st.lists(known, max_size=5))}
+    uses = UseHistory()
+    for turn, page_id in enumerate(draw(st.lists(page_ids, max_size=9))):
+        uses.record_use(page_id, held.get(page_id), turn)
     return EvictionContext(
         current_turn=9,
         l0_page_ids=list(IDS),
@@ -60,7 +64,7 @@ def contexts(draw: st.DrawFn) -> EvictionContext:
         l1_pages=held,
         pinned_page_ids=draw(st.sets(page_ids)),
         importance_overrides=draw(st.dictionaries(page_ids, st.floats(0, 1))),
-        last_used_turns=draw(st.dictionaries(page_ids, st.integers(0, 9))),
+        uses=uses,
         anti_thrash=draw(st.sampled_from([thrashing, None])),
         page_table=draw(st.sampled_from([table, None])),
     )
@@ -124,6 +128,22 @@ def test_a_policy_of_the_core_is_had_by_its_name() -> None:
     assert [page_id for page_id, _ in held.get_eviction_candidates()] == ["b", "c", "a"]
     with pytest.raises(InvalidField, match="importance-lru/1"):
         NamedEvictionPolicy("mru/1")
+
+
+def test_what_is_used_again_is_kept_by_who_counts_it_even_after_it_was_gone() -> None:
+    held = WorkingSetManager(eviction_policy=NamedEvictionPolicy("reuse/1"))
+    pages = {page_id: text_page(page_id, size_tokens=50) for page_id in IDS}
+    for page in pages.values():
+        held.add_to_l0(page)
+    for _ in range(3):
+        held.new_turn()
+        held.record_access("a")
+        held.remove("b")
+        held.add_to_l0(pages["b"])
+        held.record_fault("b")
+    for _ in range(5):
+        held.new_turn()
+    assert {page_id for page_id, _ in held.get_eviction_candidates()[-2:]} == {"a", "b"}
 
 
 class LargestFirst:

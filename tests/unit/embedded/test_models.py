@@ -1,7 +1,5 @@
 """Pages, budgets and policies of the guide mean what they say, and survive being written down."""
 
-import subprocess
-import sys
 from decimal import Decimal
 from itertools import pairwise
 
@@ -65,17 +63,6 @@ def test_modes_and_prefixes_are_the_core_s_too() -> None:
     assert VMMode is events.VMMode
     assert front.ContextPrefix is packing.ContextPrefix
     assert VMMode("strict") == "strict" == f"{VMMode.STRICT}"
-
-
-def test_who_folds_the_log_loads_no_models() -> None:
-    said = "import sys, pagekeeper.memory.session; print('pydantic' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
-
-
-def test_the_front_has_no_other_names() -> None:
-    with pytest.raises(AttributeError, match="Nothing"):
-        _ = front.Nothing  # type: ignore[attr-defined]
 
 
 def estimated(modality: Modality, **fields: object) -> int:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from pagekeeper.memory.embedded.clock import utc_now
 from pagekeeper.memory.embedded.models import MemoryPage, Modality, PageTableEntry, PageType, StorageTier
+from pagekeeper.memory.embedded.uses import UseHistory
 from pagekeeper.memory.eviction import Candidate, eviction_policy
 
 __all__ = [
@@ -57,7 +58,7 @@ class EvictionContext(BaseModel):
     """The working set as a policy sees it.
 
     `l0_page_ids` are in admission order; `l0_pages` holds those of them that are known as pages, and
-    `last_used_turns` when pages were last used. What is not given is taken from the page table, or is a default.
+    `uses` when pages were used. What is not given is taken from the page table, or is a default.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -68,7 +69,7 @@ class EvictionContext(BaseModel):
     l1_pages: dict[str, MemoryPage] = Field(default_factory=dict)
     pinned_page_ids: set[str] = Field(default_factory=set)
     importance_overrides: dict[str, float] = Field(default_factory=dict)
-    last_used_turns: dict[str, int] = Field(default_factory=dict)
+    uses: UseHistory = Field(default_factory=UseHistory)
     anti_thrash: SkipValidation[Thrashing | None] = None
     page_table: SkipValidation[Entries | None] = None
 
@@ -230,12 +231,11 @@ def _core_candidate(context: EvictionContext, page_id: str, position: int) -> Ca
     page, entry = context.page(page_id), context.entry(page_id)
     known = page or entry
     size_tokens = page.estimate_tokens() if page is not None else entry.size_tokens if entry is not None else None
-    return Candidate(
-        page_id=page_id,
+    return context.uses.candidate(
+        page_id,
         page_type=PageType.TRANSCRIPT if known is None else known.page_type,
         importance=context.importance(page_id),
         size_tokens=size_tokens or 0,
-        last_used_turn=context.last_used_turns.get(page_id, 0),
         position=position,
         turn=context.current_turn,
     )

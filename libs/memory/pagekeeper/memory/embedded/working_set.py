@@ -15,6 +15,7 @@ from pagekeeper.memory.embedded.eviction_policy import Entries, EvictionContext,
 from pagekeeper.memory.embedded.models import MemoryPage, Modality, StorageTier, TokenBudget, WorkingSetStats
 from pagekeeper.memory.embedded.pinning import PinCandidate, PinnedSet
 from pagekeeper.memory.embedded.thrashing import AntiThrashPolicy
+from pagekeeper.memory.embedded.uses import UseHistory
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
 __all__ = ["AntiThrashPolicy", "PinnedSet", "WorkingSetConfig", "WorkingSetManager"]
@@ -62,7 +63,7 @@ class WorkingSetManager:
         self._policy: EvictionPolicy = eviction_policy or ImportanceWeightedLRU()
         self._l0 = WorkingSet()
         self._pages: dict[str, MemoryPage] = {}
-        self._last_used_turns: dict[str, int] = {}
+        self._uses = UseHistory()
         self._budget = budget or TokenBudget(
             total_limit=self.config.max_l0_tokens, reserved=self.config.reserved_tokens
         )
@@ -151,7 +152,6 @@ class WorkingSetManager:
         self.l1_cache[page.page_id] = page
         page.storage_tier = StorageTier.L1
         page.mark_accessed()
-        self.record_access(page.page_id)
         return True
 
     def promote_to_l0(self, page: MemoryPage) -> bool:
@@ -195,7 +195,6 @@ class WorkingSetManager:
     def remove(self, page_id: str) -> MemoryPage | None:
         """Take a page out of L0 and L1; None when it is in neither, or is known by its id alone."""
         left = self._leave_l0(page_id)
-        self._last_used_turns.pop(page_id, None)
         return self.l1_cache.pop(page_id, None) or left
 
     def remove_from_l0(self, page_id: str, page: MemoryPage | None = None) -> bool:  # noqa: ARG002 - the guide's
@@ -206,11 +205,11 @@ class WorkingSetManager:
         return True
 
     def clear(self) -> None:
-        """Take out everything, and forget the importance that pages were given."""
+        """Take out everything, and forget how pages were used and the importance that they were given."""
         self._l0 = WorkingSet()
         self._pages.clear()
         self.l1_cache.clear()
-        self._last_used_turns.clear()
+        self._uses.clear()
         self.importance_overrides.clear()
 
     def get_page(self, page_id: str) -> MemoryPage | None:
@@ -265,10 +264,12 @@ class WorkingSetManager:
 
     def record_access(self, page_id: str) -> None:
         """Count the page as used in this turn."""
-        self._last_used_turns[page_id] = self.current_turn
+        self._uses.record_use(page_id, self.get_page(page_id), self.current_turn)
 
     def record_fault(self, page_id: str) -> None:
+        """A page was missed and brought in, which counts as its use when it is admitted."""
         self.anti_thrash.record_fault(page_id, self.current_turn)
+        self._uses.record_fault(page_id)
 
     def record_eviction(self, page_id: str) -> None:
         self.anti_thrash.record_eviction(page_id, self.current_turn)
@@ -295,7 +296,7 @@ class WorkingSetManager:
             l1_pages=self.l1_cache,
             pinned_page_ids=self.pinned_page_ids(),
             importance_overrides=self.importance_overrides,
-            last_used_turns=self._last_used_turns,
+            uses=self._uses,
             anti_thrash=self.anti_thrash,
             page_table=page_table,
         )

@@ -1,0 +1,78 @@
+"""When and how often pages were used, as the core's policies ask for it.
+
+What is known of a page outlives its time in the working set: a page that comes back is no stranger.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from pagekeeper.memory.embedded.models import MemoryPage, PageType
+from pagekeeper.memory.eviction import Candidate
+from pagekeeper.memory.reuse import KindCounts, PageReuse, SessionReuse
+
+
+@dataclass(slots=True)
+class _Use:
+    """Of one page; `first_size_tokens` is its size when it was used first."""
+
+    kind: Hashable
+    first_size_tokens: int
+    reuse: PageReuse
+    last_used_turn: int
+    fault_count: int = 0
+
+
+class UseHistory:
+    def __init__(self) -> None:
+        self._pages: dict[str, _Use] = {}
+        self._session = SessionReuse()
+        self._kinds = KindCounts()
+
+    def record_use(self, page_id: str, page: MemoryPage | None, turn: int) -> None:
+        """A page, of which only the id may be known, is used in that turn."""
+        known = self._pages.get(page_id)
+        if known is None:
+            kind, size_tokens = _kind(page), 0 if page is None else page.estimate_tokens()
+            known = self._pages[page_id] = _Use(kind, size_tokens, self._session.first(), turn)
+            self._kinds.add(kind, size_tokens, known.reuse)
+            return
+        if not known.reuse.count:
+            self._kinds.reused(known.kind, known.first_size_tokens)
+        self._session.again(known.reuse)
+        known.last_used_turn = turn
+
+    def record_fault(self, page_id: str) -> None:
+        """A page that was used before was missed; its use is recorded apart."""
+        known = self._pages.get(page_id)
+        if known is not None:
+            known.fault_count += 1
+
+    def clear(self) -> None:
+        self._pages.clear()
+        self._session, self._kinds = SessionReuse(), KindCounts()
+
+    def candidate(
+        self, page_id: str, page_type: PageType, importance: float, size_tokens: int, position: int, turn: int
+    ) -> Candidate:
+        """The page as the core's policies see it; one that was never used, as used once and now."""
+        plain = Candidate(page_id, page_type, importance, size_tokens, turn, position, turn)
+        known, session = self._pages.get(page_id), self._session
+        if known is None:
+            return plain
+        reuse = known.reuse
+        return plain._replace(
+            last_used_turn=known.last_used_turn,
+            reuses=reuse.count,
+            known_reuses=session.reuses - reuse.first_reuse,
+            idle_reuses=session.reuses - reuse.last_reuse,
+            idle_references=session.references - reuse.last_reference,
+            gap_references=reuse.gap_references or session.gap_references,
+            fault_count=known.fault_count,
+            kind_share=self._kinds.share(known.kind, known.first_size_tokens),
+            rhythm=session.rhythm,
+        )
+
+
+def _kind(page: MemoryPage | None) -> Hashable:
+    """As the core has it: who says it, and the tool that made it."""
+    return None if page is None else (page.metadata.get("role"), page.metadata.get("tool_name"))
