@@ -155,7 +155,10 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "ContextSnapshot",
         "MutationLogLite",
     ),
-    "pack_cache": ("ContextPackCache",),
+    "pack_cache": (
+        "CachedPackedContext",
+        "ContextPackCache",
+    ),
     "page_table": ("PageTable",),
     "prefetcher": (
         "SimplePrefetcher",

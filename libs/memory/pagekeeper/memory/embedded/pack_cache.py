@@ -13,7 +13,10 @@ from typing import NamedTuple
 from pagekeeper.memory.embedded.context_packer import PackedContext
 from pagekeeper.memory.embedded.models import PackCacheStats
 
-__all__ = ["ContextPackCache"]
+__all__ = ["CachedPackedContext", "ContextPackCache"]
+
+CachedPackedContext = PackedContext
+"""What is kept is what was packed; the guide's system has two classes for it, and this name for one."""
 
 
 class _Key(NamedTuple):
