@@ -46,6 +46,20 @@ _PRESSURES: Final = {number: pressure for pressure, number in PRESSURE.items()}
 _VM_TOOLS: Final = get_vm_tools_as_dicts()
 
 
+Page = tuple[working_pb.ResidentEntry, PromptPage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The resident pages as one tokenizer counts them, in admission order."""
+
+    pages: list[Page]
+    resident: dict[str, session_pb2.ResidentPage]
+    faulted: frozenset[str]
+    texts: dict[str, str]
+    """What the user said in this turn, by page."""
+
+
 @dataclass(slots=True)
 class _Known:
     """What this replica knows of a session: working-set's last answer, and what was made of it."""
@@ -54,6 +68,8 @@ class _Known:
     config: SessionConfig
     pages: dict[str, tuple[object, PromptPage]] = field(default_factory=dict)
     entries: dict[str, tuple[object, ManifestLine]] = field(default_factory=dict)
+    made: dict[str, _Made] = field(default_factory=dict)
+    """By the tokenizer's name."""
 
 
 class PromptAssembler:
@@ -104,16 +120,12 @@ class PromptAssembler:
     async def _assemble(
         self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, counting: Counting
     ) -> tuple[AssembledChat, dict[str, session_pb2.ResidentPage]]:
-        entries = list(known.resident.resident)
-        contents = await self._contents.load(caller, request.session_id, [_wanted(entry) for entry in entries])
-        user_input = request.user_input
-        shown: list[tuple[working_pb.ResidentEntry, Content]] = []
-        for entry, content in zip(entries, contents, strict=True):
-            if not request.user_input and entry.resident.page_id == known.resident.input_page_id:
-                user_input = content.data.decode()
-            else:
-                shown.append((entry, content))
-        pages = [(entry, _prompt_page(known, entry, content, counting)) for entry, content in shown]
+        made = await self._made(caller, request.session_id, known, counting)
+        user_input, pages = request.user_input, made.pages
+        input_page_id = known.resident.input_page_id
+        if not user_input and input_page_id:
+            user_input = made.texts[input_page_id]
+            pages = [page for page in pages if page[1].page.line.page_id != input_page_id]
         paging = demand_paging(request, known.config.demand_paging)
         mode = VMMode.PASSIVE if paging is DemandPaging.RUNTIME else known.config.mode
         tools = _tools(mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
@@ -122,7 +134,7 @@ class PromptAssembler:
             pages = await self._with_lower_levels(caller, request.session_id, pages, counting)
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
-            words = user_input or _words(known, entries, contents)
+            words = user_input or made.texts.get(known.resident.words_page_id, "")
             limits = replace(limits, recall_tokens_max=_recall_room(words, pages, known, limits))
             recalled = await self._recall(caller, request, known, words, limits)
         stats = known.resident.stats
@@ -131,8 +143,8 @@ class PromptAssembler:
             mode=mode,
             layout=known.config.layout,
             system_prompt=request.system_prompt,
-            context=[page for entry, page in pages if not entry.resident.faulted],
-            faulted=[page for entry, page in pages if entry.resident.faulted],
+            context=[page for _, page in pages if page.page.line.page_id not in made.faulted],
+            faulted=[page for _, page in pages if page.page.line.page_id in made.faulted],
             recalled=[_recalled_page(known, page, counting) for page in recalled.pages],
             worth=recalled.worth,
             eviction_order=known.resident.eviction_order,
@@ -155,9 +167,24 @@ class PromptAssembler:
             # Said in the model's own tokens, and of the budget that was asked for.
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
-        in_prompt = {entry.resident.page_id: entry.resident for entry, _ in pages}
-        in_prompt |= {page.page.page_id: _transient(page.page) for page in recalled.pages}
-        return chat, in_prompt
+        return chat, made.resident | {page.page.page_id: _transient(page.page) for page in recalled.pages}
+
+    async def _made(self, caller: Caller, session_id: str, known: _Known, counting: Counting) -> _Made:
+        """The resident pages, made once for each answer of working-set."""
+        made = known.made.get(counting.model.tokenizer.name)
+        if made is not None:
+            return made
+        entries = list(known.resident.resident)
+        contents = await self._contents.load(caller, session_id, [_wanted(entry) for entry in entries])
+        loaded = list(zip(entries, contents, strict=True))
+        spoken = (known.resident.input_page_id, known.resident.words_page_id)
+        made = known.made[counting.model.tokenizer.name] = _Made(
+            pages=[(entry, _prompt_page(known, entry, content, counting)) for entry, content in loaded],
+            resident={entry.resident.page_id: entry.resident for entry in entries},
+            faulted=frozenset(entry.resident.page_id for entry in entries if entry.resident.faulted),
+            texts={e.resident.page_id: content.data.decode() for e, content in loaded if e.resident.page_id in spoken},
+        )
+        return made
 
     async def _recall(
         self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, limits: ChatLimits
@@ -177,9 +204,9 @@ class PromptAssembler:
         self,
         caller: Caller,
         session_id: str,
-        pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]],
+        pages: Sequence[Page],
         counting: Counting,
-    ) -> list[tuple[working_pb.ResidentEntry, PromptPage]]:
+    ) -> list[Page]:
         """The pages with their lines at all lower levels, for a budget that has no room for all of them as they are."""
         wanted = [
             Wanted(entry.page, lower.level)
@@ -303,9 +330,7 @@ def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> Pro
     )
 
 
-def _recall_room(
-    words: str, pages: Sequence[tuple[working_pb.ResidentEntry, PromptPage]], known: _Known, limits: ChatLimits
-) -> int:
+def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatLimits) -> int:
     """Tokens that recalled pages may take: the whole budget when it has no room for all that is resident anyway."""
     resident_tokens = sum(page.page.line.tokens for _, page in pages)
     if resident_tokens + limits.tools_tokens > limits.budget_tokens:
@@ -319,15 +344,6 @@ def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
     return session_pb2.ResidentPage(
         page_id=page.page_id, version=page.version, importance=page.importance, pinned=page.pinned, faulted=True
     )
-
-
-def _words(known: _Known, entries: Sequence[working_pb.ResidentEntry], contents: Sequence[Content]) -> str:
-    """What the user said in this turn."""
-    words_page_id = known.resident.words_page_id
-    for entry, content in zip(entries, contents, strict=True):
-        if entry.resident.page_id == words_page_id:
-            return content.data.decode()
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
