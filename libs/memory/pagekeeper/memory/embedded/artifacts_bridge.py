@@ -222,7 +222,7 @@ class ArtifactsBridge:
             raise StorageError("load_page", f"{artifact_id!r} is not what was stored")
         try:
             return page_from(data)
-        except ValidationError as broken:
+        except ValueError as broken:
             raise StorageError("load_page", f"{artifact_id!r} is no page") from broken
 
     async def delete_page(self, artifact_id: str) -> bool:
@@ -378,7 +378,7 @@ def page_bytes(page: MemoryPage) -> bytes:
 
 
 def page_from(data: bytes) -> MemoryPage:
-    """The page that `page_bytes` was given. Raises ValidationError when `data` is none."""
+    """The page that `page_bytes` was given. Raises ValueError when `data` is none."""
     return _from_json(json.loads(data))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pagekeeper.memory import prompt, tools
 from pagekeeper.memory.embedded.models import ToolDefinition, VMMode
+from pagekeeper.memory.embedded.models.guarded import guard_lines
 from pagekeeper.memory.escape import compact_json, guard_tags
 from pagekeeper.memory.prompt import (
     CONTEXT_CLOSES,
@@ -65,9 +66,8 @@ def build_vm_developer_message(
     lines = context
     if context.startswith(CONTEXT_OPENS) and context.endswith(CONTEXT_CLOSES):
         lines = context[len(CONTEXT_OPENS) : -len(CONTEXT_CLOSES)]
-    message = prompt.build_vm_developer_message(
-        mode, compact_json(manifest_json) or guard_tags(manifest_json), guard_tags(lines), system_prompt
-    )
+    manifest = guard_tags(manifest_json) if compact_json(manifest_json) is None else guard_lines(manifest_json)
+    message = prompt.build_vm_developer_message(mode, manifest, guard_tags(lines), system_prompt)
     if max_faults_per_turn is None or mode is VMMode.PASSIVE:
         return message
     rules = get_prompt_for_mode(mode)
