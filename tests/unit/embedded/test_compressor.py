@@ -2,21 +2,25 @@
 
 import asyncio
 import json
+from io import BytesIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, UnidentifiedImageError
 
 from pagekeeper.memory import (
     CompressionLevel,
     CompressionResult,
     Compressor,
     CompressorRegistry,
+    ImageCompressor,
     MemoryPage,
     Modality,
     PassthroughCompressor,
     TextCompressor,
     TextCompressorConfig,
+    make_thumbnail,
 )
 from tests.unit.embedded.pages import lower_levels, pages, text_page
 
@@ -143,6 +147,33 @@ async def test_a_picture_is_its_caption_then_its_name() -> None:
     assert str(reference.page.content).startswith("image:img42")
     unknown = MemoryPage(page_id="i", modality=Modality.IMAGE, content=b"\x89PNG", size_tokens=200)
     assert (await REGISTRY.compress(unknown, CompressionLevel.ABSTRACT)).page.content == "[IMAGE]"
+
+
+def picture(mode: str, colour: tuple[int, ...]) -> bytes:
+    written = BytesIO()
+    Image.new(mode, (1_600, 800), colour).save(written, "PNG", compress_level=0)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "colour", "format_"), [("RGB", (200, 0, 0), "JPEG"), ("RGBA", (200, 0, 0, 9), "PNG")])
+async def test_a_picture_is_a_thumbnail_before_it_is_words(mode: str, colour: tuple[int, ...], format_: str) -> None:
+    page = MemoryPage(page_id="i1", modality=Modality.IMAGE, content=picture(mode, colour), caption="All red")
+    registry = CompressorRegistry.default()
+    registry.register(Modality.IMAGE, ImageCompressor(thumbnail=make_thumbnail))
+    result = await registry.compress(page, CompressionLevel.REDUCED)
+    assert isinstance(result.page.content, bytes)
+    assert result.page.size_bytes == len(result.page.content) < len(page.content)
+    with Image.open(BytesIO(result.page.content)) as shown:
+        assert (shown.format, shown.size) == (format_, (512, 256))
+    assert result.page.full == page
+    with pytest.raises(UnidentifiedImageError):
+        make_thumbnail(b"no picture")
+
+
+async def test_a_thumbnail_that_is_larger_is_not_used() -> None:
+    page = MemoryPage(page_id="i1", modality=Modality.IMAGE, content=b"tiny")
+    made = await ImageCompressor(thumbnail=lambda image: image * 2).compress(page, CompressionLevel.REDUCED)
+    assert made.page.content == b"tiny"
 
 
 @pytest.mark.parametrize("modality", [Modality.AUDIO, Modality.VIDEO])

@@ -18,6 +18,7 @@ from pagekeeper.memory import (
     MemoryPage,
     Modality,
     MutationLogSummary,
+    PageManifestEntry,
     PageTableEntry,
     PageType,
     StorageTier,
@@ -155,6 +156,29 @@ def test_what_is_reserved_is_not_for_content() -> None:
     abi = MemoryABI(max_context_tokens=100_000, reserved_tokens=2_000, tool_schema_tokens_reserved=500)
     assert abi.available_tokens == 97_500
     assert MemoryABI(max_context_tokens=1_000).available_tokens == 0
+
+
+def entry(page_id: str, tokens: int, modality: Modality = Modality.TEXT, **said: float) -> PageManifestEntry:
+    known = {"page_type": PageType.TRANSCRIPT, "compression_level": 0, "importance": 0.5, **said}
+    return PageManifestEntry.model_validate({"page_id": page_id, "tokens": tokens, "modality": modality, **known})
+
+
+def test_a_smaller_model_gives_up_what_it_misses_least() -> None:
+    kept = entry("kept", 500, importance=0.0, can_evict=False, can_compress=False)
+    pages = [entry("text", 100), entry("film", 100, Modality.VIDEO), entry("dear", 100, importance=1.0), kept]
+    large, small = (MemoryABI(max_context_tokens=size, reserved_tokens=0, pages=pages) for size in (800, 650))
+    assert (large.excess_tokens, large.to_give_up()) == (0, [])
+    assert small.excess_tokens == 150
+    assert [page.page_id for page in small.to_give_up()] == ["film", "text"]
+
+
+def test_the_schemas_of_tools_are_reserved_for() -> None:
+    search, fault = {"name": "search", "description": "x" * 400}, {"name": "fault"}
+    abi = MemoryABI().with_tools([search, fault])
+    assert abi.tool_schema_tokens_reserved > 100
+    assert abi.available_tokens < MemoryABI().available_tokens
+    assert abi.active_toolset_hash == MemoryABI().with_tools([fault, search]).active_toolset_hash
+    assert abi.active_toolset_hash != MemoryABI().with_tools([fault]).active_toolset_hash
 
 
 def test_only_a_page_that_is_missed_again_thrashes() -> None:

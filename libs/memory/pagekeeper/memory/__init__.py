@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pagekeeper.memory.embedded.page_table import *
     from pagekeeper.memory.embedded.prefetcher import *
     from pagekeeper.memory.embedded.search_handler import *
+    from pagekeeper.memory.embedded.thumbnails import *
     from pagekeeper.memory.embedded.tlb import *
     from pagekeeper.memory.embedded.vm_prompts import *
     from pagekeeper.memory.embedded.working_set import *
@@ -168,6 +169,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "PageSearchHandler",
         "SearchFunction",
     ),
+    "thumbnails": ("make_thumbnail",),
     "tlb": (
         "PageTLB",
         "TLBWithPageTable",

@@ -163,15 +163,24 @@ class StructuredCompressor(_Lowering):
 
 
 class ImageCompressor(_Lowering):
-    """REDUCED shows what FULL does, ABSTRACT the caption, REFERENCE the id with topics."""
+    """REDUCED is a thumbnail where there are bytes and a `thumbnail`, ABSTRACT the caption, REFERENCE id and topics.
 
-    def __init__(self) -> None:
+    `thumbnail` makes a picture's bytes fewer, such as `make_thumbnail`. A prompt shows it as it does the full picture.
+    """
+
+    def __init__(self, thumbnail: Callable[[bytes], bytes] | None = None) -> None:
         super().__init__(Modality.IMAGE)
+        self._thumbnail = thumbnail
 
     async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
         if target_level is CompressionLevel.REDUCED:
-            return _at(page, target_level, page.content, page.estimate_tokens())
+            return _at(page, target_level, self._smaller(page.content), page.estimate_tokens())
         return _at(page, target_level, _description(page, target_level))
+
+    def _smaller(self, content: object) -> object:
+        if self._thumbnail is None or not isinstance(content, bytes):
+            return content
+        return min(content, self._thumbnail(content), key=len)
 
 
 class MediaCompressor(_Lowering):

@@ -101,6 +101,7 @@ class MemoryPage(BaseModel):
                 "content": content,
                 "compression_level": level,
                 "size_tokens": size_tokens,
+                "size_bytes": _size_bytes(content),
                 "original": self.full,
                 "metadata": dict(self.metadata),
                 "provenance": list(self.provenance),
@@ -143,6 +144,16 @@ class MemoryPage(BaseModel):
         if isinstance(self.content, Mapping | list | tuple):
             return estimated_tokens(json.dumps(self.content, default=str, ensure_ascii=False))
         return self.size_bytes // CHARS_PER_TOKEN or OPAQUE_TOKENS
+
+
+def _size_bytes(content: object) -> int:
+    """Of bytes as they are, of a text in UTF-8, of a value as JSON."""
+    if content is None:
+        return 0
+    if isinstance(content, bytes):
+        return len(content)
+    text = content if isinstance(content, str) else json.dumps(content, default=str, ensure_ascii=False)
+    return len(text.encode(errors="replace"))
 
 
 def _scenes(metadata: Mapping[str, Any]) -> tuple[str, ...]:
