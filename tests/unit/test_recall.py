@@ -72,7 +72,7 @@ def test_a_long_history_leaves_no_trace(history: list[tuple[str, str | None]], q
 
 def test_the_answer_in_the_next_turn_comes_with_the_question() -> None:
     index = index_of(["nettle"] * 20)
-    index.replace("p7", "Where is the harbour?")
+    index.replace("p7", "Whom do we meet in the harbour?")
     index.replace("p8", "By the old lighthouse.")
     assert recalled(index, "harbour")[:2] == ["p7", "p8"]
 
@@ -121,7 +121,7 @@ def test_vectors_depend_on_what_is_set_alone(rows: list[int], random: Random) ->
     for row in rows:
         fresh.set(row, alphabet[row])
     probe = LettersEmbedder().embed(["harbour"])[0]
-    assert np.array_equal(lived.likeness(probe, 10), fresh.likeness(probe, 10))
+    assert np.array_equal(lived.likeness(lived.direction(probe), 10), fresh.likeness(fresh.direction(probe), 10))
 
 
 def test_rows_are_set_once_and_cleared_once() -> None:
@@ -133,3 +133,21 @@ def test_rows_are_set_once_and_cleared_once() -> None:
     for row in (3, 1_000):
         with pytest.raises(KeyError):
             vectors.clear(row)
+
+
+def test_what_was_said_comes_before_what_was_asked() -> None:
+    index = SessionIndex()
+    index.add("asked", "The harbour is deep?")
+    index.add("said", "The harbour is deep.")
+    assert recalled(index, "harbour") == ["said", "asked"]
+
+
+def test_what_the_best_pages_mean_is_looked_for_too() -> None:
+    """The last page shares no word and no letter with the query, but many with the page that has it."""
+    index = index_of(["qqqq"] * 30)
+    index.replace("p2", "zinc jukebox vow")
+    index.replace("p25", "jukebox vow jukebox vow")
+    order = recalled(index, "zinc")
+    assert order[0] == "p2"
+    assert "p25" in order
+    assert "p15" not in order

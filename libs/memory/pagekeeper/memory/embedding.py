@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _SCALE: Final = 127.0
-_BLOCK_ROWS: Final = 2_048
+_BLOCK_ROWS: Final = 512
+"""Small enough that no library starts threads for it, which costs more than the work."""
 _ROWS_AT_FIRST: Final = 64
-_NORM_MIN: Final = 1e-6
+_LENGTH_MIN: Final = 1e-6
 
 
 class Embedder(Protocol):
@@ -48,55 +49,68 @@ class Vectors:
 
     def __init__(self, dimensions: int) -> None:
         self._rows = np.zeros((_ROWS_AT_FIRST, dimensions), np.int8)
-        self._norms = np.zeros(_ROWS_AT_FIRST, np.float32)
+        self._squares = np.zeros(_ROWS_AT_FIRST, np.float32)
         self._sum = np.zeros(dimensions, np.int64)
         self._count = 0
 
     @property
     def size_bytes(self) -> int:
-        return self._rows.nbytes + self._norms.nbytes
+        return self._rows.nbytes + self._squares.nbytes
 
     def set(self, row: int, vector: Floats) -> None:
         """KeyError when the row is set already."""
         self._reserve(row + 1)
-        if self._norms[row]:
+        if self._squares[row]:
             raise KeyError(row)
         self._rows[row] = np.rint(vector * _SCALE)
         stored = self._rows[row].astype(np.float32)
-        self._norms[row] = max(float(stored @ stored), _NORM_MIN)
+        self._squares[row] = max(float(stored @ stored), _LENGTH_MIN)
         self._sum += self._rows[row]
         self._count += 1
 
     def clear(self, row: int) -> None:
         """KeyError when the row is not set."""
-        if row >= len(self._norms) or not self._norms[row]:
+        if row >= len(self._squares) or not self._squares[row]:
             raise KeyError(row)
         self._sum -= self._rows[row]
         self._rows[row] = 0
-        self._norms[row] = 0.0
+        self._squares[row] = 0.0
         self._count -= 1
 
-    def likeness(self, vector: Floats, rows: int) -> Floats:
-        """How like each of the first `rows` is to `vector`, -1 to 1."""
+    def direction(self, vector: Floats) -> Floats:
+        """Where `vector` lies from the mean: of length 1."""
+        return _normalised(vector * np.float32(_SCALE) - self._mean())
+
+    def direction_of(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
+        """Where these rows lie from the mean, taken together."""
+        away = self._rows[rows].astype(np.float32) - self._mean()
+        away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), _LENGTH_MIN)
+        return _normalised(weights @ away)
+
+    def likeness(self, direction: Floats, rows: int) -> Floats:
+        """How much each of the first `rows` lies in that direction from the mean, -1 to 1; 0 where none is set."""
         like = np.zeros(rows, np.float32)
         if not self._count or not self._rows.shape[1]:
             return like
-        mean = (self._sum / self._count).astype(np.float32)
-        towards = vector * np.float32(_SCALE) - mean
-        towards /= max(float(np.linalg.norm(towards)), _NORM_MIN)
-        probes = np.stack([towards, mean], axis=1)
-        offset, mean_norm = float(mean @ towards), float(mean @ mean)
+        mean = self._mean()
+        offset, mean_squared = float(mean @ direction), float(mean @ mean)
         for start in range(0, min(rows, len(self._rows)), _BLOCK_ROWS):
             end = min(start + _BLOCK_ROWS, rows, len(self._rows))
-            along = self._rows[start:end].astype(np.float32) @ probes
-            norms = self._norms[start:end]
-            lengths = np.sqrt(np.maximum(norms - 2.0 * along[:, 1] + mean_norm, 1.0))
-            like[start:end] = np.where(norms > 0.0, (along[:, 0] - offset) / lengths, 0.0)
+            block, squares = self._rows[start:end].astype(np.float32), self._squares[start:end]
+            lengths = np.sqrt(np.maximum(squares - 2.0 * (block @ mean) + mean_squared, _LENGTH_MIN))
+            like[start:end] = np.where(squares > 0.0, (block @ direction - offset) / lengths, 0.0)
         return like
+
+    def _mean(self) -> Floats:
+        return (self._sum / max(self._count, 1)).astype(np.float32)
 
     def _reserve(self, rows: int) -> None:
         have = len(self._rows)
         if rows > have:
             more = max(rows, 2 * have) - have
             self._rows = np.pad(self._rows, ((0, more), (0, 0)))
-            self._norms = np.pad(self._norms, (0, more))
+            self._squares = np.pad(self._squares, (0, more))
+
+
+def _normalised(vector: Floats) -> Floats:
+    return (vector / max(float(np.linalg.norm(vector)), _LENGTH_MIN)).astype(np.float32)

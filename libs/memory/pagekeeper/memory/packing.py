@@ -7,17 +7,18 @@ the only line break in it, which follows a quote, a bracket or a brace. Tokenize
 is kept by adding. The law is tested against the tokenizers themselves.
 
 Packing never cuts a page: a page that does not fit is shown at a lower level that it has, or left out and reported.
+What goes is said by an order of eviction, or by what pages are worth to the words that the prompt is for.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from pagekeeper.memory.errors import BudgetTooSmall
 from pagekeeper.memory.escape import compact_json, escape, quote
-from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, MessageRole, Modality, PageType, TrustClass
 
 
 class ContextPrefix(StrEnum):
@@ -47,6 +48,9 @@ _PREFIX_OF_ROLE: Final = {
 }
 _MARKED_TYPES: Final = frozenset({PageType.CLAIM, PageType.PROCEDURE, PageType.INDEX})
 _SUMMARISING_TYPES: Final = _MARKED_TYPES | {PageType.SUMMARY}
+
+VERBATIM_SHARE: Final = 0.1
+"""Of a page's worth, what its exact words add to what a reduced line says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,60 @@ def pack(pages: Sequence[ContextPage], *, budget_tokens: int, eviction_order: Se
                 room_tokens -= line.tokens - floor_tokens
                 break
     return _packed(pages, chosen)
+
+
+def pack_by_worth(
+    groups: Sequence[Sequence[ContextPage]],
+    *,
+    budget_tokens: int,
+    worth: Mapping[str, float],
+    eviction_order: Sequence[str] = (),
+) -> list[PackedContext]:
+    """Choose what is shown of several groups of pages together, each in its order, so that the most worth fits.
+
+    A page is worth `worth` of it, reduced a little less, and is shown reduced first: it is shown in full when that adds
+    more for its tokens than the next page would. Mandatory pages come first, in full as far as they fit; pages of no
+    worth come last, as `pack` has them. `worth` is by page id and already says what a page costs.
+
+    Raises BudgetTooSmall when the mandatory pages exceed the budget at their lowest levels.
+    """
+    pages = [page for group in groups for page in group]
+    required = [page for page in pages if page.mandatory]
+    kept = pack(required, budget_tokens=budget_tokens, eviction_order=eviction_order)
+    shown = {line.page_id: line for line in kept.included}
+    room_tokens = budget_tokens - kept.tokens
+    optional = {page.line.page_id: page for page in pages if not page.mandatory}
+    steps = sorted(_steps(optional, worth), key=lambda step: (-step.worth, step.line.page_id, -step.line.level))
+    for step in steps:
+        added_tokens = step.line.tokens - (shown[step.line.page_id].tokens if step.line.page_id in shown else 0)
+        if added_tokens <= room_tokens:
+            shown[step.line.page_id] = step.line
+            room_tokens -= added_tokens
+    rest = [page for page_id, page in optional.items() if page_id not in shown and not worth.get(page_id)]
+    filled = pack(rest, budget_tokens=room_tokens, eviction_order=eviction_order)
+    shown |= {line.page_id: line for line in filled.included}
+    return [_packed(group, [shown.get(page.line.page_id) for page in group]) for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A line that a page may be shown with, and what each of the tokens that it adds is worth."""
+
+    line: PackedLine
+    worth: float
+
+
+def _steps(pages: Mapping[str, ContextPage], worth: Mapping[str, float]) -> Iterator[_Step]:
+    """For each page that is worth something, its reduced line, then its full one; one step when it has only one."""
+    for page_id, page in pages.items():
+        value = worth.get(page_id, 0.0)
+        if value <= 0.0:
+            continue
+        reduced = next((line for line in page.lower if line.level == CompressionLevel.REDUCED), page.line)
+        yield _Step(reduced, value)
+        added_tokens = page.line.tokens - reduced.tokens
+        if added_tokens > 0:
+            yield _Step(page.line, value * min(VERBATIM_SHARE * reduced.tokens / added_tokens, 1.0))
 
 
 def _by_claim_to_a_place(pages: Sequence[ContextPage], eviction_order: Sequence[str]) -> list[int]:

@@ -14,15 +14,20 @@ from typing import Final
 import numpy as np
 
 from pagekeeper.memory.embedding import Floats
-from pagekeeper.memory.search import SessionIndex
+from pagekeeper.memory.search import IndexedPages, SessionIndex
 
 MEANING_WEIGHT: Final = 0.55
 """Beside the words' 1."""
-NEIGHBOUR_WEIGHTS: Final = (0.4, 0.3, 0.2, 0.1)
-"""What a page is worth for what pages one, two, three and four places away say."""
-FIXED_COST_TOKENS: Final = 150
+FEEDBACK_WEIGHT: Final = 0.3
+FEEDBACK_PAGES: Final = 8
+"""What the best pages mean together is looked for too: it has the words that a question lacks."""
+SHARPNESS: Final = 1.2
+"""An exponent: what is very like it counts for more than twice what is half as like."""
+NEIGHBOUR_WEIGHTS: Final = (0.3, 0.2, 0.15, 0.1, 0.1)
+"""What a page is worth for what pages one, two, ... places away say."""
+FIXED_COST_TOKENS: Final = 200
 COST_EXPONENT: Final = 0.6
-"""How much a page's length counts against it: not at all for short ones, which hardly differ."""
+"""How much a page's length counts against it: hardly between short ones."""
 _SCORE_MIN: Final = 1e-9
 
 
@@ -39,15 +44,22 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     pages = index.pages()
     if not len(pages.rows) or limit < 1:
         return []
-    words = _normed(index.word_scores(query)[pages.rows])
-    meaning = _normed(index.likeness(query)[pages.rows])
-    worth = _spread(words + MEANING_WEIGHT * meaning) * pages.weights
+    said = _normed(index.word_scores(query)[pages.rows])
+    said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(query))[pages.rows])
+    said += FEEDBACK_WEIGHT * _normed(_feedback(index, pages, _spread(said)))
+    worth = _spread(said**SHARPNESS) * pages.weights
     worth /= (pages.sizes_tokens + FIXED_COST_TOKENS) ** COST_EXPONENT
     best = float(worth.max())
     if best <= 0.0:
         return []
     order = np.argsort(-worth, kind="stable")[:limit]
     return [Recalled(index.page_id(pages.rows[i]), float(worth[i]) / best) for i in order if worth[i] > 0.0]
+
+
+def _feedback(index: SessionIndex, pages: IndexedPages, scores: Floats) -> Floats:
+    """How like each page is to the best ones; nothing is like none."""
+    best = np.argsort(-scores, kind="stable")[:FEEDBACK_PAGES]
+    return index.likeness(index.meaning_of(pages.rows[best], scores[best]))[pages.rows]
 
 
 def _normed(scores: Floats) -> Floats:

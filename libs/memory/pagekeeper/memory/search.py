@@ -27,8 +27,10 @@ CANDIDATES_MAX: Final = 1_000
 SNIPPET_CHARS: Final = 160
 _HINT_WEIGHT: Final = 0.5
 _BOOST: Final = {PageType.CLAIM: 1.15, PageType.SUMMARY: 1.1, PageType.PROCEDURE: 1.1}
-_ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.35, MessageRole.TOOL: 0.5}
+_ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.3, MessageRole.TOOL: 0.5}
 """What people say of themselves is asked for again more often than what they were told at length."""
+_QUESTION_WEIGHT: Final = 0.7
+"""Of a page that ends by asking: what it asked is said in the pages after it."""
 EMBEDDED_CHARS_MAX: Final = 16_384
 """What is embedded of one page: a longer text has no one meaning."""
 _CHARS_A_TOKEN: Final = 4
@@ -94,7 +96,7 @@ class Found:
 class IndexedPages:
     """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
 
-    `weights` is by type and role; `sizes_tokens` is estimated from the text's length.
+    `weights` is by type, role and whether a page asks; `sizes_tokens` is estimated from the text's length.
     """
 
     rows: NDArray[np.int64]
@@ -202,10 +204,17 @@ class SessionIndex:
             scores[[row for row, _ in found]] = [score for _, score in found]
         return scores
 
-    def likeness(self, query: str) -> Floats:
-        """By row: how like a page is to the query, -1 to 1; 0 without a model."""
-        vector = self._embedder.embed([query[:EMBEDDED_CHARS_MAX]])[0]
-        return self._vectors.likeness(vector, len(self._page_ids))
+    def meaning(self, query: str) -> Floats:
+        """The direction of a query, for `likeness`."""
+        return self._vectors.direction(self._embedder.embed([query[:EMBEDDED_CHARS_MAX]])[0])
+
+    def meaning_of(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
+        """The direction of some pages, for `likeness`."""
+        return self._vectors.direction_of(rows, weights)
+
+    def likeness(self, meaning: Floats) -> Floats:
+        """By row: how like a page is, -1 to 1; 0 without a model."""
+        return self._vectors.likeness(meaning, len(self._page_ids))
 
     def _insert(  # noqa: PLR0913 - a page's facts
         self,
@@ -232,7 +241,8 @@ class SessionIndex:
         self._ids[page_id] = row
         if row >= len(self._traits):
             self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
-        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0), len(body) / _CHARS_A_TOKEN)
+        asks = _QUESTION_WEIGHT if body.rstrip().endswith(("?", "\uff1f")) else 1.0
+        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0) * asks, len(body) / _CHARS_A_TOKEN)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
         """The pages that have any of the query's words, best first; ties by page id."""
