@@ -8,6 +8,7 @@ from hashlib import sha256
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import ContentCache, Loader
+from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.memory.compress.registry import CompressorRegistry
@@ -32,9 +33,8 @@ class FaultingReplica(Replica):
         """Make the fault handler, with somebody between it and the others perhaps."""
         self.entries = Entries(page_table, self.stores.log)
         loader = Loader(ContentCache(self.cache_bytes_max), self.entries, artifacts)
-        compressing = Compressing(
-            self.entries, loader, page_table, CompressorRegistry.default(), WORDS.count, self.stores.clock
-        )
+        lowering = Here(CompressorRegistry.default(), WORDS.count)
+        compressing = Compressing(self.entries, loader, page_table, lowering)
         self.faults = FaultHandlerService(self.entries, loader, working_set, compressing)
 
     async def fault(

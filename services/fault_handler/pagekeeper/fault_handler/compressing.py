@@ -1,19 +1,18 @@
 """Lower representations, made in the background or when asked for, and added beside the full one."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
+from pagekeeper.fault_handler.lowering import Lowering
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.memory.compress.compressor import Compressed, Source
-from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.memory.compress.registry import LOWER_LEVELS
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType
-from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.queue.port import WorkItem
@@ -24,14 +23,14 @@ from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
-RESTS: Final = 1.0
-"""Background compression rests so many times as long as it computed: it must not slow down the faults beside it."""
-ADDED_BYTES_PER_CALL_MAX: Final = 1024 * 1024
-LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
+LOWERED_AT_ONCE: Final = 16
+LOWERED_BYTES_AT_ONCE: Final = 64 * 1024
+ADDED_PER_CALL: Final = 32
+ADDED_BYTES_PER_CALL: Final = 256 * 1024
+"""What is added at once: page-table counts the tokens of all of it in one go."""
 
-Count = Callable[[str], int]
-Rest = Callable[[float], Awaitable[None]]
-"""Called after a page with the seconds that it took."""
+Wanted = tuple[Found, Sequence[CompressionLevel]]
+"""A page, and the levels of it that are asked for."""
 
 _MEDIA = codec_of(MediaDescription)
 
@@ -42,17 +41,12 @@ class Compressing:
         entries: Entries,
         loader: Loader,
         page_table: PageTablePort,
-        registry: CompressorRegistry,
-        count: Count,
-        clock: Clock,
+        lowering: Lowering,
     ) -> None:
-        """`count` tells whether a level is worth having; page-table counts again, with the session's own tokenizer."""
         self._entries = entries
         self._loader = loader
         self._page_table = page_table
-        self._registry = registry
-        self._count = count
-        self._clock = clock
+        self._lowering = lowering
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
         """Raises SessionNotFound, SessionClosed, PageNotFound, StoreUnavailable, ContentCorrupt.
@@ -62,8 +56,8 @@ class Compressing:
         """
         key = session_key(caller.tenant, request.session_id)
         found = await self._entries.look_up(caller, key, list(dict.fromkeys(request.page_ids)), 0)
-        wanted = [(one, list(LOWER_LEVELS)) for one in found]
-        return await self._compress(caller, key, wanted, request.request_id, _let_others_run)
+        wanted = [(one, LOWER_LEVELS) for one in found]
+        return await self._compress(caller, key, wanted, request.request_id)
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
@@ -72,25 +66,19 @@ class Compressing:
         try:
             found = await self._entries.look_up(caller, item.key, page_ids, 0)
             wanted = [(one, _missing_levels(one.page)) for one in found]
-            await self._compress(caller, item.key, wanted, item.work_id, _rest)
+            await self._compress(caller, item.key, wanted, item.work_id)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
     async def _compress(
-        self,
-        caller: Caller,
-        key: SessionKey,
-        wanted: Sequence[tuple[Found, list[CompressionLevel]]],
-        request_id: str,
-        rest: Rest,
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], request_id: str
     ) -> pb.CompressPagesResponse:
         response = pb.CompressPagesResponse(revision=max((found.revision for found, _ in wanted), default=0))
         made: list[event_pb2.AddedRepresentation] = []
-        for found, levels in wanted:
-            began = self._clock.monotonic()
-            made += await self._lower(caller, key, found, levels)
-            await rest(self._clock.monotonic() - began)
-            if sum(one.representation.size_bytes for one in made) > ADDED_BYTES_PER_CALL_MAX:
+        for some in _batches(wanted):
+            made += await self._lower(caller, key, some)
+            made_bytes = sum(one.representation.size_bytes for one in made)
+            if len(made) >= ADDED_PER_CALL or made_bytes >= ADDED_BYTES_PER_CALL:
                 await self._add(caller, key, request_id, made, response)
                 made = []
         if made:
@@ -115,14 +103,17 @@ class Compressing:
         response.made.extend(added.made)
 
     async def _lower(
-        self, caller: Caller, key: SessionKey, found: Found, levels: Sequence[CompressionLevel]
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted]
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
-        page = found.page
-        if PAGE_TYPE_OF[page.page_type] is PageType.INDEX or not levels:
-            return []
-        source = await self._source(caller, key, found)
-        return [_added(page, compressed) for compressed in self._compressed(source, levels)]
+        sources = [await self._source(caller, key, found) for found, _ in wanted]
+        lowered = await self._lowering.lower(sources)
+        return [
+            _added(found.page, compressed)
+            for (found, levels), made in zip(wanted, lowered, strict=True)
+            for compressed in made
+            if compressed.level in levels
+        ]
 
     async def _source(self, caller: Caller, key: SessionKey, found: Found) -> Source:
         page = found.page
@@ -132,19 +123,20 @@ class Compressing:
         _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
         return Source(page.page_id, modality, text=data.decode())
 
-    def _compressed(self, source: Source, levels: Sequence[CompressionLevel]) -> Iterator[Compressed]:
-        for level in levels:
-            compressed = self._registry.compress(source, level, self._count)
-            if compressed is not None:
-                yield compressed
 
-
-async def _let_others_run(_: float) -> None:
-    await asyncio.sleep(0)
-
-
-async def _rest(busy_seconds: float) -> None:
-    await asyncio.sleep(busy_seconds * RESTS)
+def _batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """Pages that have something to make, a few at a time."""
+    batch: list[Wanted] = []
+    batch_bytes = 0
+    for found, levels in wanted:
+        if levels and PAGE_TYPE_OF[found.page.page_type] is not PageType.INDEX:
+            batch.append((found, levels))
+            batch_bytes += found.page.representations[0].size_bytes
+        if len(batch) == LOWERED_AT_ONCE or batch_bytes >= LOWERED_BYTES_AT_ONCE:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _missing_levels(page: page_pb2.Page) -> list[CompressionLevel]:

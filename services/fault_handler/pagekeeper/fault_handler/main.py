@@ -6,11 +6,11 @@ from typing import Final
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import ContentCache, Loader
+from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
-from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -18,7 +18,7 @@ from pagekeeper.runtime.work import COMPRESS
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
 COMPRESSIONS_AT_ONCE: Final = 1
-"""It is all computation: more at once would only delay the faults beside it."""
+"""It is all computation, by one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,17 @@ class FaultHandler:
     service: FaultHandlerService
     entries: Entries
     queue: WorkQueue
+    lowering: Lowering
 
     def start(self, background: Background) -> None:
         background.start("shootdown", self.entries.follow_log)
-        background.start(
-            "compress",
-            lambda: self.queue.consume(COMPRESS, self.service.work_compress, concurrency=COMPRESSIONS_AT_ONCE),
-        )
+        background.start("compress", self._compress)
+
+    async def _compress(self) -> None:
+        try:
+            await self.queue.consume(COMPRESS, self.service.work_compress, concurrency=COMPRESSIONS_AT_ONCE)
+        finally:
+            await self.lowering.close()
 
 
 def compose(
@@ -43,10 +47,10 @@ def compose(
     page_table: PageTablePort,
     working_set: WorkingSetPort,
     artifacts: ArtifactPort,
-    clock: Clock,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
     loader = Loader(ContentCache(CACHE_BYTES_MAX), entries, artifacts)
     count = tokenizer(EncodingName.O200K_BASE).count
-    compressing = Compressing(entries, loader, page_table, CompressorRegistry.default(), count, clock)
-    return FaultHandler(FaultHandlerService(entries, loader, working_set, compressing), entries, queue)
+    lowering = Apart(Here(CompressorRegistry.default(), count))
+    compressing = Compressing(entries, loader, page_table, lowering)
+    return FaultHandler(FaultHandlerService(entries, loader, working_set, compressing), entries, queue, lowering)

@@ -1,34 +1,50 @@
 """Which pages are worth having at lower levels soon.
 
-Compressing costs a hundred times what appending costs, and most pages of most sessions never leave the prompt. So pages
-get lower levels when room runs short: those that would leave first, and those that left or never entered without any.
+A session that is small is shown whole: its pages need no lower levels. In one that outgrew `SMALL_TOKENS`, or half of
+its prompt, every page gets them soon after it was appended; ADR 9 says what that costs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from pagekeeper.memory.happenings import Evicted, Happening, NotAdmitted, PressureChanged
+from pagekeeper.memory.happenings import Admitted, Evicted, Happening, NotAdmitted, PressureChanged
 from pagekeeper.memory.pages import CompressionLevel, Modality, PageState, PageType
 from pagekeeper.memory.session import Session
 
-COMPRESS_TOKENS_MIN: Final = 96
-"""Of a page that is worth lower levels."""
+COMPRESS_TOKENS_MIN: Final = 24
+"""Of a page's line that is worth lower levels: half of it is its header."""
+SMALL_TOKENS: Final = 4_096
+SMALL_SHARE: Final = 0.5
+"""Of the prompt's limit."""
 AHEAD: Final = 3.0
 """How many evictions' worth of pages is compressed ahead: one batch frees what lies between the watermarks."""
 
 
-def pages_to_compress(session: Session, happenings: Iterable[Happening]) -> list[str]:
+def pages_to_compress(session: Session, happenings: Sequence[Happening]) -> list[str]:
     """Pages without lower levels that this change made worth compressing, the most urgent first."""
     page_ids: dict[str, None] = {}
+    admitted: dict[str, int] = {}
     for happening in happenings:
         match happening.what:
             case PressureChanged():
                 page_ids.update(dict.fromkeys(_leaving_soon(session)))
             case Evicted(page_id) | NotAdmitted(page_id):
                 page_ids[page_id] = None
+            case Admitted(page_id, size_tokens=size_tokens):
+                admitted[page_id] = size_tokens
             case _:
                 pass
+    page_ids.update(dict.fromkeys(_grown(session, admitted)))
     return [page_id for page_id in page_ids if _is_compressible(session.page(page_id))]
+
+
+def _grown(session: Session, admitted: Mapping[str, int]) -> Iterable[str]:
+    """Of a session that is not small, what came to it; of one that was small a moment ago, all."""
+    small_tokens = min(SMALL_TOKENS, session.config.limit_tokens * SMALL_SHARE)
+    used_tokens = session.working_set.used_tokens
+    if used_tokens <= small_tokens:
+        return ()
+    return admitted if used_tokens - sum(admitted.values()) > small_tokens else session.pages
 
 
 def _leaving_soon(session: Session) -> Iterator[str]:

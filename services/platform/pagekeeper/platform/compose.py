@@ -51,6 +51,6 @@ def compose(log: SessionLog, queue: WorkQueue, objects: Objects, embedder: Embed
     storage = artifact_storage.compose(objects, sessions, tables, queue)
     vars(artifacts).update(vars(local(ARTIFACT_STORAGE, storage.service)))
     working = local(WORKING_SET, working_set.compose(log, sessions, objects))
-    faults = fault_handler.compose(log, queue, tables, working, artifacts, clock)
+    faults = fault_handler.compose(log, queue, tables, working, artifacts)
     public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts)
     return Platform(public, sessions, table, storage, faults)

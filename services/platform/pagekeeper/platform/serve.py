@@ -148,7 +148,6 @@ async def _fault_handler(process: _Process) -> Serving:
         await process.remote(PAGE_TABLE, settings.page_table, tokens),
         await process.remote(WORKING_SET, settings.working_set, tokens),
         await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
-        process.clock,
     )
     composed.start(process.background)
     return settings, {FAULT_HANDLER: composed.service}, tokens.verifier()

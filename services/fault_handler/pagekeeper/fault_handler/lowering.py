@@ -1,0 +1,147 @@
+"""The making of lower levels, away from the event loop: a page of 300 KB takes half a second of a processor.
+
+`Apart` has a process of its own make them, which stands behind all others in line for the processor and ends with the
+one that started it. What goes between the two are frames: four bytes that tell the length, and JSON. `Here` makes them
+where it is called.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import BinaryIO, Final, Protocol
+
+from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
+
+NICENESS: Final = 10
+LENGTH_BYTES: Final = 4
+CLOSE_SECONDS: Final = 2.0
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Lowering(Protocol):
+    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
+        """All lower levels of each that are worth having, in the order of `sources`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Here:
+    def __init__(self, registry: CompressorRegistry, count: Callable[[str], int]) -> None:
+        self._registry = registry
+        self._count = count
+
+    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
+        return self.lower_now(sources)
+
+    def lower_now(self, sources: Sequence[Source]) -> list[list[Compressed]]:
+        return [self._registry.compress_all(source, self._count) for source in sources]
+
+    async def close(self) -> None:
+        pass
+
+
+class Apart:
+    """Starts its process when it is first needed. One that died is replaced, and its work done in a thread."""
+
+    def __init__(self, here: Here) -> None:
+        self._here = here
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
+        async with self._turn:
+            process = self._process or await self._start()
+            # Until the answer is read, the process is nobody's: a call that is cancelled leaves half of one behind.
+            self._process = None
+            try:
+                lowered = await _asked(process, sources)
+            except (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError) as died:
+                _log.warning("the process that compresses died: %s", died, extra={"pid": process.pid})
+                await _end(process)
+                return await asyncio.to_thread(self._here.lower_now, sources)
+            except BaseException:
+                await _end(process)
+                raise
+            self._process = process
+            return lowered
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await _end(process)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        # In a session of its own, so that Ctrl-C ends it by the end of its input and not in the middle of a page.
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
+
+async def _asked(process: asyncio.subprocess.Process, sources: Sequence[Source]) -> list[list[Compressed]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(_frame([_packed(source) for source in sources]))
+    await process.stdin.drain()
+    length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
+    answer = json.loads(await process.stdout.readexactly(length))
+    return [[_compressed(*one) for one in made] for made in answer]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await asyncio.wait_for(process.wait(), CLOSE_SECONDS)
+
+
+def _frame(value: object) -> bytes:
+    data = json.dumps(value, ensure_ascii=False).encode()
+    return len(data).to_bytes(LENGTH_BYTES, "big") + data
+
+
+def _packed(source: Source) -> dict[str, object]:
+    return {**asdict(source), "modality": source.modality.value}
+
+
+def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] | None) -> Source:
+    described = None
+    if media is not None:
+        scenes = media["scenes"]
+        assert isinstance(scenes, list)
+        described = MediaDescription(**{**media, "scenes": tuple(scenes)})  # type: ignore[arg-type]  # fields by name
+    return Source(page_id, Modality(modality), text, described)
+
+
+def _compressed(level: int, text: str, tokens: int, compressor: str) -> Compressed:
+    return Compressed(CompressionLevel(level), text, tokens, compressor)
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, here: Here) -> None:
+    """Answer each frame by one, until there is no more."""
+    while len(length := requests.read(LENGTH_BYTES)) == LENGTH_BYTES:
+        sources = [_unpacked(**one) for one in json.loads(requests.read(int.from_bytes(length, "big")))]
+        lowered = here.lower_now(sources)
+        answers.write(_frame([[(int(m.level), m.text, m.tokens, m.compressor) for m in made] for made in lowered]))
+        answers.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    serve(
+        sys.stdin.buffer,
+        sys.stdout.buffer,
+        Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count),
+    )

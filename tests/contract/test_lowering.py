@@ -1,0 +1,70 @@
+"""What a `Lowering` promises, made in the event loop or by a process apart."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
+from pagekeeper.memory.compress.compressor import Source
+from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.memory.pages import MediaDescription, Modality
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
+
+HERE = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
+SAID = "The cellist moved to Ålesund in 1998 — and \u2028 she never sold the “Guarneri” again. 明日。 " * 9
+SOURCES = [
+    Source("p1", Modality.TEXT, SAID),
+    Source("p2", Modality.STRUCTURED, '{"rows": [' + ",".join(f'{{"id": {n}}}' for n in range(60)) + "]}"),
+    Source("p3", Modality.VIDEO, "", MediaDescription("A rehearsal", SAID, 640, 480, 12.5, ("One", "Two"))),
+    Source("p4", Modality.TEXT, "short"),
+]
+
+
+@pytest.fixture(params=["here", "apart"])
+async def lowering(request: pytest.FixtureRequest) -> AsyncIterator[Lowering]:
+    one: Lowering = HERE if request.param == "here" else Apart(HERE)
+    yield one
+    await one.close()
+
+
+async def test_every_page_gets_its_levels_in_order(lowering: Lowering) -> None:
+    lowered = await lowering.lower(SOURCES)
+    assert lowered == HERE.lower_now(SOURCES)
+    assert [bool(made) for made in lowered] == [True, True, True, False]
+    assert await lowering.lower([]) == []
+
+
+async def test_calls_at_once_get_their_own_answers(lowering: Lowering) -> None:
+    answers = await asyncio.gather(*(lowering.lower([source]) for source in SOURCES))
+    assert list(chain.from_iterable(answers)) == HERE.lower_now(SOURCES)
+
+
+async def test_a_cancelled_call_leaves_nothing_to_the_next(lowering: Lowering) -> None:
+    call = asyncio.ensure_future(lowering.lower(SOURCES[:1] * 50))
+    await asyncio.sleep(0.05)
+    call.cancel()
+    await asyncio.wait([call])
+    assert await lowering.lower(SOURCES[1:2]) == HERE.lower_now(SOURCES[1:2])
+
+
+async def test_a_process_that_died_is_replaced() -> None:
+    lowering = Apart(HERE)
+    await lowering.lower(SOURCES)
+    for pid in _children():
+        os.kill(pid, signal.SIGKILL)
+    assert await lowering.lower(SOURCES) == HERE.lower_now(SOURCES)
+    assert await lowering.lower(SOURCES) == HERE.lower_now(SOURCES)
+    assert len(_children()) == 1
+    await lowering.close()
+    assert not _children()
+
+
+def _children() -> list[int]:
+    """Processes that this one started to compress."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in pids if "lowering" in Path(f"/proc/{pid}/cmdline").read_text()]
