@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from pagekeeper.memory.compress.text import extract, topics
-from pagekeeper.memory.pages import CompressionLevel
+from pagekeeper.memory.compress.text import topics
 from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, facts_of, split_sentences
 
 SUMMARY_TOKENS_MAX: Final = 800
+OVERVIEW_SHARE: Final = 0.3
+"""What a general summary takes of the segment's tokens."""
 TOPICS_MAX: Final = 6
 SENTENCES_PER_TOPIC: Final = 2
 CONTENT_WORDS_MIN: Final = 2
@@ -56,21 +57,22 @@ _PROMPTS: Final = {
 
 def summarize(messages: Sequence[Message], strategy: SummarizationStrategy, count: Callable[[str], int]) -> str:
     """The messages' summary; `count` answers the tokens of a text."""
-    lines: Iterable[str] = ()
+    summary = _fitting(_lines(messages, strategy, count), count) or _fitting(_overview(messages, count), count)
+    while count(summary) > SUMMARY_TOKENS_MAX:
+        summary = summary[: len(summary) // 2]
+    return summary or f"{len(messages)} messages that say nothing to keep."
+
+
+def _lines(messages: Sequence[Message], strategy: SummarizationStrategy, count: Callable[[str], int]) -> Iterable[str]:
     match strategy:
         case SummarizationStrategy.BASIC:
-            pass
+            return _overview(messages, count)
         case SummarizationStrategy.KEY_POINTS:
-            lines = (f"- {point}" for point in _key_points(messages))
+            return (f"- {point}" for point in _key_points(messages))
         case SummarizationStrategy.TOPIC_BASED:
-            lines = _by_topic(messages)
+            return _by_topic(messages)
         case SummarizationStrategy.QUERY_FOCUSED:
-            lines = _by_question(messages)
-    summary = _fitting(lines, count) or extract("\n".join(_texts(messages)), CompressionLevel.ABSTRACT)
-    while count(summary) > SUMMARY_TOKENS_MAX:
-        shorter = extract(summary, CompressionLevel.ABSTRACT)
-        summary = shorter if len(shorter) < len(summary) else summary[: len(summary) // 2]
-    return summary or f"{len(messages)} messages that say nothing to keep."
+            return _by_question(messages)
 
 
 def _texts(messages: Iterable[Message]) -> list[str]:
@@ -92,6 +94,18 @@ def _key_points(messages: Iterable[Message]) -> list[str]:
     """The weightiest first."""
     statements = _statements(messages)
     return sorted(statements, key=lambda sentence: -statements[sentence].weight)
+
+
+def _overview(messages: Sequence[Message], count: Callable[[str], int]) -> list[str]:
+    """Sentences that say most, in the order in which they were said: a part of everything, and one at least."""
+    room_tokens = OVERVIEW_SHARE * sum(count(text) for text in _texts(messages))
+    kept: set[str] = set()
+    for point in _key_points(messages):
+        room_tokens -= count(point)
+        if kept and room_tokens < 0:
+            break
+        kept.add(point)
+    return [sentence for sentence in _statements(messages) if sentence in kept]
 
 
 def _by_topic(messages: Sequence[Message]) -> Iterable[str]:
