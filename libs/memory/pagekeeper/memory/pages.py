@@ -7,8 +7,12 @@ representations or by its bytes moving from the log to the object store.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
+from functools import lru_cache
+from typing import Final
 
 from pagekeeper.memory.reuse import PageReuse
+
+NAMES_SHARED_MAX: Final = 4_096
 
 
 class Modality(StrEnum):
@@ -75,6 +79,12 @@ class LinkKind(Enum):
     SUPERSEDES = 4
 
 
+@lru_cache(maxsize=NAMES_SHARED_MAX)
+def _shared(name: str) -> str:
+    """The one object for equal names, of which a session has thousands."""
+    return name
+
+
 TRUST_OF_ROLE = {
     MessageRole.TOOL: TrustClass.TOOL,
     MessageRole.ASSISTANT: TrustClass.MODEL,
@@ -115,6 +125,9 @@ class Extent:
     offset: int
     length: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "object_key", _shared(self.object_key))
+
 
 @dataclass(frozen=True, slots=True)
 class StoredRepresentation:
@@ -130,6 +143,11 @@ class StoredRepresentation:
     compressor: str = ""
     inline: bytes | None = None
     extent: Extent | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compressor", _shared(self.compressor))
+        if self.extent is not None and self.extent.length == self.size_bytes:
+            object.__setattr__(self, "size_bytes", self.extent.length)
 
     @property
     def dirty(self) -> bool:
