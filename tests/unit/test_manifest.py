@@ -17,6 +17,7 @@ from pagekeeper.memory.manifest import (
     available_line,
     floor_tokens,
     render_manifest,
+    status_json,
     working_set_line,
 )
 from pagekeeper.memory.pages import Modality, StorageTier
@@ -53,7 +54,6 @@ def manifests(draw: st.DrawFn, encoding: EncodingName) -> Manifest:
         layout=layout,
         policies=draw(policies),
         pressure=draw(st.sampled_from(Pressure)),
-        working_set_pages=len(shown),
         working_set=[working_set_line(entry, count) for entry in shown] if layout is PromptLayout.CLASSIC else (),
         available_pages=[available_line(entry, layout, count) for entry in rest],
     )
@@ -111,7 +111,6 @@ def example(layout: PromptLayout, *, pages: int = 2) -> Manifest:
         layout=layout,
         policies=ManifestPolicies(faults_remaining=2),
         pressure=Pressure.MEDIUM,
-        working_set_pages=1,
         working_set=[working_set_line(WorkingSetEntry("msg_001", Modality.TEXT, 0, 10, 0.5), count)],
         available_pages=[
             available_line(
@@ -150,13 +149,20 @@ def test_classic_has_the_shape_of_the_guide() -> None:
 def test_cache_stable_lists_ids_and_hints() -> None:
     count = COUNTS[EncodingName.O200K_BASE]
     rendered = render_manifest(example(PromptLayout.CACHE_STABLE), tokens_max=UNBOUNDED, count=count)
-    assert rendered.text.split("\n")[1:] == [
+    assert rendered.text.split("\n") == [
+        '{"session_id":"session_abc123","available_pages":{',
         '"msg_0":"Earlier discussion about architecture",',
         '"msg_1":{"modality":"image","hint":"Earlier discussion about architecture"}',
         '},"not_listed":0}',
         "",
     ]
-    assert json.loads(rendered.text)["working_set_pages"] == 1
+    json.loads(rendered.text)
+
+
+def test_the_status_says_what_is_left_of_a_turn() -> None:
+    status = json.loads(status_json(ManifestPolicies(faults_remaining=2, upgrade_budget_tokens=100), Pressure.HIGH))
+    assert status == {"pressure": "high", "faults_remaining": 2, "upgrade_budget_tokens": 100}
+    assert json.loads(status_json(ManifestPolicies(faults_allowed=False), Pressure.LOW))["faults_remaining"] == 0
 
 
 def test_the_least_relevant_entries_go_first_and_are_counted() -> None:

@@ -36,13 +36,14 @@ def test_what_is_kept_up_is_what_would_be_made_anew(script: list[Step]) -> None:
 
 
 def check(answer: working_pb.ResidentResponse) -> None:
-    """Each mapped page is resident or offered; the totals are theirs."""
-    resident = [entry.page.page_id for entry in answer.resident]
+    """Each mapped page is in the context or offered; the totals are theirs."""
+    resident = [entry.page.page_id for entry in answer.resident if not entry.resident.faulted]
     offered = [page.page_id for page in answer.available]
     assert len({*resident, *offered}) == len(resident) + len(offered) == answer.stats.total_pages
     assert answer.available_total == len(offered)
     assert answer.stats.used_tokens == sum(entry.resident.size_tokens for entry in answer.resident)
-    pages = [*(entry.page for entry in answer.resident), *answer.available]
+    in_context = [entry.page for entry in answer.resident if not entry.resident.faulted]
+    pages = [*in_context, *answer.available]
     assert answer.stats.total_tokens == sum(page.representations[0].size_tokens for page in pages)
     unprotected = {entry.page.page_id for entry in answer.resident if not entry.resident.pinned}
     assert set(answer.eviction_order) == unprotected

@@ -3,11 +3,12 @@
 Two layouts. CLASSIC is the guide's: rules, manifest and context in the developer message, then the user's words.
 CACHE_STABLE puts everything that changes every turn behind the context:
 
-    developer   the application's instructions, VM:RULES, VM:CONTEXT in admission order
-    user        VM:FAULTED with the pages faulted in, VM:MANIFEST_JSON, the user's words
+    developer   the application's instructions, VM:RULES, VM:MANIFEST_JSON, VM:CONTEXT in admission order
+    user        VM:FAULTED with the pages faulted in or recalled, VM:STATUS, the user's words
 
 so that a turn that only appends pages leaves the earlier prompt a prefix of the new one, up to the end of the old
-context. In both layouts pages that were faulted in stand in the user message: content that was asked for by id never
+context: the manifest there lists what is not in the context, which changes when pages are evicted, and then the context
+does too. In both layouts pages that were faulted in stand in the user message: content that was asked for by id never
 speaks with the developer's authority.
 
 Invariant: the total is the sum of the parts, is what the tokenizer says of the final strings and the frames around
@@ -34,9 +35,10 @@ from pagekeeper.memory.manifest import (
     WorkingSetEntry,
     floor_tokens,
     render_manifest,
+    status_json,
     working_set_line,
 )
-from pagekeeper.memory.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack
+from pagekeeper.memory.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack, pack_by_worth
 from pagekeeper.memory.pages import Modality
 
 DEVELOPER = "developer"
@@ -181,7 +183,7 @@ def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], i
     )
     room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
     shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
-    messages = _messages(parts.layout, frame, shares)
+    messages = _messages(frame, shares)
     shown = {line.page_id for line in (*shares.context.included, *shares.faulted.included)}
     return AssembledChat(
         messages=messages,
@@ -214,17 +216,26 @@ def _share(
     room_tokens -= faulted_pack.tokens
     entries_max = max(0, limits.manifest_tokens_max - empty_manifest_tokens)
     kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context_floor)
-    context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
-    room_tokens -= context_pack.tokens
-    recalled_pack = pack(
-        [page.page for page in parts.recalled],
-        budget_tokens=min(limits.recall_tokens_max, max(0, room_tokens - kept_back)),
-        eviction_order=sorted(parts.worth, key=lambda page_id: parts.worth[page_id]),
-    )
+    recalled = [page.page for page in parts.recalled]
+    if parts.worth and sum(page.line.tokens for page in context) > room_tokens:
+        # Not all that is resident fits, so what is shown is what the words call for, wherever it is; pages say more
+        # than their entries.
+        kept_back = 0
+        context_pack, recalled_pack = pack_by_worth(
+            (context, recalled), budget_tokens=room_tokens, worth=parts.worth, eviction_order=parts.eviction_order
+        )
+        room_tokens -= context_pack.tokens
+    else:
+        context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
+        room_tokens -= context_pack.tokens
+        recalled_max = min(limits.recall_tokens_max, max(0, room_tokens - kept_back))
+        (recalled_pack,) = pack_by_worth((recalled,), budget_tokens=recalled_max, worth=parts.worth)
     room_tokens -= recalled_pack.tokens
     shown = {line.page_id: line for line in (*faulted_pack.included, *recalled_pack.included, *context_pack.included)}
     left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
-    available = [line for line in parts.available if line.page_id not in shown]
+    available = parts.available
+    if parts.layout is PromptLayout.CLASSIC:  # the other one does not change for what is shown in this prompt alone
+        available = [line for line in available if line.page_id not in shown]
     rendered = render_manifest(
         _manifest(parts, tuple(shown.values()), [*left_out, *available], count),
         tokens_max=empty_manifest_tokens + min(room_tokens, entries_max),
@@ -265,7 +276,6 @@ def _manifest(
         layout=parts.layout,
         policies=parts.policies,
         pressure=parts.pressure,
-        working_set_pages=len(shown),
         working_set=_working_set(parts, shown, count) if parts.layout is PromptLayout.CLASSIC else (),
         available_pages=available,
     )
@@ -287,34 +297,27 @@ def _working_set(parts: ChatParts, shown: Sequence[PackedLine], count: Callable[
 def _frame(parts: ChatParts) -> _Frame:
     """The section of pages faulted in is there exactly when such pages were given."""
     stable = parts.layout is PromptLayout.CACHE_STABLE
-    before_words = (
-        prompt.MANIFEST_CLOSES if stable else prompt.FAULTED_CLOSES if parts.faulted or parts.recalled else ""
-    )
+    faulted = bool(parts.faulted or parts.recalled)
+    status = f"{prompt.STATUS_OPENS}{status_json(parts.policies, parts.pressure)}{prompt.STATUS_CLOSES}"
+    before_words = status if stable else prompt.FAULTED_CLOSES if faulted else ""
     faulted_closes = prompt.FAULTED_CLOSES if stable else ""
     return _Frame(
         instructions=prompt.instructions(parts.mode, parts.system_prompt),
         around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
-        around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if parts.faulted or parts.recalled else ("", ""),
-        around_manifest=(prompt.MANIFEST_OPENS, "" if stable else prompt.MANIFEST_CLOSES),
+        around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if faulted else ("", ""),
+        around_manifest=(prompt.MANIFEST_OPENS, prompt.MANIFEST_CLOSES),
         closing=before_words + guard_tags(parts.user_input),
     )
 
 
-def _messages(layout: PromptLayout, frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
+def _messages(frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
     context = _framed(frame.around_context, shares.context.content)
     faulted = _framed(frame.around_faulted, shares.faulted.content + shares.recalled.content)
     manifest = _framed(frame.around_manifest, shares.manifest.text)
-    match layout:
-        case PromptLayout.CLASSIC:
-            return (
-                ChatMessage(DEVELOPER, f"{frame.instructions}{manifest}{context}"),
-                ChatMessage(USER, f"{faulted}{frame.closing}"),
-            )
-        case PromptLayout.CACHE_STABLE:
-            return (
-                ChatMessage(DEVELOPER, f"{frame.instructions}{context}"),
-                ChatMessage(USER, f"{faulted}{manifest}{frame.closing}"),
-            )
+    return (
+        ChatMessage(DEVELOPER, f"{frame.instructions}{manifest}{context}"),
+        ChatMessage(USER, f"{faulted}{frame.closing}"),
+    )
 
 
 def _framed(around: tuple[str, str], content: str) -> str:

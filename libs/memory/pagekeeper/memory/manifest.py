@@ -66,16 +66,15 @@ class ManifestLine:
 class Manifest:
     """What there is to tell. Entries are in order of relevance, the most relevant first.
 
-    CLASSIC has the guide's shape. CACHE_STABLE says what a model acts on in less than half the tokens: what is left of
-    the turn's faults, and of an available page its id and hint, and its modality when it is not text. The working set
-    is a number there, since the context shows the pages themselves.
+    CLASSIC has the guide's shape. CACHE_STABLE says what a model acts on in less than half the tokens, and nothing that
+    changes while no page is evicted: of an available page its id and hint, and its modality when it is not text. The
+    rest is in the status, see `status_json`.
     """
 
     session_id: str
     layout: PromptLayout
     policies: ManifestPolicies
     pressure: Pressure
-    working_set_pages: int
     working_set: Sequence[ManifestLine]
     available_pages: Sequence[ManifestLine]
 
@@ -114,6 +113,18 @@ def available_line(entry: AvailablePageEntry, layout: PromptLayout, count: Calla
             return _line(entry.page_id, f"{_json(entry.page_id)}:{_json(known)}", count)
 
 
+def status_json(policies: ManifestPolicies, pressure: Pressure) -> str:
+    """What changes from turn to turn, for the end of a CACHE_STABLE prompt."""
+    return _json({"pressure": pressure.name.lower(), **_remaining(policies)})
+
+
+def _remaining(policies: ManifestPolicies) -> dict[str, int]:
+    return {
+        "faults_remaining": policies.faults_remaining if policies.faults_allowed else 0,
+        "upgrade_budget_tokens": policies.upgrade_budget_tokens,
+    }
+
+
 def floor_tokens(manifest: Manifest, count: Callable[[str], int]) -> int:
     """What the manifest takes with no entry in it: the least bound that `render_manifest` accepts."""
     return sum(count(piece) for piece in _frame(manifest, len(manifest.working_set), len(manifest.available_pages)))
@@ -140,19 +151,16 @@ def render_manifest(manifest: Manifest, *, tokens_max: int, count: Callable[[str
 
 def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) -> list[str]:
     """The JSON around the lists: what comes before the first, then what closes each."""
-    head = {"session_id": manifest.session_id, "pressure": manifest.pressure.name.lower()}
-    remaining = {
-        "faults_remaining": manifest.policies.faults_remaining if manifest.policies.faults_allowed else 0,
-        "upgrade_budget_tokens": manifest.policies.upgrade_budget_tokens,
-    }
+    head = {"session_id": manifest.session_id}
     match manifest.layout:
         case PromptLayout.CLASSIC:
             policies = {
                 "faults_allowed": manifest.policies.faults_allowed,
                 "max_faults_per_turn": manifest.policies.max_faults_per_turn,
-                **remaining,
+                **_remaining(manifest.policies),
                 "prefer_levels": list(manifest.policies.prefer_levels),
             }
+            head["pressure"] = manifest.pressure.name.lower()
             omitted = {"working_set": omitted_resident, "available_pages": omitted_available}
             return [
                 f'{_json(head)[:-1]},"working_set":[\n',
@@ -160,8 +168,7 @@ def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) ->
                 f'],"not_listed":{_json(omitted)},"policies":{_json(policies)}}}\n',
             ]
         case PromptLayout.CACHE_STABLE:
-            shown = {**head, **remaining, "working_set_pages": manifest.working_set_pages}
-            return [f'{_json(shown)[:-1]},"available_pages":{{\n', f'}},"not_listed":{omitted_available}}}\n']
+            return [f'{_json(head)[:-1]},"available_pages":{{\n', f'}},"not_listed":{omitted_available}}}\n']
 
 
 def _fitting(lines: Sequence[ManifestLine], room_tokens: int) -> tuple[Sequence[ManifestLine], int]:

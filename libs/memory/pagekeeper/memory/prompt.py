@@ -14,6 +14,8 @@ FAULTED_OPENS: Final = "<VM:FAULTED>\n"
 FAULTED_CLOSES: Final = "</VM:FAULTED>\n\n"
 MANIFEST_OPENS: Final = "<VM:MANIFEST_JSON>\n"
 MANIFEST_CLOSES: Final = "</VM:MANIFEST_JSON>\n\n"
+STATUS_OPENS: Final = "<VM:STATUS>\n"
+STATUS_CLOSES: Final = "\n</VM:STATUS>\n\n"
 
 # Every token here is missing from a small budget, and is sent with every request.
 _HOW_TO_READ: Final = """\

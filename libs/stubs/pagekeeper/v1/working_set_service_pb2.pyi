@@ -85,7 +85,7 @@ class ResidentResponse(_message.Message):
     input_page_id: _builtins.str
     """The user's message of the current turn, while nothing but tool results has come after it; empty when there is none."""
     available_total: _builtins.int
-    """Pages that are not resident, all of them."""
+    """How many such pages there are."""
     words_page_id: _builtins.str
     """The user's last message of the current turn, whatever has come after it; empty when there is none."""
     @_builtins.property
@@ -94,7 +94,7 @@ class ResidentResponse(_message.Message):
 
     @_builtins.property
     def available(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.Page]:
-        """Pages that are not resident, the most useful first."""
+        """Pages that are not in the context, the most useful first: those that were faulted in stay on the list."""
 
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:

@@ -1,7 +1,7 @@
 """What prompts need of one session, kept up from the pages that changed.
 
 A long session has thousands of pages and a turn changes a few. So what is said of a page is written once, and the pages
-that are not resident stand in the order in which they are offered; each change moves one.
+that are not in the context stand in the order in which they are offered; each change moves one.
 
 Invariant: everything here is what would be derived from the session anew. It holds at one revision, and `keep_up` moves
 it to the session's; between two calls of it nobody awaits.
@@ -23,12 +23,12 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 VALUABLE_TYPES: Final = frozenset({PageType.CLAIM, PageType.SUMMARY, PageType.PROCEDURE})
 
-Usefulness = tuple[bool, float, int, int, str]
+Usefulness = tuple[bool, float, int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """What one mapped page adds to the totals, and where it stands among those offered; None when it is resident."""
+    """What one mapped page adds to the totals, and where it is offered; None when it is in the context."""
 
     full_tokens: int
     dirty: bool
@@ -82,7 +82,7 @@ class Shown:
         return len(self._offered)
 
     def offered(self, session: Session, limit: int) -> Iterator[page_pb2.Page]:
-        """Pages that are not resident, the most useful first."""
+        """Pages that are not in the context, the most useful first: those that were faulted in stay offered."""
         for *_, page_id in islice(self._offered, limit):
             message = self._pages.get(page_id)
             if message is None:
@@ -125,11 +125,15 @@ class Shown:
 
 
 def _account(session: Session, page: PageState) -> _Account:
-    offered = None if page.page_id in session.working_set else _least_useful_last(page)
+    resident = session.working_set.get(page.page_id)
+    offered = None if resident is not None and not resident.faulted else _least_useful_last(page)
     return _Account(page.current.full.size_tokens, page.dirty, offered)
 
 
 def _least_useful_last(page: PageState) -> Usefulness:
-    """Claims, summaries and procedures first, then by importance, then what was used last, then what is newest."""
+    """Claims, summaries and procedures first, then by importance, then what is newest.
+
+    Nothing that a fault changes: the list stands before the context, and a provider caches what does not change.
+    """
     valuable = page.page_type in VALUABLE_TYPES
-    return (not valuable, -page.importance, -page.last_used_turn, -page.current.revision, page.page_id)
+    return (not valuable, -page.importance, -page.current.revision, page.page_id)

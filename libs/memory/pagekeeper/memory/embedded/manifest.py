@@ -4,6 +4,7 @@ The JSON is the core's: one entry a line, within the bound it was built for, and
 prompt's structure. What a bound leaves out is the least relevant, and how much that is stands under `not_listed`.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -37,8 +38,8 @@ __all__ = [
 
 UNKNOWN_TOKENS: Final = 100
 """What a page whose size the page table does not know is taken for."""
-_NEVER_FITS: Final = core.ManifestLine("", "", 1, 1)
-"""An entry in a rendering where nothing costs and there is no room: one that is not listed."""
+_NEVER_FITS: Final = core.ManifestLine("", "", sys.maxsize, sys.maxsize)
+"""Stands for an entry that is not listed: the core counts what does not fit."""
 
 
 class WorkingSetEntry(BaseModel):
@@ -112,7 +113,6 @@ class VMManifest(GuardedModel):
                 tuple(policies.prefer_levels),
             ),
             pressure=Pressure[self.pressure.upper()],
-            working_set_pages=len(self.working_set) + self.not_listed.working_set,
             working_set=[
                 *(core.working_set_line(_core_resident(entry), count) for entry in self.working_set),
                 *[_NEVER_FITS] * self.not_listed.working_set,
