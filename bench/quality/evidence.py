@@ -1,0 +1,360 @@
+"""How much of what a question needs is in the prompt, at a budget of tokens, without any model.
+
+    python -m bench.quality.evidence [--out FILE] [FILE ...]
+
+A conversation is replayed through the public API of a running stack as pages, one a turn. Then, for each question, a
+prompt is asked for at each budget with the question as the user's input, and read for the turns that hold the answer.
+Nothing but the words of the question reaches the system; one setting serves all data sets: a session with room for
+the whole conversation, no turn pinned, since a question of these sets stands alone, and everything else as it comes.
+
+A budget counts o200k tokens of everything in the prompt that stands for the conversation: page lines with their
+headers, their sections' tags, the manifest with its hints. Rules, tools, message framing, the status and the question
+come on top, for every system alike. A turn is carried verbatim, or reduced: see `carried`. `recall` is the mean share
+of a question's turns that are carried either way, `recall_full` verbatim; `all_evidence` is the share of questions with
+all of them, `ci95` a bootstrap over questions. The baselines in the same run show pages verbatim with the same header.
+With `k page_fault` the model is thought to search once with the question and to fault in the first k pages found that
+the prompt does not have in full; these come on top of the budget.
+
+Constants of recall and packing were tuned on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7, 9 of 10 of
+BEAM-100K; `quality-evidence.json` has the others apart.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from os import environ
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import click
+import numpy as np
+import uvloop
+
+from bench.quality.baselines import Baselines, Shown, page_id
+from bench.quality.carried import carries
+from bench.quality.conversations import BEAM, GENERATED, LOCOMO, Conversation, Question, read, shipped
+from bench.quality.report import SEED, Figure, Wanted, show, write
+from pagekeeper.client import Pagekeeper, Session, connect
+from pagekeeper.local.stack import LocalStack, Topology
+from pagekeeper.memory.escape import escape
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
+
+OURS: Final = "pagekeeper"
+BUDGETS: Final = {
+    LOCOMO: (1_000, 2_000, 4_000, 8_000),
+    BEAM: (4_000, 8_000, 16_000, 32_000),
+    GENERATED: (2_000, 4_000, 8_000, 16_000),
+}
+TARGETS: Final = {LOCOMO: (0.82, 0.88, 0.92, 0.95), BEAM: (0.82, 0.88, 0.92, 0.96)}
+STRETCH: Final = {LOCOMO: (0.87, 0.91, 0.95, 0.97), BEAM: (0.88, 0.92, 0.95, 0.97)}
+CALLS_MAX: Final = 3
+SEARCHED_PAGES: Final = 50
+SESSION_TOKENS: Final = 1_000_000
+APPENDED_BYTES: Final = 512 * 1024
+APPENDED_PAGES: Final = 64
+COMPRESSED_PAGES: Final = 32
+RESAMPLES: Final = 1_000
+DATA_VARIABLE: Final = "PAGEKEEPER_DATA"
+_DEFAULT_DATA: Final = Path(__file__).parents[2].parent / "shared" / "data"
+_ROLE: Final = {
+    "user": page_pb2.MESSAGE_ROLE_USER,
+    "assistant": page_pb2.MESSAGE_ROLE_ASSISTANT,
+    "tool": page_pb2.MESSAGE_ROLE_TOOL,
+    "system": page_pb2.MESSAGE_ROLE_SYSTEM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One question to one system at one budget: shares of its evidence, from 0 to 1."""
+
+    dataset: str
+    conversation: str
+    kind: str
+    system: str
+    budget_tokens: int
+    recall: float
+    recall_full: float
+    tokens: int
+
+    @property
+    def complete(self) -> bool:
+        return self.recall == 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All questions of a data set to one system at one budget."""
+
+    dataset: str
+    system: str
+    budget_tokens: int
+    recall: float
+    recall_full: float
+    all_evidence: float
+    tokens_mean: float
+    questions: int
+    ci95: tuple[float, float]
+
+
+@click.command()
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows here, a JSON array.")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(out: Path | None, files: tuple[Path, ...]) -> None:
+    """Measure on FILES, or on what PAGEKEEPER_DATA has, or on the conversation that ships."""
+    paths = files or tuple(_found())
+    conversations = [conversation for path in paths for conversation in read(path)] or shipped()
+    answered = measure(conversations)
+    rows = rows_of(answered)
+    show("Evidence in the prompt, at a budget", _figures(rows))
+    if out is not None:
+        out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if not files:
+        write("evidence", _figures(rows), {"rows": [asdict(row) for row in rows], **_apart(answered)})
+
+
+def measure(conversations: Sequence[Conversation]) -> list[Answered]:
+    """Every question to every system at every budget."""
+    count = tokenizer(EncodingName.O200K_BASE).count
+    answered: list[Answered] = []
+    for conversation in conversations:
+        answered += _baselines(conversation, count)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        answered += runner.run(_ours(conversations))
+    return answered
+
+
+def rows_of(answered: Sequence[Answered]) -> list[Row]:
+    groups: dict[tuple[str, str, int], list[Answered]] = {}
+    for one in answered:
+        groups.setdefault((one.dataset, one.system, one.budget_tokens), []).append(one)
+    return [
+        Row(
+            *key,
+            recall=_mean(one.recall for one in group),
+            recall_full=_mean(one.recall_full for one in group),
+            all_evidence=_mean(one.complete for one in group),
+            tokens_mean=_mean(one.tokens for one in group),
+            questions=len(group),
+            ci95=_interval([one.recall for one in group]),
+        )
+        for key, group in groups.items()
+    ]
+
+
+def _found() -> Iterator[Path]:
+    folder = Path(environ.get(DATA_VARIABLE, _DEFAULT_DATA))
+    yield from sorted(folder.glob("locomo/*.json"))
+    yield from sorted(folder.glob("beam/*.json"))
+
+
+def _baselines(conversation: Conversation, count: Callable[[str], int]) -> Iterator[Answered]:
+    baselines = Baselines(conversation, count)
+    systems: dict[str, Callable[[str, int], Shown]] = {
+        "tail": baselines.tail,
+        "sliding window + summary": baselines.window_and_summary,
+        "BM25 fill": baselines.bm25,
+        "BM25 + neighbours": baselines.bm25_and_neighbours,
+        "the guide's system": baselines.guide,
+    }
+    for system, ask in systems.items():
+        for budget_tokens in BUDGETS[conversation.dataset]:
+            for question in conversation.questions:
+                shown = ask(question.text, budget_tokens)
+                full = [number in shown.turns for number in question.evidence]
+                summarised = [
+                    bool(shown.summary) and carries(shown.summary, conversation.turns[number].text, question.gold)
+                    for number in question.evidence
+                ]
+                yield _answered(conversation, question, system, budget_tokens, full, summarised, shown.tokens)
+
+
+def _answered(
+    conversation: Conversation,
+    question: Question,
+    system: str,
+    budget_tokens: int,
+    full: Sequence[bool],
+    reduced: Sequence[bool],
+    tokens: int,
+) -> Answered:
+    either = [a or b for a, b in zip(full, reduced, strict=True)]
+    return Answered(
+        conversation.dataset,
+        conversation.name,
+        question.kind,
+        system,
+        budget_tokens,
+        sum(either) / len(either),
+        sum(full) / len(full),
+        tokens,
+    )
+
+
+async def _ours(conversations: Iterable[Conversation]) -> list[Answered]:
+    answered: list[Answered] = []
+    with TemporaryDirectory() as directory:
+        async with (
+            LocalStack(Path(directory), Topology.ONE) as stack,
+            connect(stack.endpoint, stack.token("bench"), call_seconds=600) as pagekeeper,
+        ):
+            for conversation in conversations:
+                replayed = await _Replayed.replay(pagekeeper, conversation)
+                for question in conversation.questions:
+                    answered += await replayed.ask(question)
+                click.echo(f"  {conversation.dataset} {conversation.name}", err=True)
+    return answered
+
+
+class _Replayed:
+    """A conversation in a session of a running stack."""
+
+    def __init__(self, session: Session, conversation: Conversation) -> None:
+        self._session = session
+        self._conversation = conversation
+        self._read: dict[tuple[str, int], str] = {}
+
+    @classmethod
+    async def replay(cls, pagekeeper: Pagekeeper, conversation: Conversation) -> "_Replayed":
+        session = await pagekeeper.open_session(max_l0_tokens=SESSION_TOKENS, pin_last_turns=0)
+        batch: list[page_pb2.PageInput] = []
+        size_bytes = 0
+        for number, turn in enumerate(conversation.turns):
+            batch.append(page_pb2.PageInput(page_id=page_id(number), text=turn.text, role=_ROLE[turn.role]))
+            size_bytes += len(turn.text.encode())
+            if size_bytes > APPENDED_BYTES or len(batch) == APPENDED_PAGES:
+                await session.append(*batch)
+                batch, size_bytes = [], 0
+        if batch:
+            await session.append(*batch)
+        page_ids = [page_id(number) for number in range(len(conversation.turns))]
+        for start in range(0, len(page_ids), COMPRESSED_PAGES):
+            await session.compress(*page_ids[start : start + COMPRESSED_PAGES])
+        return cls(session, conversation)
+
+    async def ask(self, question: Question) -> list[Answered]:
+        """At every budget; at the least of them with further calls too."""
+        budgets = BUDGETS[self._conversation.dataset]
+        beside_tokens = _beside(await self._session.assemble(user_input=question.text, budget_tokens=budgets[-1] * 2))
+        answered = []
+        for budget_tokens in budgets:
+            prompt = await self._session.assemble(user_input=question.text, budget_tokens=budget_tokens + beside_tokens)
+            tokens = prompt.tokens.context + prompt.tokens.manifest
+            if tokens > budget_tokens:
+                raise AssertionError(f"{tokens} tokens of {budget_tokens}")
+            full, reduced = await self._carried(prompt, question)
+            answered.append(self._answered(question, OURS, budget_tokens, full, reduced, tokens))
+            if budget_tokens == budgets[0]:
+                answered += await self._with_calls(question, prompt, budget_tokens, full, reduced)
+        return answered
+
+    async def _carried(self, prompt: pb.AssemblePromptResponse, question: Question) -> tuple[list[bool], list[bool]]:
+        """For each turn of the evidence: whether the prompt's text has it verbatim, and whether reduced."""
+        text = "\n".join(message.content for message in prompt.messages)
+        levels = {page.page_id: page.level for page in prompt.pages}
+        full, reduced = [], []
+        for number in question.evidence:
+            turn = self._conversation.turns[number].text
+            level = levels.get(page_id(number))
+            full.append(level == 0 and escape(turn) in text)
+            shown = await self._representation(page_id(number), level) if level else ""
+            reduced.append(bool(shown) and escape(shown) in text and carries(shown, turn, question.gold))
+        return full, reduced
+
+    async def _representation(self, page: str, level: int) -> str:
+        if (page, level) not in self._read:
+            self._read[page, level] = (await self._session.read(page, level=level)).decode()
+        return self._read[page, level]
+
+    async def _with_calls(
+        self,
+        question: Question,
+        prompt: pb.AssemblePromptResponse,
+        budget_tokens: int,
+        full: Sequence[bool],
+        reduced: Sequence[bool],
+    ) -> list[Answered]:
+        """What `search_pages` with the question and `page_fault` of the first pages found would add to this prompt."""
+        verbatim = {page.page_id for page in prompt.pages if page.level == 0}
+        hits = await self._session.search(question.text, limit=SEARCHED_PAGES)
+        found = [hit.page_id for hit in hits if hit.page_id not in verbatim]
+        tokens = prompt.tokens.context + prompt.tokens.manifest
+        answered = []
+        for calls in range(1, CALLS_MAX + 1):
+            faulted = [
+                was or page_id(number) in found[:calls] for was, number in zip(full, question.evidence, strict=True)
+            ]
+            system = f"{OURS} + {calls} page_fault"
+            answered.append(self._answered(question, system, budget_tokens, faulted, reduced, tokens))
+        return answered
+
+    def _answered(
+        self,
+        question: Question,
+        system: str,
+        budget_tokens: int,
+        full: Sequence[bool],
+        reduced: Sequence[bool],
+        tokens: int,
+    ) -> Answered:
+        return _answered(self._conversation, question, system, budget_tokens, full, reduced, tokens)
+
+
+def _beside(prompt: pb.AssemblePromptResponse) -> int:
+    """Tokens of a prompt that do not stand for the conversation."""
+    return prompt.tokens.total - prompt.tokens.context - prompt.tokens.manifest
+
+
+def _figures(rows: Sequence[Row]) -> list[Figure]:
+    figures = []
+    for row in rows:
+        name = f"{row.dataset} {row.budget_tokens:,}"
+        targets = dict(zip(BUDGETS[row.dataset], TARGETS.get(row.dataset, ()), strict=False))
+        if row.system == OURS and row.budget_tokens in targets:
+            figures.append(
+                Figure(name, row.system, row.recall, wanted=Wanted.AT_LEAST, target=targets[row.budget_tokens])
+            )
+        else:
+            figures.append(Figure(name, row.system, row.recall))
+    return figures
+
+
+def _apart(answered: Sequence[Answered]) -> dict[str, Any]:
+    """By kind of question, and what nothing was tuned on."""
+    kinds: dict[tuple[str, str, str, int], list[float]] = {}
+    for one in answered:
+        kinds.setdefault((one.dataset, one.system, one.kind, one.budget_tokens), []).append(one.recall)
+    held_out = [one for one in answered if not _tuned_on(one)]
+    return {
+        "by_kind": [
+            dict(zip(("dataset", "system", "kind", "budget_tokens"), key, strict=True))
+            | {"recall": _mean(values), "questions": len(values)}
+            for key, values in kinds.items()
+        ],
+        "not_tuned_on": [asdict(row) for row in rows_of(held_out)],
+    }
+
+
+def _tuned_on(one: Answered) -> bool:
+    number = int("".join(filter(str.isdigit, one.conversation.rsplit("-", 1)[-1])) or 0)
+    return (one.dataset == LOCOMO and number in (0, 2)) or (one.dataset == BEAM and number % 2 == 1)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return round(float(np.mean([*values])), 4)
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """The middle 95 % of the means of resamples."""
+    random = np.random.default_rng(SEED)
+    drawn = np.asarray(values)[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return round(float(low), 4), round(float(high), 4)
+
+
+if __name__ == "__main__":
+    main()
