@@ -5,9 +5,8 @@ thrashing is. When its protection ends the page may go, but a penalty stays and 
 the one that was lately missed goes late.
 """
 
+from dataclasses import dataclass, field
 from typing import Final
-
-from pydantic import BaseModel, Field, PrivateAttr
 
 FADING_WINDOWS: Final = 3
 """The penalty is gone when this many times the protection has passed."""
@@ -15,11 +14,12 @@ EVICTED_WEIGHT: Final = 0.5
 """What an eviction counts for beside a fault."""
 
 
-class AntiThrashPolicy(BaseModel):
-    eviction_cooldown_turns: int = Field(default=3, ge=0)
-    fault_protection_turns: int = Field(default=2, ge=0)
-    _evicted_turn: dict[str, int] = PrivateAttr(default_factory=dict)
-    _faulted_turn: dict[str, int] = PrivateAttr(default_factory=dict)
+@dataclass(slots=True)
+class AntiThrashPolicy:
+    eviction_cooldown_turns: int = 3
+    fault_protection_turns: int = 2
+    _evicted_turn: dict[str, int] = field(default_factory=dict, init=False)
+    _faulted_turn: dict[str, int] = field(default_factory=dict, init=False)
 
     def record_fault(self, page_id: str, turn: int) -> None:
         self._faulted_turn[page_id] = turn
