@@ -7,7 +7,7 @@ only its hint is known. A search function of the application's own may take its 
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from pagekeeper.memory.embedded.page_table import PageTable
 from pagekeeper.memory.embedded.page_view import page_type_of, readable_text, role_of
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
 from pagekeeper.memory.recall import recall
-from pagekeeper.memory.search import SearchFilter, SessionIndex
+from pagekeeper.memory.search import Found, SearchFilter, SessionIndex
 
 __all__ = ["PageSearchHandler", "SearchFunction"]
 
@@ -104,76 +104,79 @@ class PageSearchHandler:
         found by `created_from` and `created_to` only when `created_from` is not given. With a search function that is
         a coroutine the answer is to be awaited; every answer may be.
         """
-        pages = {entry.page_id: entry for entry in self._available()}
         if modality is not None and modality not in tuple(Modality):
-            return SearchResult(total_available=len(pages))
+            return SearchResult(total_available=len(self._page_ids()))
         if self._search_fn is not None:
-            chosen = [entry for entry in pages.values() if modality is None or entry.modality == modality]
+            pages = [self._entry(page_id) for page_id in self._page_ids()]
+            chosen = [entry for entry in pages if modality is None or entry.modality == modality]
             return _answered(self._search_fn(query, chosen, limit), limit, len(chosen))
-        self._index_all(pages)
         where = SearchFilter(
             modality=None if modality is None else Modality(modality),
             page_types=tuple(page_types),
             from_turn=_unix_ms(created_from),
             to_turn=_unix_ms(created_to),
         )
-        found = self._index.search(query, limit=limit, where=where)
+        found = self._current_index().search(query, limit=limit, where=where)
         return SearchResult(
-            results=[
-                SearchResultEntry(
-                    page_id=hit.page_id,
-                    modality=pages[hit.page_id].modality,
-                    tier=pages[hit.page_id].tier,
-                    levels=pages[hit.page_id].levels,
-                    hint=hit.snippet if hit.page_id in self._contents else pages[hit.page_id].hint,
-                    relevance=hit.relevance,
-                )
-                for hit in found
-            ],
-            total_available=len(pages),
+            results=[self._result(hit) for hit in found],
+            total_available=len(self._indexed),
         )
 
     def rank(self, query: str, limit: int) -> list[str]:
         """Ids of the pages that have any of the query's words, the best first."""
-        self._index_all({entry.page_id: entry for entry in self._available()})
-        return [hit.page_id for hit in self._index.rank(query, limit=limit)]
+        return [hit.page_id for hit in self._current_index().rank(query, limit=limit)]
 
     def recall(self, message: str, limit: int) -> list[str]:
         """Ids of the pages that a message calls for, with their neighbours in the conversation, the best first."""
-        self._index_all({entry.page_id: entry for entry in self._available()})
-        return [hit.page_id for hit in recall(self._index, message, limit=limit)]
+        return [hit.page_id for hit in recall(self._current_index(), message, limit=limit)]
 
     def similar(self, page_id: str, limit: int) -> list[str]:
         """Ids of the pages that say most of what a page says; none when nothing is known of it."""
-        self._index_all({entry.page_id: entry for entry in self._available()})
-        words = self._indexed.get(page_id)
+        index, words = self._current_index(), self._indexed.get(page_id)
         if words is None:
             return []
-        hits = self._index.rank(f"{words.hint} {words.text}", limit=limit + 1)
+        hits = index.rank(f"{words.hint} {words.text}", limit=limit + 1)
         return [hit.page_id for hit in hits if hit.page_id != page_id][:limit]
 
-    def _available(self) -> Iterable[AvailablePageEntry]:
+    def _page_ids(self) -> list[str]:
         """Every page to search, each once."""
-        listed = {entry.page_id: entry for entry in self.available_pages}
-        for entry in listed.values():
-            yield entry.model_copy(update={"hint": self.page_hints.get(entry.page_id, entry.hint)})
-        for known in [] if self.page_table is None else self.page_table.entries.values():
-            if known.page_id not in listed:
-                yield AvailablePageEntry(
-                    page_id=known.page_id,
-                    modality=known.modality,
-                    tier=known.tier,
-                    levels=levels_from(known.compression_level),
-                    hint=self.page_hints.get(known.page_id, ""),
-                )
+        known = {} if self.page_table is None else self.page_table.entries
+        return list(dict.fromkeys([*(entry.page_id for entry in self.available_pages), *known]))
 
-    def _index_all(self, pages: Mapping[str, AvailablePageEntry]) -> None:
-        """Bring the index to exactly `pages`, touching only what has changed."""
-        for page_id in [page_id for page_id in self._indexed if page_id not in pages]:
+    def _entry(self, page_id: str) -> AvailablePageEntry:
+        """What is said of a page, first by whoever offered it. KeyError when it is not searched."""
+        hint = self.page_hints.get(page_id)
+        for entry in self.available_pages:
+            if entry.page_id == page_id:
+                return entry if hint is None else entry.model_copy(update={"hint": hint})
+        known = None if self.page_table is None else self.page_table.entries.get(page_id)
+        if known is None:
+            raise KeyError(page_id)
+        return AvailablePageEntry(
+            page_id=page_id,
+            modality=known.modality,
+            tier=known.tier,
+            levels=levels_from(known.compression_level),
+            hint=hint or "",
+        )
+
+    def _result(self, hit: Found) -> SearchResultEntry:
+        entry = self._entry(hit.page_id)
+        return SearchResultEntry(
+            page_id=hit.page_id,
+            modality=entry.modality,
+            tier=entry.tier,
+            levels=entry.levels,
+            hint=hit.snippet if hit.page_id in self._contents else entry.hint,
+            relevance=hit.relevance,
+        )
+
+    def _current_index(self) -> SessionIndex:
+        """The index of exactly the pages that there are, by what is known of them now."""
+        current = self._current_words()
+        for page_id in [page_id for page_id in self._indexed if page_id not in current]:
             self._index.remove(page_id)
-            del self._indexed[page_id]
-        for page_id, entry in pages.items():
-            words = self._words(entry)
+        for page_id, words in current.items():
             if self._indexed.get(page_id) != words:
                 self._index.replace(
                     page_id,
@@ -184,17 +187,22 @@ class PageSearchHandler:
                     role=words.role,
                     turn=words.created_unix_ms,
                 )
-                self._indexed[page_id] = words
+        self._indexed = current
+        return self._index
 
-    def _words(self, entry: AvailablePageEntry) -> _Words:
-        content = self._contents.get(entry.page_id)
-        known = None if self.page_table is None else self.page_table.entries.get(entry.page_id)
-        page_type = PageType.TRANSCRIPT if known is None else known.page_type
-        if content is None:
-            return _Words("", entry.hint, entry.modality, page_type, MessageRole.USER, 0)
-        return _Words(
-            content.text, entry.hint, entry.modality, content.page_type, content.role, content.created_unix_ms
-        )
+    def _current_words(self) -> dict[str, _Words]:
+        hints = {entry.page_id: entry.hint for entry in self.available_pages} | self.page_hints
+        offered = {entry.page_id: (entry.modality, PageType.TRANSCRIPT) for entry in self.available_pages}
+        tabled = {} if self.page_table is None else self.page_table.entries
+        kinds = {page_id: (entry.modality, entry.page_type) for page_id, entry in tabled.items()} | offered
+        words: dict[str, _Words] = {}
+        for page_id, (modality, page_type) in kinds.items():
+            content, hint = self._contents.get(page_id), hints.get(page_id, "")
+            if content is None:
+                words[page_id] = _Words("", hint, modality, page_type, MessageRole.USER, 0)
+            else:
+                words[page_id] = content if content.hint == hint else replace(content, hint=hint)
+        return words
 
 
 def _answered(
