@@ -196,7 +196,7 @@ class ManifestBuilder(BaseModel):
             for page_id in working_set_ids
             if (entry := entries.get(page_id)) is not None
         ]
-        others = [entry for page_id, entry in entries.items() if page_id not in set(working_set_ids)]
+        others = entries.values()
         return self._bounded(session_id, [*self.working_set, *shown], others, hint_generator, policies, relevance or {})
 
     def build_from_pages(
