@@ -65,6 +65,8 @@ class Seen:
     used: list[float] = field(default_factory=list)
     """Share of the room that was used, of each prompt that had to leave something out."""
     refused: int = 0
+    refused_again: int = 0
+    """With the budget that the refusal named."""
     models: Counter[str] = field(default_factory=Counter)
 
 
@@ -90,6 +92,7 @@ def run(assemblies: int = ASSEMBLIES) -> list[Figure]:
         Figure("prompts", "ours", seen.prompts),
         Figure("prompts that left something out", "ours", len(seen.used)),
         Figure("budgets too small, refused", "ours", seen.refused),
+        Figure("refused with the budget that a refusal named", "ours", seen.refused_again, "", Wanted.AT_MOST, 0),
     ]
     show(f"D. Tokens of {seen.prompts:,} random prompts", figures)
     kinds = [kind.value for kind in Kind]
@@ -147,7 +150,11 @@ async def _prompt(session: Session, random: Random, texts: Texts, seen: Seen) ->
     except BudgetTooSmall as small:
         seen.refused += 1
         budget_tokens = small.needed_tokens
-        prompt = await session.assemble(budget_tokens=budget_tokens, **asked)
+        try:
+            prompt = await session.assemble(budget_tokens=budget_tokens, **asked)
+        except BudgetTooSmall:
+            seen.refused_again += 1
+            return
     _look_at(prompt, model, budget_tokens - asked["reserve_tokens"], seen)
 
 
