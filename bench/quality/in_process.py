@@ -13,6 +13,8 @@ from bench.quality.report import SEED
 from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.connection import Pagekeeper
+from pagekeeper.fault_handler.main import open_lowering
+from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.memory.embedding import WordsAlone
 from pagekeeper.platform.compose import compose
 from pagekeeper.platform.descriptors import MEMORY
@@ -36,7 +38,8 @@ async def platform() -> AsyncIterator[Pagekeeper]:
     await store.ensure_bucket()
     numbers = count()
     objects = Objects(store, lambda: f"{next(numbers):08x}")
-    whole = compose(MemoryLog(), MemoryQueue(Retries()), objects, WordsAlone(), clock)
+    queue = MemoryQueue(Retries())
+    whole = compose(MemoryLog(), queue, objects, WordsAlone(), open_lowering(), NoSummariser(), clock)
     async with Background(clock, Random(SEED)) as background:
         whole.start(background)
         yield Pagekeeper(cast(MemoryService, local(MEMORY, whole.gateway)), clock, CALL_SECONDS)

@@ -9,6 +9,9 @@ from random import Random
 from typing import Any, Final
 
 from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.fault_handler.lowering import Here
+from pagekeeper.fault_handler.summarising import NoSummariser
+from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.embedding import WordsAlone
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.platform.compose import Platform, compose
@@ -21,6 +24,7 @@ from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.log.faulty_log import Faults as LogFaults
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Faults as NetworkFaults
 from tests.simulation.network import QueueServer, ReplicaLog, ReplicaQueue
@@ -29,6 +33,7 @@ from tests.simulation.violations import Violation
 
 START_MS: Final = 1_800_000_000_000
 SKEW_MS_MAX: Final = 5_000
+LOWERING: Final = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 RETRIES: Final = Retries(deliveries_max=40, seconds_max=30.0)
 """More than the platform's own, since here a worker dies every few seconds."""
 
@@ -110,7 +115,9 @@ class Replica:
         self.bucket = FaultyBucket(world.bucket, dice, BucketFaults())
         self.clock = SkewedClock(world.loop, dice.randint(-SKEW_MS_MAX, SKEW_MS_MAX))
         self.objects = Objects(BlobStore(self.bucket, dice), world.new_object_id)
-        self.platform: Platform = compose(self.log, self.queue, self.objects, WordsAlone(), self.clock)
+        self.platform: Platform = compose(
+            self.log, self.queue, self.objects, WordsAlone(), LOWERING, NoSummariser(), self.clock
+        )
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)
 

@@ -11,6 +11,7 @@ from pagekeeper.fault_handler.loading import ContentCache, Loader
 from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
+from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -27,6 +28,7 @@ class FaultingReplica(Replica):
         super().__init__(stores, name)
         self.working_set = WorkingSetService(self.sessions, self.history)
         self.cache_bytes_max = cache_bytes_max
+        self.summariser: Summariser = NoSummariser()
         self.compose(self.page_table, self.working_set, self.artifacts)
 
     def compose(self, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: ArtifactPort) -> None:
@@ -34,7 +36,7 @@ class FaultingReplica(Replica):
         self.entries = Entries(page_table, self.stores.log)
         loader = Loader(ContentCache(self.cache_bytes_max), self.entries, artifacts)
         lowering = Here(CompressorRegistry.default(), WORDS.count)
-        compressing = Compressing(self.entries, loader, page_table, lowering)
+        compressing = Compressing(self.entries, loader, page_table, lowering, self.summariser)
         self.faults = FaultHandlerService(self.entries, loader, working_set, compressing)
 
     async def fault(

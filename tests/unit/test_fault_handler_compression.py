@@ -1,9 +1,12 @@
 """Lower levels are added beside the full one, once, and told alike to whoever asks again."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
+from pagekeeper.memory.compress.compressor import Compressed, Source
 from pagekeeper.memory.errors import PageNotFound, SessionClosed
 from pagekeeper.runtime.queue.port import WorkItem
 from pagekeeper.runtime.work import COMPRESS
@@ -73,6 +76,54 @@ async def test_what_search_is_about_is_never_compressed(replica: FaultingReplica
     index = page_pb2.PageInput(page_id="index", text=PROSE, page_type=page_pb2.PAGE_TYPE_INDEX)
     await replica.append(index)
     assert not (await replica.faults.compress(caller(), compress("index"))).made
+
+
+class Shouter:
+    """A summariser with a voice of its own."""
+
+    async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:
+        return [replace(one, text=f"{source.page_id.upper()} {one.level}", compressor="model:shout") for one in made]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_summariser_is_asked_in_the_background_alone() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    replica.summariser = Shouter()
+    replica.compose(replica.page_table, replica.working_set, replica.artifacts)
+    async with serving(replica):
+        await replica.open()
+        await replica.append(*(page_pb2.PageInput(page_id=name, text=PROSE) for name in ("called", "worked")))
+        await replica.faults.compress(caller(), compress("called"))
+        await replica.faults.work_compress(work("w1", "called", "worked"))
+        assert await replica.content("worked", level=1) == b"WORKED 1"
+        assert await replica.content("worked") == PROSE.encode()
+        assert b"Alice" in await replica.content("called", level=1)
+
+
+async def test_a_session_that_is_not_small_has_levels_of_every_page() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    lowered: set[str] = set()
+    all_of_them = asyncio.Event()
+
+    async def work_compress(item: WorkItem) -> None:
+        await replica.faults.work_compress(item)
+        lowered.update(event_pb2.CompressWork.FromString(item.data).page_ids)
+        if len(lowered) == 60:
+            all_of_them.set()
+
+    async with serving(replica):
+        await replica.open(max_l0_tokens=4_000)
+        consumer = asyncio.ensure_future(replica.stores.queue.consume(COMPRESS, work_compress, concurrency=1))
+        for number in range(60):
+            await replica.append(page_pb2.PageInput(page_id=f"p{number}", text=f"{number}: {PROSE[:300]}"))
+            await replica.outbox.publish()
+            if number == 9:
+                assert not lowered, "it is small"
+        await all_of_them.wait()
+        consumer.cancel()
+        assert all(page.current.at(1) for page in (await replica.fold()).mapped_pages())
 
 
 async def test_a_refusal_says_why(replica: FaultingReplica) -> None:

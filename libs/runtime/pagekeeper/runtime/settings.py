@@ -102,6 +102,16 @@ class RecallSettings(Settings):
     )
 
 
+class SummariserSettings(Settings):
+    """Of a process that makes lower levels of pages."""
+
+    summariser_url: str = Field(
+        default="", description="an OpenAI-compatible endpoint that shortens pages, such as http://127.0.0.1:8080/v1"
+    )
+    summariser_model: str = Field(default="", description="the model that the summariser's endpoint is asked for")
+    summariser_key: SecretStr = Field(default=SecretStr(""), description="the key of the summariser's endpoint")
+
+
 S = TypeVar("S", bound=Settings)
 
 

@@ -1,5 +1,6 @@
 """Lower representations, made in the background or when asked for, and added beside the full one."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final
@@ -8,6 +9,7 @@ from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.lowering import Lowering
 from pagekeeper.fault_handler.ports import PageTablePort
+from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.memory.compress.compressor import Compressed, Source
 from pagekeeper.memory.compress.registry import LOWER_LEVELS
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
@@ -32,6 +34,8 @@ ADDED_BYTES_PER_CALL: Final = 256 * 1024
 Wanted = tuple[Found, Sequence[CompressionLevel]]
 """A page, and the levels of it that are asked for."""
 
+_AT_ONCE = NoSummariser()
+"""Of a call: somebody waits for it."""
 _MEDIA = codec_of(MediaDescription)
 
 
@@ -42,11 +46,13 @@ class Compressing:
         loader: Loader,
         page_table: PageTablePort,
         lowering: Lowering,
+        summariser: Summariser,
     ) -> None:
         self._entries = entries
         self._loader = loader
         self._page_table = page_table
         self._lowering = lowering
+        self._summariser = summariser
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
         """Raises SessionNotFound, SessionClosed, PageNotFound, StoreUnavailable, ContentCorrupt.
@@ -57,7 +63,7 @@ class Compressing:
         key = session_key(caller.tenant, request.session_id)
         found = await self._entries.look_up(caller, key, list(dict.fromkeys(request.page_ids)), 0)
         wanted = [(one, LOWER_LEVELS) for one in found]
-        return await self._compress(caller, key, wanted, request.request_id)
+        return await self._compress(caller, key, wanted, request.request_id, _AT_ONCE)
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
@@ -66,17 +72,17 @@ class Compressing:
         try:
             found = await self._entries.look_up(caller, item.key, page_ids, 0)
             wanted = [(one, _missing_levels(one.page)) for one in found]
-            await self._compress(caller, item.key, wanted, item.work_id)
+            await self._compress(caller, item.key, wanted, item.work_id, self._summariser)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
     async def _compress(
-        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], request_id: str
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], request_id: str, summariser: Summariser
     ) -> pb.CompressPagesResponse:
         response = pb.CompressPagesResponse(revision=max((found.revision for found, _ in wanted), default=0))
         made: list[event_pb2.AddedRepresentation] = []
         for some in _batches(wanted):
-            made += await self._lower(caller, key, some)
+            made += await self._lower(caller, key, some, summariser)
             made_bytes = sum(one.representation.size_bytes for one in made)
             if len(made) >= ADDED_PER_CALL or made_bytes >= ADDED_BYTES_PER_CALL:
                 await self._add(caller, key, request_id, made, response)
@@ -103,11 +109,12 @@ class Compressing:
         response.made.extend(added.made)
 
     async def _lower(
-        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted]
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], summariser: Summariser
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
         sources = [await self._source(caller, key, found) for found, _ in wanted]
-        lowered = await self._lowering.lower(sources)
+        extracted = await self._lowering.lower(sources)
+        lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
         return [
             _added(found.page, compressed)
             for (found, levels), made in zip(wanted, lowered, strict=True)

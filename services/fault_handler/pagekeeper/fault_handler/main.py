@@ -9,10 +9,13 @@ from pagekeeper.fault_handler.loading import ContentCache, Loader
 from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
+from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
+from pagekeeper.runtime.settings import SummariserSettings
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.work import COMPRESS
 
@@ -29,6 +32,7 @@ class FaultHandler:
     entries: Entries
     queue: WorkQueue
     lowering: Lowering
+    summariser: Summariser
 
     def start(self, background: Background) -> None:
         background.start("shootdown", self.entries.follow_log)
@@ -38,6 +42,7 @@ class FaultHandler:
         try:
             await self.queue.consume(COMPRESS, self.service.work_compress, concurrency=COMPRESSIONS_AT_ONCE)
         finally:
+            await self.summariser.close()
             await self.lowering.close()
 
 
@@ -47,10 +52,31 @@ def compose(
     page_table: PageTablePort,
     working_set: WorkingSetPort,
     artifacts: ArtifactPort,
+    lowering: Lowering,
+    summariser: Summariser,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
     loader = Loader(ContentCache(CACHE_BYTES_MAX), entries, artifacts)
-    count = tokenizer(EncodingName.O200K_BASE).count
-    lowering = Apart(Here(CompressorRegistry.default(), count))
-    compressing = Compressing(entries, loader, page_table, lowering)
-    return FaultHandler(FaultHandlerService(entries, loader, working_set, compressing), entries, queue, lowering)
+    compressing = Compressing(entries, loader, page_table, lowering, summariser)
+    return FaultHandler(
+        FaultHandlerService(entries, loader, working_set, compressing), entries, queue, lowering, summariser
+    )
+
+
+def open_lowering() -> Lowering:
+    return Apart(Here(CompressorRegistry.default(), _count))
+
+
+def open_summariser(settings: SummariserSettings) -> Summariser:
+    """Raises CannotStart when an endpoint is named without its model."""
+    if not settings.summariser_url:
+        return NoSummariser()
+    if not settings.summariser_model:
+        raise CannotStart("PK_SUMMARISER_MODEL is missing: the model that PK_SUMMARISER_URL is to be asked for")
+    key = settings.summariser_key.get_secret_value()
+    return ChatSummariser(settings.summariser_url, settings.summariser_model, key, _count)
+
+
+def _count(text: str) -> int:
+    """Tells whether a level is worth having; page-table counts again, with the session's own tokenizer."""
+    return tokenizer(EncodingName.O200K_BASE).count(text)

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings
+from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings, SummariserSettings
 
 
-class FaultHandlerSettings(ListenSettings, InternalKeySettings, LogSettings):
+class FaultHandlerSettings(ListenSettings, InternalKeySettings, LogSettings, SummariserSettings):
     """Read from the environment by `load`."""
 
     page_table: Address = Field(description="the page-table service: host:port, such as page-table:7400")

@@ -11,6 +11,8 @@ from typing import Any
 from pagekeeper.artifact_storage import main as artifact_storage
 from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.fault_handler import main as fault_handler
+from pagekeeper.fault_handler.lowering import Lowering
+from pagekeeper.fault_handler.summarising import Summariser
 from pagekeeper.gateway import main as gateway
 from pagekeeper.gateway.service import GatewayService
 from pagekeeper.memory.embedding import Embedder
@@ -42,7 +44,15 @@ class Platform:
         self.fault_handler.start(background)
 
 
-def compose(log: SessionLog, queue: WorkQueue, objects: Objects, embedder: Embedder, clock: Clock) -> Platform:
+def compose(
+    log: SessionLog,
+    queue: WorkQueue,
+    objects: Objects,
+    embedder: Embedder,
+    lowering: Lowering,
+    summariser: Summariser,
+    clock: Clock,
+) -> Platform:
     """One process: one cache of folded sessions, no gRPC between services."""
     sessions = Sessions(log, objects, clock)
     artifacts: Any = SimpleNamespace()
@@ -51,6 +61,6 @@ def compose(log: SessionLog, queue: WorkQueue, objects: Objects, embedder: Embed
     storage = artifact_storage.compose(objects, sessions, tables, queue)
     vars(artifacts).update(vars(local(ARTIFACT_STORAGE, storage.service)))
     working = local(WORKING_SET, working_set.compose(log, sessions, objects))
-    faults = fault_handler.compose(log, queue, tables, working, artifacts)
+    faults = fault_handler.compose(log, queue, tables, working, artifacts, lowering, summariser)
     public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts)
     return Platform(public, sessions, table, storage, faults)

@@ -32,6 +32,7 @@ from pagekeeper.runtime.settings import (
     RecallSettings,
     Settings,
     StoreSettings,
+    SummariserSettings,
     TokenSettings,
     load,
 )
@@ -41,7 +42,7 @@ from pagekeeper.runtime.token_keys import KeyFile
 _log: Final = logging.getLogger(__name__)
 
 
-class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings, RecallSettings):
+class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings, RecallSettings, SummariserSettings):
     """What a process that holds all services is told: it has no need of internal tokens."""
 
 
@@ -70,6 +71,7 @@ Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifie
 
 async def _all(process: _Process) -> Serving:
     from pagekeeper.artifact_storage.main import open_objects
+    from pagekeeper.fault_handler import main as fault_handler
     from pagekeeper.platform.bucket import open_store
     from pagekeeper.platform.bus import open_bus
     from pagekeeper.platform.compose import compose
@@ -78,7 +80,15 @@ async def _all(process: _Process) -> Serving:
     settings = load(AllSettings)
     bus = await process.exits.enter_async_context(open_bus(settings, "all"))
     store = await process.exits.enter_async_context(open_store(settings))
-    platform = compose(bus.log, bus.queue, open_objects(store), open_embedder(settings), process.clock)
+    platform = compose(
+        bus.log,
+        bus.queue,
+        open_objects(store),
+        open_embedder(settings),
+        fault_handler.open_lowering(),
+        fault_handler.open_summariser(settings),
+        process.clock,
+    )
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
     return settings, {MEMORY: platform.gateway}, verifier
@@ -148,6 +158,8 @@ async def _fault_handler(process: _Process) -> Serving:
         await process.remote(PAGE_TABLE, settings.page_table, tokens),
         await process.remote(WORKING_SET, settings.working_set, tokens),
         await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
+        fault_handler.open_lowering(),
+        fault_handler.open_summariser(settings),
     )
     composed.start(process.background)
     return settings, {FAULT_HANDLER: composed.service}, tokens.verifier()
