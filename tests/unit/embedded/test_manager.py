@@ -277,6 +277,54 @@ async def test_the_manifest_offers_what_is_not_shown_with_a_hint() -> None:
     assert [small(TIGHT).build_context().manifest.pressure, manifest.pressure] == ["low", "high"]
 
 
+# The guide's own classes, over this one
+
+
+async def test_a_subclass_sees_pages_come_and_go() -> None:
+    class Tracing(MemoryManager):
+        """Counts who came and who left."""
+
+        came = left = 0
+
+        async def add_user_message(self, content: str) -> MemoryPage:
+            page = await super().add_user_message(content)
+            self.came += page.storage_tier is StorageTier.L0
+            return page
+
+        async def check_and_evict(self) -> list[str]:
+            left = await super().check_and_evict()
+            self.left += len(left)
+            return left
+
+    memory = Tracing("s", config=SMALL)
+    for number in range(40):
+        await memory.add_user_message(f"{number}: {' '.join(SENTENCES[1:])}")
+        await memory.check_and_evict()
+    assert memory.came == 40
+    assert memory.came - memory.working_set.l0_count == memory.metrics.evictions_total
+    assert await memory.check_and_evict() == []
+
+
+async def test_a_segment_is_ended_by_hand_from_the_parts() -> None:
+    memory = small()
+    for text in SENTENCES:
+        await memory.add_user_message(text)
+    pages = memory.get_l0_pages()
+    checkpoint_id = await memory.storage.checkpoint(pages=pages, name="segment_1")
+    for page in pages:
+        artifact_id = await memory.storage.store_page(page)
+        memory.page_table.update_location(page.page_id, tier=StorageTier.L2, artifact_id=artifact_id)
+        memory.working_set.remove_from_l0(page.page_id, page)
+    summary = MemoryPage(page_id="summary_01", content="Tokens, ports and dates.", metadata={"type": "summary"})
+    assert await memory.add_to_working_set(summary)
+    assert [page.page_id for page in memory.get_l0_pages()] == ["summary_01"]
+    assert 'S (summary_01): "Tokens, ports and dates."' in memory.build_context().developer_message
+    brought = await memory.handle_fault(pages[0].page_id, CompressionLevel.FULL)
+    assert brought.page is not None
+    assert (brought.page.content, brought.source_tier) == (SENTENCES[0], StorageTier.L2)
+    assert len(await memory.storage.restore_checkpoint(checkpoint_id)) == len(SENTENCES)
+
+
 # Everything else
 
 
