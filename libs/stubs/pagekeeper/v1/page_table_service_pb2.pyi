@@ -215,7 +215,7 @@ class RecalledPage(_message.Message):
     """How relevant, from 0 to 1."""
     @_builtins.property
     def entry(self) -> Global___PageEntry:
-        """Its entry, with the bytes of what lies in the log."""
+        """Its entry, with the bytes of what lies in the log; of a resident page its id alone."""
 
     def __init__(
         self,

@@ -58,6 +58,8 @@ class _Made:
     faulted: frozenset[str]
     texts: dict[str, str]
     """What the user said in this turn, by page."""
+    lowered: dict[str, PromptPage] = field(default_factory=dict)
+    """With their lines at all lower levels, as far as a budget asked for them, by page."""
 
 
 @dataclass(slots=True)
@@ -131,7 +133,7 @@ class PromptAssembler:
         tools = _tools(mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
         limits = _limits(request, known.config, counting.model, tools.tokens)
         if sum(page.page.line.tokens for _, page in pages) > limits.budget_tokens - limits.reserve_tokens:
-            pages = await self._with_lower_levels(caller, request.session_id, pages, counting)
+            pages = await self._with_lower_levels(caller, request.session_id, pages, made.lowered, counting)
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
             words = user_input or made.texts.get(known.resident.words_page_id, "")
@@ -205,25 +207,27 @@ class PromptAssembler:
         caller: Caller,
         session_id: str,
         pages: Sequence[Page],
+        lowered: dict[str, PromptPage],
         counting: Counting,
     ) -> list[Page]:
         """The pages with their lines at all lower levels, for a budget that has no room for all of them as they are."""
+        missing = [(entry, page) for entry, page in pages if entry.resident.page_id not in lowered]
+        lower = [levels_below(entry.page, entry.resident.level) for entry, _ in missing]
         wanted = [
-            Wanted(entry.page, lower.level)
-            for entry, _ in pages
-            for lower in levels_below(entry.page, entry.resident.level)
+            Wanted(entry.page, representation.level)
+            for (entry, _), representations in zip(missing, lower, strict=True)
+            for representation in representations
         ]
         contents = iter(await self._contents.load(caller, session_id, wanted))
-        lowered = []
-        for entry, page in pages:
+        for (entry, page), representations in zip(missing, lower, strict=True):
             lines = []
-            for lower in levels_below(entry.page, entry.resident.level):
+            for representation in representations:
                 line = next(contents).line
-                tokens = counting.count(line) if counting.recount else lower.size_tokens
-                lines.append(PackedLine(entry.resident.page_id, lower.level, line, tokens))
+                tokens = counting.count(line) if counting.recount else representation.size_tokens
+                lines.append(PackedLine(entry.resident.page_id, representation.level, line, tokens))
             with_lower = ContextPage(page.page.line, tuple(lines), mandatory=page.page.mandatory)
-            lowered.append((entry, PromptPage(with_lower, page.modality, page.importance, page.entry)))
-        return lowered
+            lowered[entry.resident.page_id] = PromptPage(with_lower, page.modality, page.importance, page.entry)
+        return [(entry, lowered[entry.resident.page_id]) for entry, _ in pages]
 
 
 class _RememberedPrompts:

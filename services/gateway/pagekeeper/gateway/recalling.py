@@ -58,7 +58,9 @@ async def recall(
     """Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt."""
     answer = await page_table.recall_pages(caller, request)
     shown = {entry.resident.page_id for entry in resident.resident}
-    entries = [one.entry for one in answer.pages if one.entry.page.page_id not in shown]
+    # Of a page that has become resident only lately there is no more than its id, and nothing to show.
+    others = (one.entry for one in answer.pages if one.entry.page.page_id not in shown)
+    entries = [entry for entry in others if entry.page.representations]
     entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
     wanted = [want for entry in entries for want in _levels(entry)]
     loaded = iter(await contents.load(caller, request.session_id, wanted))

@@ -7,11 +7,14 @@ from typing import Final
 
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.ids import session_key
+from pagekeeper.memory.pages import PageState
 from pagekeeper.memory.recall import recall
+from pagekeeper.memory.session import Session
 from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.queries import page_entry
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 RECALLED_MAX: Final = 512
@@ -40,5 +43,12 @@ class Recalling:
                 room_tokens -= page.current.representations[-1].size_tokens
                 if room_tokens < 0:
                     break
-                response.pages.add(entry=page_entry(session, page), worth=ranked.worth)
+                response.pages.add(entry=_entry(session, page), worth=ranked.worth)
             return response
+
+
+def _entry(session: Session, page: PageState) -> table_pb.PageEntry:
+    """Of a resident page its id: the caller has the rest."""
+    if page.page_id in session.working_set:
+        return table_pb.PageEntry(page=page_pb2.Page(page_id=page.page_id))
+    return page_entry(session, page)
