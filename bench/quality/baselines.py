@@ -86,7 +86,7 @@ class Baselines:
         return self._filled(turns, budget_tokens)
 
     def _ranked(self, question: str) -> list[int]:
-        return [int(found.page_id[1:]) for found in self._index.rank(question, limit=len(self._turns))]
+        return [int(found.page_id) for found in self._index.rank(question, limit=len(self._turns))]
 
     def _filled(self, turns: Iterable[int], budget_tokens: int) -> Shown:
         shown: set[int] = set()
@@ -125,9 +125,9 @@ class _Guide:
         """The turns in its L0, those first that its pre-pass brought in."""
         brought = asyncio.run(self._memory.demand_pre_pass(question))
         resident = [page.page_id for page in self._memory.get_l0_pages()]
-        return [int(one[1:]) for one in dict.fromkeys([*brought, *reversed(resident)])]
+        return [int(one) for one in dict.fromkeys([*brought, *reversed(resident)])]
 
 
 def page_id(number: int) -> str:
     """Short, as an application would choose it that pays for every header."""
-    return f"t{number}"
+    return str(number)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
+from pagekeeper.memory.sentences import names_in
 from pagekeeper.memory.terms import indexable, is_unspaced, query_terms, storable
 
 CANDIDATES_MAX: Final = 1_000
@@ -31,6 +32,10 @@ _ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.3, MessageRole.TOOL: 0.5}
 """What people say of themselves is asked for again more often than what they were told at length."""
 _QUESTION_WEIGHT: Final = 0.7
 """Of a page that ends by asking: what it asked is said in the pages after it."""
+_NAME_WEIGHT: Final = 0.1
+_NAMES_COUNTED_MAX: Final = 3
+_NAMES_READ_CHARS: Final = 2_000
+"""A page that names what it speaks of says more than one that does not."""
 EMBEDDED_CHARS_MAX: Final = 16_384
 """What is embedded of one page: a longer text has no one meaning."""
 _CHARS_A_TOKEN: Final = 4
@@ -96,7 +101,7 @@ class Found:
 class IndexedPages:
     """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
 
-    `weights` is by type, role and whether a page asks; `sizes_tokens` is estimated from the text's length.
+    `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length.
     """
 
     rows: NDArray[np.int64]
@@ -241,8 +246,7 @@ class SessionIndex:
         self._ids[page_id] = row
         if row >= len(self._traits):
             self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
-        asks = _QUESTION_WEIGHT if body.rstrip().endswith(("?", "\uff1f")) else 1.0
-        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0) * asks, len(body) / _CHARS_A_TOKEN)
+        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body), len(body) / _CHARS_A_TOKEN)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
         """The pages that have any of the query's words, best first; ties by page id."""
@@ -300,6 +304,13 @@ class SessionIndex:
     def _scalar(self, statement: str, values: tuple[object, ...]) -> int:
         (value,) = self._database.execute(statement, values).fetchone()
         return int(value)
+
+
+def _telling(body: str) -> float:
+    """What a page weighs for the way in which it speaks."""
+    names = min(len(names_in(body[:_NAMES_READ_CHARS])), _NAMES_COUNTED_MAX)
+    asks = body.rstrip().endswith(("?", "\uff1f"))
+    return (1.0 + _NAME_WEIGHT * names) * (_QUESTION_WEIGHT if asks else 1.0)
 
 
 def _phrase(term: str) -> str:
