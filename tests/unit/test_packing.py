@@ -15,6 +15,7 @@ from pagekeeper.memory.packing import (
     PackedLine,
     marks_of,
     pack,
+    pack_by_worth,
     packed_line,
     prefix_of,
     render_line,
@@ -154,6 +155,46 @@ def test_a_large_page_falls_to_the_level_that_fits() -> None:
         packed = pack(pages, budget_tokens=budget_tokens, eviction_order=["p1", "p0", "p2"])
         assert [line.level for line in packed.included] == [0, level, 0]
     assert pack(pages, budget_tokens=22, eviction_order=["p1", "p0", "p2"]).omitted == ("p1",)
+
+
+@given(packings(), st.lists(st.integers(0, 5), min_size=12, max_size=12), st.integers(0, 12))
+def test_packing_by_worth_keeps_what_packing_keeps(
+    packing: tuple[list[ContextPage], list[str], int], worths: list[int], split: int
+) -> None:
+    pages, eviction_order, budget_tokens = packing
+    worth = {f"p{number}": value / 5 for number, value in enumerate(worths)}
+    groups = (pages[:split], pages[split:])
+    floor = sum(min(line.tokens for line in (page.line, *page.lower)) for page in pages if page.mandatory)
+    if floor > budget_tokens:
+        with pytest.raises(BudgetTooSmall):
+            pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+        return
+    packs = pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+    room_tokens = budget_tokens - sum(packed.tokens for packed in packs)
+    assert room_tokens >= 0
+    for group, packed in zip(groups, packs, strict=True):
+        shown = [line.page_id for line in packed.included]
+        assert packed.tokens == sum(line.tokens for line in packed.included)
+        assert shown == [page.line.page_id for page in group if page.line.page_id in shown]
+        assert {page.line.page_id for page in group if page.mandatory} <= set(shown)
+        for page in group:
+            if page.line.page_id in packed.omitted:
+                assert all(line.tokens > room_tokens for line in (page.line, *page.lower))
+    assert packs == pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+
+
+def test_worth_decides_who_is_shown_and_who_is_shown_in_full() -> None:
+    """Two reduced pages are worth more than one in full, until one is worth far more than the other."""
+    pages = [page_of(0, 20, lower=(10,)), page_of(1, 20, lower=(10,)), page_of(2, 20, lower=(10,))]
+    for worths, levels in (
+        ((1.0, 0.9, 0.8), {"p0": 1, "p1": 1}),
+        ((0.0, 0.9, 0.8), {"p1": 1, "p2": 1}),
+        ((1.0, 0.09, 0.08), {"p0": 0}),
+        ((0.0, 0.0, 0.0), {"p2": 0}),
+    ):
+        worth = {f"p{number}": value for number, value in enumerate(worths)}
+        (packed,) = pack_by_worth((pages,), budget_tokens=20, worth=worth)
+        assert {line.page_id: line.level for line in packed.included} == levels
 
 
 def test_lines_as_the_guide_shows_them() -> None:

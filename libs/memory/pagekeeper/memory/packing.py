@@ -194,8 +194,9 @@ def pack_by_worth(
     """Choose what is shown of several groups of pages together, each in its order, so that the most worth fits.
 
     A page is worth `worth` of it, reduced a little less, and is shown reduced first: it is shown in full when that adds
-    more for its tokens than the next page would. Mandatory pages come first, in full as far as they fit; pages of no
-    worth come last, as `pack` has them. `worth` is by page id and already says what a page costs.
+    more for its tokens than the next page would. Mandatory pages come first, in full as far as they fit. What room is
+    left at last is filled as `pack` does, pages of no worth behind the others. `worth` is by page id, at least 0, and
+    already says what a page costs.
 
     Raises BudgetTooSmall when the mandatory pages exceed the budget at their lowest levels.
     """
@@ -211,8 +212,10 @@ def pack_by_worth(
         if added_tokens <= room_tokens:
             shown[step.line.page_id] = step.line
             room_tokens -= added_tokens
-    rest = [page for page_id, page in optional.items() if page_id not in shown and not worth.get(page_id)]
-    filled = pack(rest, budget_tokens=room_tokens, eviction_order=eviction_order)
+    rest = [page for page_id, page in optional.items() if page_id not in shown]
+    by_worth = sorted((page_id for page_id in optional if worth.get(page_id)), key=lambda page_id: worth[page_id])
+    unasked = [page_id for page_id in (*eviction_order, *optional) if not worth.get(page_id)]
+    filled = pack(rest, budget_tokens=room_tokens, eviction_order=[*dict.fromkeys(unasked), *by_worth])
     shown |= {line.page_id: line for line in filled.included}
     return [_packed(group, [shown.get(page.line.page_id) for page in group]) for group in groups]
 

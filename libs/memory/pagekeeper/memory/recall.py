@@ -53,7 +53,9 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     if best <= 0.0:
         return []
     order = np.argsort(-worth, kind="stable")[:limit]
-    return [Recalled(index.page_id(pages.rows[i]), float(worth[i]) / best) for i in order if worth[i] > 0.0]
+    order = order[worth[order] > 0.0]
+    rows, shares = pages.rows[order].tolist(), (worth[order] / best).tolist()
+    return [Recalled(index.page_id(row), share) for row, share in zip(rows, shares, strict=True)]
 
 
 def _feedback(index: SessionIndex, pages: IndexedPages, scores: Floats) -> Floats:
