@@ -14,7 +14,7 @@ from pagekeeper.memory import (
     VMMode,
     WorkingSetConfig,
 )
-from pagekeeper.runtime.tokens import for_model
+from pagekeeper.runtime.tokens import count_messages, count_tools, for_model
 
 SMALL = WorkingSetConfig(max_l0_tokens=600, reserved_tokens=100)
 DECISION = "We decided to sign access tokens with EdDSA."
@@ -94,6 +94,20 @@ async def test_however_long_the_talk_what_is_sent_fits_and_says_nothing_twice() 
         for message in messages[1:]:
             assert message["content"] not in context(messages)
     assert DECISION not in context(await sm.get_messages_for_llm())
+
+
+async def test_a_whole_request_fits_the_window_when_the_reserve_does() -> None:
+    sm = SessionManager(enable_vm=True, vm_config=WorkingSetConfig(max_l0_tokens=4_000, reserved_tokens=2_000))
+    count = for_model("gpt-4o").tokenizer
+    for number in range(200):
+        await sm.user_says(f"{number}?")
+        await sm.ai_responds(f"{number}!")
+    request = await sm.build_request()
+    assert count_messages(count, request["messages"]) + count_tools(count, request["tools"]) <= 4_000
+    assert sm.vm is not None
+    manifest = sm.vm.build_manifest(VMMode.STRICT)
+    assert manifest.not_listed.working_set > 0
+    assert len(manifest.available_pages) + manifest.not_listed.available_pages + sm.vm.working_set.l0_count == 400
 
 
 async def test_the_last_words_are_sent_even_when_they_are_no_page_of_the_prompt() -> None:

@@ -53,6 +53,10 @@ IMPORTANCE: Final = {
 }
 """Of a message when nobody says: the user's words are wanted again more often than what answered them."""
 DEFAULT_MODEL: Final = "gpt-4o"
+MANIFEST_SHARE: Final = 0.5
+"""What the manifest may take of the tokens that are reserved beside the pages, ..."""
+MANIFEST_TOKENS_MIN: Final = 256
+"""... and what it may take in any case."""
 
 
 def event_to_page(
@@ -187,7 +191,7 @@ class MemoryManager(Pager):
         )
 
     def build_manifest(self, mode: VMMode) -> VMManifest:
-        """What the prompt shows, and what a fault would bring."""
+        """What the prompt shows, and what a fault would bring; what finds no room in it is counted."""
         l0_pages = self.get_l0_pages()
         policy = self._fault_policy
         policies = ManifestPolicies(
@@ -196,7 +200,12 @@ class MemoryManager(Pager):
             faults_remaining=policy.faults_remaining,
             upgrade_budget_tokens=policy.tokens_remaining,
         )
-        builder = ManifestBuilder(session_id=self._session_id, pressure=self._pressure(), count=self._count)
+        builder = ManifestBuilder(
+            session_id=self._session_id,
+            pressure=self._pressure(),
+            count=self._count,
+            max_tokens=max(MANIFEST_TOKENS_MIN, int(self._working_set.budget.reserved * MANIFEST_SHARE)),
+        )
         return builder.build(
             page_table=self._page_table,
             working_set_ids=[page.page_id for page in l0_pages],
