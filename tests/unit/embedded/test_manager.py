@@ -267,15 +267,20 @@ async def test_a_context_fits_its_budget_and_is_packed_once() -> None:
     assert "Something else." in memory.build_context().developer_message
 
 
-async def test_the_manifest_offers_what_is_not_shown_with_a_hint() -> None:
+async def test_the_manifest_offers_what_is_not_shown_with_a_hint_and_counts_what_it_has_no_room_for() -> None:
     memory = small(TIGHT)
-    first = await filled(memory, 6)
+    away = await memory.add_user_message(SENTENCES[0])
+    await memory.evict_page(away.page_id)
+    shown = await memory.add_user_message(SENTENCES[1])
     manifest = memory.build_context().manifest
-    assert {entry.page_id for entry in manifest.working_set} <= set(memory.working_set.get_l0_page_ids())
+    assert [entry.page_id for entry in manifest.working_set] == [shown.page_id]
+    [offered] = manifest.available_pages
+    assert (offered.page_id, offered.hint, manifest.pressure) == (away.page_id, SENTENCES[0], "low")
+    await filled(memory)
+    manifest = memory.build_context().manifest
     assert len(manifest.working_set) + manifest.not_listed.working_set == memory.working_set.l0_count
-    offered = {entry.page_id: entry for entry in manifest.available_pages}
-    assert "EdDSA" in offered[first.page_id].hint
-    assert [small(TIGHT).build_context().manifest.pressure, manifest.pressure] == ["low", "high"]
+    assert manifest.not_listed.available_pages > 0
+    assert manifest.pressure == "high"
 
 
 # The guide's own classes, over this one
