@@ -60,6 +60,7 @@ def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
     cut = draw(st.integers(0, len(pages)))
     again = [resident("m0", "word for word", encoding, layout)] if draw(st.booleans()) and cut else []
     hints = draw(st.lists(texts, max_size=6))
+    recalled = [resident(f"r{n}", text, encoding, layout) for n, text in enumerate(draw(st.lists(texts, max_size=2)))]
     return ChatParts(
         session_id="s1",
         mode=draw(st.sampled_from(VMMode)),
@@ -67,6 +68,8 @@ def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
         system_prompt=draw(texts),
         context=pages[:cut],
         faulted=[*pages[cut:], *again],
+        recalled=recalled,
+        worth={page.page.line.page_id: 0.5 for page in (*recalled, *pages[:1])},
         eviction_order=draw(st.permutations([page.page.line.page_id for page in pages])),
         available=[
             available_line(AvailablePageEntry(f"a{n}", Modality.TEXT, StorageTier.L2, (0,), hint), layout, count)
@@ -82,7 +85,8 @@ def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
 def limits_for(
     parts: ChatParts, encoding: EncodingName, budget: int, *, reserve: int = 0, manifest: int = 300
 ) -> ChatLimits:
-    return ChatLimits(budget, reserve, manifest, count_tools(tokenizer(encoding), parts.tools))
+    tools_tokens = count_tools(tokenizer(encoding), parts.tools)
+    return ChatLimits(budget, reserve, manifest, tools_tokens, recall_tokens_max=budget)
 
 
 def least_budget(parts: ChatParts, encoding: EncodingName) -> int:
@@ -171,8 +175,8 @@ def test_faulted_pages_and_words_stand_in_the_user_message(data: st.DataObject) 
     assert developer.content.startswith("Be brief.\n\n<VM:RULES>\n")
     assert user.content.endswith("What did we decide?")
     assert "<VM:FAULTED>" not in developer.content
-    assert user.content.count("<VM:FAULTED>\n") == (1 if parts.faulted else 0)
-    for line in chat.faulted:
+    assert user.content.count("<VM:FAULTED>\n") == (1 if parts.faulted or parts.recalled else 0)
+    for line in (*chat.faulted, *chat.recalled):
         assert line.text in user.content
     assert developer.content.count("<VM:MANIFEST_JSON>") == 1
     assert user.content.count("<VM:STATUS>") == (1 if parts.layout is PromptLayout.CACHE_STABLE else 0)

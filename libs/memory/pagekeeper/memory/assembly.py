@@ -169,6 +169,16 @@ def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], i
 
     Raises BudgetTooSmall when instructions, tools, input, an empty manifest and the mandatory pages alone do not fit.
     """
+    try:
+        return _assembled(parts, limits, count)
+    except BudgetTooSmall:
+        if not parts.recalled:
+            raise
+        # Where there is hardly room for what must be, not even the tags around recalled pages may be in its way.
+        return _assembled(replace(parts, recalled=()), limits, count)
+
+
+def _assembled(parts: ChatParts, limits: ChatLimits, count: Callable[[str], int]) -> AssembledChat:
     frame = _frame(parts)
     pages = [*parts.context, *parts.faulted, *parts.recalled]
     widest = _manifest(parts, [page.page.line for page in pages], [*parts.available, *(p.entry for p in pages)], count)
