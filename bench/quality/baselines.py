@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.quality.conversations import Conversation
-from bench.quality.guide import guide_memory
+from bench.quality.guide import RESERVED_TOKENS, guide_memory
 from pagekeeper.memory.packing import ContextPrefix, prefix_of, render_line
 from pagekeeper.memory.pages import Modality, PageType
 from pagekeeper.memory.search import SessionIndex
@@ -112,7 +112,7 @@ class _Guide:
     """The guide's system after the whole conversation; the questions come one after the other."""
 
     def __init__(self, texts: Sequence[str], sizes: Sequence[int], budget_tokens: int) -> None:
-        self._memory = guide_memory(budget_tokens)
+        self._memory = guide_memory(budget_tokens + RESERVED_TOKENS)
         asyncio.run(self._replay(texts, sizes))
 
     async def _replay(self, texts: Sequence[str], sizes: Sequence[int]) -> None:

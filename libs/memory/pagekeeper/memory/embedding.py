@@ -52,6 +52,7 @@ class Vectors:
         self._squares = np.zeros(_ROWS_AT_FIRST, np.float32)
         self._sum = np.zeros(dimensions, np.int64)
         self._count = 0
+        self._lengths: Floats | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -67,6 +68,7 @@ class Vectors:
         self._squares[row] = max(float(stored @ stored), _LENGTH_MIN)
         self._sum += self._rows[row]
         self._count += 1
+        self._lengths = None
 
     def clear(self, row: int) -> None:
         """KeyError when the row is not set."""
@@ -76,6 +78,7 @@ class Vectors:
         self._rows[row] = 0
         self._squares[row] = 0.0
         self._count -= 1
+        self._lengths = None
 
     def direction(self, vector: Floats) -> Floats:
         """Where `vector` lies from the mean: of length 1."""
@@ -92,14 +95,25 @@ class Vectors:
         like = np.zeros(rows, np.float32)
         if not self._count or not self._rows.shape[1]:
             return like
-        mean = self._mean()
-        offset, mean_squared = float(mean @ direction), float(mean @ mean)
-        for start in range(0, min(rows, len(self._rows)), _BLOCK_ROWS):
-            end = min(start + _BLOCK_ROWS, rows, len(self._rows))
-            block, squares = self._rows[start:end].astype(np.float32), self._squares[start:end]
-            lengths = np.sqrt(np.maximum(squares - 2.0 * (block @ mean) + mean_squared, _LENGTH_MIN))
-            like[start:end] = np.where(squares > 0.0, (block @ direction - offset) / lengths, 0.0)
+        if self._lengths is None:
+            self._lengths = self._distances()
+        known = min(rows, len(self._rows))
+        away = self._along(direction, known) - float(self._mean() @ direction)
+        like[:known] = np.where(self._squares[:known] > 0.0, away / self._lengths[:known], 0.0)
         return like
+
+    def _distances(self) -> Floats:
+        """Of every row from the mean."""
+        mean = self._mean()
+        squared = self._squares - 2.0 * self._along(mean, len(self._rows)) + float(mean @ mean)
+        return np.sqrt(np.maximum(squared, _LENGTH_MIN)).astype(np.float32)
+
+    def _along(self, direction: Floats, rows: int) -> Floats:
+        along = np.empty(rows, np.float32)
+        for start in range(0, rows, _BLOCK_ROWS):
+            end = min(start + _BLOCK_ROWS, rows)
+            along[start:end] = self._rows[start:end].astype(np.float32) @ direction
+        return along
 
     def _mean(self) -> Floats:
         return (self._sum / max(self._count, 1)).astype(np.float32)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagekeeper.memory.embedding import Floats
 from pagekeeper.memory.search import IndexedPages, SessionIndex
@@ -52,7 +53,7 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     best = float(worth.max())
     if best <= 0.0:
         return []
-    order = np.argsort(-worth, kind="stable")[:limit]
+    order = _highest(worth, limit)
     order = order[worth[order] > 0.0]
     rows, shares = pages.rows[order].tolist(), (worth[order] / best).tolist()
     return [Recalled(index.page_id(row), share) for row, share in zip(rows, shares, strict=True)]
@@ -60,8 +61,17 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
 
 def _feedback(index: SessionIndex, pages: IndexedPages, scores: Floats) -> Floats:
     """How like each page is to the best ones; nothing is like none."""
-    best = np.argsort(-scores, kind="stable")[:FEEDBACK_PAGES]
+    best = _highest(scores, FEEDBACK_PAGES)
     return index.likeness(index.meaning_of(pages.rows[best], scores[best]))[pages.rows]
+
+
+def _highest(scores: Floats, number: int) -> NDArray[np.int64]:
+    """Where the highest scores are, in falling order; of equal ones the first. Sorts no more than it has to."""
+    if number >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    least = np.partition(scores, len(scores) - number)[len(scores) - number]
+    candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")[:number]]
 
 
 def _normed(scores: Floats) -> Floats:
