@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from pagekeeper.memory.compress.code import looks_like_code, outline
 from pagekeeper.memory.compress.compressor import GAIN_TOKENS_MIN, Compressed, Source
+from pagekeeper.memory.compress.log import condensed
 from pagekeeper.memory.compress.registry import LOWER_LEVELS, CompressorRegistry
-from pagekeeper.memory.compress.text import extract, topics
+from pagekeeper.memory.compress.text import extract
+from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
 from pagekeeper.memory.sentences import WORD, names_in
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -245,7 +247,7 @@ async def total(orders):
 
 def test_code_becomes_its_outline() -> None:
     levels = {made.level: made for made in REGISTRY.compress_all(Source("c", Modality.TEXT, PYTHON), COUNT)}
-    assert levels[REDUCED].compressor == "outline/1"
+    assert levels[REDUCED].compressor == "outline/2"
     assert levels[REDUCED].text.splitlines() == [
         "import math",
         "from decimal import Decimal",
@@ -260,7 +262,9 @@ def test_code_becomes_its_outline() -> None:
         "        # rounded up, as the law says",
         "# Sums everything up.",
         "async def total(orders):",
+        levels[REDUCED].text.splitlines()[-1],
     ]
+    assert "gift return Decimal(0 math.ceil" in levels[REDUCED].text, "words that the outline has not"
     assert levels[ABSTRACT].text.splitlines()[0] == "class Order:"
     assert levels[REFERENCE].text == "Order, gross, total"
 
@@ -292,6 +296,50 @@ def test_code_is_recognised(code: str) -> None:
 )
 def test_prose_is_not_taken_for_code(prose: str) -> None:
     assert not looks_like_code(prose)
+
+
+LOG = "\n".join(
+    [
+        "build 4711 started",
+        *(f"2026-01-07T10:{n // 60:02}:{n % 60:02} INFO got {n * 13} in {n % 7}.{n % 10} ms" for n in range(200)),
+        "2026-01-07T10:05:00 ERROR object 77: connection refused by 10.0.0.7",
+        "    at fetch (store.py:118)",
+        *(f"2026-01-07T10:06:{n:02} WARN retry {n}" for n in range(40)),
+        "2026-01-07T10:07:00 INFO 1 failed, 199 passed",
+        "build 4711 ended",
+    ]
+)
+TABLE = "id,name,price\n" + "\n".join(f"{n},item{n},{n / 7:.2f}" for n in range(500))
+
+
+def test_a_log_keeps_its_failures_and_an_example_of_everything() -> None:
+    levels = {made.level: made for made in REGISTRY.compress_all(Source("l", Modality.TEXT, LOG), COUNT)}
+    reduced = levels[REDUCED].text.splitlines()
+    assert levels[REDUCED].compressor == "log/1"
+    assert reduced[0] == "build 4711 started"
+    assert reduced[-1] == "build 4711 ended"
+    assert "2026-01-07T10:05:00 ERROR object 77: connection refused by 10.0.0.7" in reduced
+    assert "    at fetch (store.py:118)" in reduced
+    assert "2026-01-07T10:07:00 INFO 1 failed, 199 passed" in reduced
+    assert "… 197 more …" in reduced
+    assert len(reduced) < 24
+    assert "ERROR object 77" in levels[ABSTRACT].text
+    assert levels[ABSTRACT].tokens < levels[REDUCED].tokens
+
+
+def test_a_table_keeps_its_head_and_its_last_row() -> None:
+    made = REGISTRY.compress(Source("t", Modality.TEXT, TABLE), REDUCED, COUNT)
+    assert made is not None
+    assert made.text.splitlines()[:2] == ["id,name,price", "0,item0,0.00"]
+    assert made.text.endswith("499,item499,71.29")
+    assert made.tokens < 100
+
+
+@given(st.lists(st.sampled_from(LOG.splitlines()) | hostile_texts, max_size=40).map("\n".join))
+def test_a_condensed_log_is_lines_of_the_log(text: str) -> None:
+    for level in (REDUCED, ABSTRACT):
+        for line in condensed(text, level).splitlines():
+            assert re.fullmatch(r"… [\d,]+ more …", line) or line in text
 
 
 def test_fenced_code_stands_as_its_outline() -> None:

@@ -12,6 +12,7 @@ from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
 from pagekeeper.memory.pages import CompressionLevel
 
 SIGNATURE_LINES_MAX: Final = 8
+TERMS_SHARE: Final = 0.25
 _CODE_SHARE_MIN: Final = 0.5
 _LINES_MIN: Final = 3
 
@@ -43,13 +44,35 @@ _STATEMENT: Final = re.compile(
 )
 
 
+_TERM: Final = re.compile(
+    r"(?:[^\W\d][\w.-]{0,60}[\"'\])]{0,3} ?(?:[=<>~^]=|[=:(<>]) ?[\"']?)?-?\d[\w.:,%]*|[^\W\d_][\w.-]*\w|\w"
+)
+"""A word of code; a number with what it is assigned to or compared with."""
+_TERM_PART: Final = re.compile(r"\d+(?:[.,:]\d+)*[^\W_]*|[^\W_]+")
+
+
 class OutlineCompressor:
     @property
     def name(self) -> str:
-        return "outline/1"
+        return "outline/2"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
-        return if_shorter(self.name, source, level, outline(source.text, level), count)
+        return if_shorter(self.name, source, level, _told(source.text, level), count)
+
+
+def _told(code: str, level: CompressionLevel) -> str:
+    """The outline; at REDUCED also, as far as they fit, the words and numbers of the code that are not in it."""
+    lines = outline(code, level)
+    if level is not CompressionLevel.REDUCED:
+        return lines
+    room_chars = int(TERMS_SHARE * len(code))
+    terms: list[str] = []
+    for term in new_terms(code, set(words_of(lines))):
+        room_chars -= len(term) + 1
+        if room_chars < 0:
+            break
+        terms.append(term)
+    return "\n".join(filter(None, [lines, " ".join(terms)]))
 
 
 def looks_like_code(text: str) -> bool:
@@ -66,6 +89,20 @@ def outline(code: str, level: CompressionLevel) -> str:
     if level is CompressionLevel.REFERENCE:
         return ", ".join(dict.fromkeys(filter(None, map(_name, code.splitlines()))))
     return "\n".join(_kept(code.splitlines(), level))
+
+
+def words_of(text: str) -> list[str]:
+    """The words and numbers of `text` in lower case, those inside identifiers each by itself."""
+    return _TERM_PART.findall(text.lower())
+
+
+def new_terms(code: str, said: set[str]) -> Iterator[str]:
+    """The words and numbers of `code` that are not `said`, as they stand there, each once; afterwards they are."""
+    for term in _TERM.findall(code):
+        parts = words_of(term)
+        if not said.issuperset(parts):
+            said.update(parts)
+            yield term
 
 
 def _is_code(line: str) -> bool:

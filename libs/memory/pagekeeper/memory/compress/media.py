@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
-from pagekeeper.memory.compress.text import extract, topics
+from pagekeeper.memory.compress.text import extract
+from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription
 
 REFERENCE_TOPICS_MAX = 4

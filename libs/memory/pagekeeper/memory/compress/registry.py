@@ -5,6 +5,7 @@ from typing import Final, Self
 
 from pagekeeper.memory.compress.code import OutlineCompressor, looks_like_code
 from pagekeeper.memory.compress.compressor import GAIN_TOKENS_MIN, Compressed, Compressor, Source
+from pagekeeper.memory.compress.log import LogCompressor, looks_like_log
 from pagekeeper.memory.compress.media import DescriptionCompressor
 from pagekeeper.memory.compress.structured import ShapeCompressor
 from pagekeeper.memory.compress.text import ExtractiveCompressor
@@ -14,20 +15,24 @@ LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, Comp
 
 
 class TextCompressor:
-    """Code by its outline, everything else by its sentences."""
+    """Logs by their kinds of lines, code by its outline, everything else by its sentences."""
 
-    def __init__(self, prose: Compressor, code: Compressor) -> None:
+    def __init__(self, prose: Compressor, code: Compressor, log: Compressor) -> None:
         self._prose = prose
         self._code = code
+        self._log = log
 
     @property
     def name(self) -> str:
-        return f"{self._prose.name}+{self._code.name}"
+        return f"{self._prose.name}+{self._code.name}+{self._log.name}"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
-        if looks_like_code(source.text):
-            return self._code.compress(source, level, count) or self._prose.compress(source, level, count)
-        return self._prose.compress(source, level, count)
+        compressor = self._prose
+        if looks_like_log(source.text):
+            compressor = self._log
+        elif looks_like_code(source.text):
+            compressor = self._code
+        return compressor.compress(source, level, count) or self._prose.compress(source, level, count)
 
 
 class CompressorRegistry:
@@ -45,7 +50,7 @@ class CompressorRegistry:
         described = DescriptionCompressor()
         return cls(
             {
-                Modality.TEXT: TextCompressor(ExtractiveCompressor(), OutlineCompressor()),
+                Modality.TEXT: TextCompressor(ExtractiveCompressor(), OutlineCompressor(), LogCompressor()),
                 Modality.STRUCTURED: ShapeCompressor(),
                 Modality.IMAGE: described,
                 Modality.AUDIO: described,

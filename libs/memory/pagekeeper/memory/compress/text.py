@@ -8,22 +8,19 @@ said per token. Every word is the page's own, in its order; nothing is rephrased
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from pagekeeper.memory.compress.code import outline
+from pagekeeper.memory.compress.code import new_terms, outline, words_of
 from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
 from pagekeeper.memory.compress.english import COMMONPLACE, english_balance
 from pagekeeper.memory.compress.telegraph import Telegraph, core_of
+from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.pages import CompressionLevel
 from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, Sentence, facts_of, names_in, split_sentences
 
-TOPICS_MAX: Final = 12
-TOPIC_CHARS_MAX: Final = 40
-NAMES_COUNTED_MAX: Final = 512
-"""A long list of names is looked through only so far: each is searched for in all of the text."""
 SHARES: Final = {CompressionLevel.REDUCED: 0.55, CompressionLevel.ABSTRACT: 0.28}
 """What a level that has to choose may take of a text."""
 JUDGED_CHARS_MAX: Final = 20_000
@@ -42,13 +39,8 @@ _COMMONPLACE_DISCOUNT: Final = 0.8
 
 _LABEL: Final = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2}: ")
 """Who speaks, where a text says so at its beginning: whatever is left of it, that stays."""
-_TERM: Final = re.compile(
-    r"(?:[^\W\d][\w.-]{0,60}[\"'\])]{0,3} ?(?:[=<>~^]=|[=:(<>]) ?[\"']?)?-?\d[\w.:,%]*|[^\W\d_][\w.-]*\w|\w"
-)
-"""A word of code; a number with what it is assigned to or compared with."""
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _DIGIT: Final = re.compile(r"\d")
-_TERM_PART: Final = re.compile(r"\d+(?:[.,:]\d+)*[^\W_]*|[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +100,6 @@ def extract(text: str, level: CompressionLevel) -> str:
     return f"{read.label}{_joined(pieces)}" if pieces else ""
 
 
-def topics(text: str) -> list[str]:
-    """Names first, then the words that come up most, as they are written."""
-    found = [name for name in names_in(text) if len(name) <= TOPIC_CHARS_MAX][:NAMES_COUNTED_MAX]
-    names = Counter({name: text.count(name) for name in found})
-    words = Counter(
-        word
-        for word in WORD.findall(text)
-        if word.islower() and 3 < len(word) <= TOPIC_CHARS_MAX and word not in STOPWORDS
-    )
-    chosen = [name for name, _ in names.most_common(TOPICS_MAX // 2)]
-    return [*chosen, *(word for word, _ in words.most_common(TOPICS_MAX - len(chosen)))]
-
-
 @lru_cache(maxsize=1)
 def _read(text: str) -> _Reading:
     """`text` with fewer words, the same for every level; code last, since it repeats what prose says."""
@@ -132,7 +111,7 @@ def _read(text: str) -> _Reading:
         for position, sentence in enumerate(split_sentences(text[label.end() if label else 0 :]))
     ]
     if any(piece.sentence.code for piece in pieces):
-        said = {part for piece in pieces for part in _TERM_PART.findall(piece.text.lower())}
+        said = {part for piece in pieces for part in words_of(piece.text)}
         pieces = [_with_terms(piece, said) if piece.sentence.code else piece for piece in pieces]
     return _Reading(label[0] if label else "", tuple(piece for piece in pieces if piece.text), english)
 
@@ -149,16 +128,8 @@ def _outlined(block: str) -> str:
 
 def _with_terms(piece: _Piece, said: set[str]) -> _Piece:
     """The outline of a block, and the words and numbers of the block that nobody has said yet."""
-    terms = " ".join(_new_terms(piece.sentence.text, said))
+    terms = " ".join(new_terms(piece.sentence.text, said))
     return _Piece(piece.position, piece.sentence, "\n".join(filter(None, [piece.text, terms])))
-
-
-def _new_terms(code: str, said: set[str]) -> Iterator[str]:
-    for term in _TERM.findall(code):
-        parts = _TERM_PART.findall(term.lower())
-        if not said.issuperset(parts):
-            said.update(parts)
-            yield term
 
 
 def _chosen(pieces: Sequence[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from pagekeeper.memory.compress.compressor import Source
 from pagekeeper.memory.compress.registry import CompressorRegistry as CoreRegistry
-from pagekeeper.memory.compress.text import topics
+from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.embedded.models import CompressionLevel, MemoryPage, Modality
 from pagekeeper.memory.embedded.tokens import CHARS_PER_TOKEN, estimated_tokens
 from pagekeeper.memory.pages import MediaDescription
