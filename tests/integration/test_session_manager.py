@@ -36,20 +36,22 @@ def called(name: str, **arguments: object) -> SimpleNamespace:
 
 
 async def test_what_is_said_is_paged_and_found_again(alice: Pagekeeper) -> None:
-    sm = SessionManager(client=alice, system_prompt="You are the scribe.", vm_config=small())
+    sm = SessionManager(
+        client=alice, system_prompt="You are the scribe.", vm_config=small(), vm_eviction_policy="lru/1"
+    )
     await sm.user_says(DECISION, channel="desk")
     await sm.ai_responds("Noted.", model="gpt-4o")
     for number in range(20):
         await sm.user_says(f"{number}: {WORDS}")
         await sm.ai_responds("Noted.", model="gpt-4o")
     await sm.tool_used("clock", {"zone": "UTC"}, {"time": "12:00"})
-    await sm.user_says("Which algorithm signs access tokens?")
+    await sm.user_says("And now?")
 
     messages = await sm.get_messages_for_llm()
     assert [message["role"] for message in messages] == ["system", "user"]
     assert messages[0]["content"].startswith("You are the scribe.")
     assert '"tool":"clock"' in messages[0]["content"]
-    assert messages[1]["content"].endswith("Which algorithm signs access tokens?")
+    assert messages[1]["content"].endswith("And now?")
     assert DECISION not in messages[0]["content"]
 
     [found] = (await sm.search_pages("EdDSA", limit=1)).results
