@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from pagekeeper.memory.compress.text import topics
+from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.sentences import STOPWORDS, WORD, Facts, facts_of, split_sentences
 
 SUMMARY_TOKENS_MAX: Final = 800
