@@ -11,7 +11,9 @@ from pagekeeper.memory import (
     CompressorRegistry,
     InMemoryBackend,
     MemoryManager,
+    Modality,
     StorageTier,
+    TextCompressor,
     WorkingSetConfig,
 )
 
@@ -125,5 +127,22 @@ def test_who_is_pinned_by_name_stays(steps: list[Step]) -> None:
             if step[0] != "unpin":
                 await history.step(*step)
             assert history.memory.working_set.is_in_l0(page_id)
+
+    asyncio.run(live())
+
+
+@given(st.lists(STEPS, max_size=25))
+def test_nothing_is_lost_when_everything_happens_at_once(steps: list[Step]) -> None:
+    """A summariser takes its time, and meanwhile pages move."""
+
+    async def shorter(text: str, _tokens_max: int) -> str:
+        await asyncio.sleep(0)
+        return text[: len(text) // 2]
+
+    async def live() -> None:
+        registry = CompressorRegistry({Modality.TEXT: TextCompressor(summarize_fn=shorter)})
+        history = History(MemoryManager(config=SMALL, compressor_registry=registry))
+        await asyncio.gather(*(history.step(*step) for step in steps))
+        await history.check()
 
     asyncio.run(live())

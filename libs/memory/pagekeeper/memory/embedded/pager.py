@@ -101,13 +101,8 @@ class Pager(Residency):
         self, artifact_store: StorageBackend | None = None, session_id: str | None = None
     ) -> None:
         """Store pages there from now on. Pages that were only stored move along."""
-        stored = [entry for entry in self._page_table.entries.values() if entry.artifact_id is not None]
-        moving = {entry.page_id: await self.load(entry.page_id, entry.tier, entry.artifact_id) for entry in stored}
-        await self._storage.configure(artifact_store, session_id or self._session_id)
-        for page_id, page in moving.items():
-            if page is not None:
-                page.full.artifact_id = await self._storage.store_page(page.full, page.storage_tier)
-                self._page_table.update_location(page_id, page.storage_tier, page.full.artifact_id)
+        async with self._lock:
+            await self._move_storage(artifact_store, session_id or self._session_id)
 
     async def checkpoint(self, name: str) -> str:
         """Store what is in the prompt under a name; the answer is the checkpoint's id."""
@@ -128,6 +123,15 @@ class Pager(Residency):
         return pages
 
     # Underneath
+
+    async def _move_storage(self, artifact_store: StorageBackend | None, session_id: str) -> None:
+        stored = [entry for entry in self._page_table.entries.values() if entry.artifact_id is not None]
+        moving = {entry.page_id: await self.load(entry.page_id, entry.tier, entry.artifact_id) for entry in stored}
+        await self._storage.configure(artifact_store, session_id)
+        for page_id, page in moving.items():
+            if page is not None:
+                page.full.artifact_id = await self._storage.store_page(page.full, page.storage_tier)
+                self._page_table.update_location(page_id, page.storage_tier, page.full.artifact_id)
 
     async def _fault(self, page_id: str, target_level: int, reason: FaultReason) -> tuple[FaultResult, list[str]]:
         """The page or why not, and who left for it."""

@@ -211,25 +211,8 @@ class Residency:
 
     async def compress_page(self, page_id: str, target_level: CompressionLevel) -> CompressionResult | None:
         """Have the page at a lower level, when that is shorter; None without compressors, and if it is not at hand."""
-        page = self._pages.get(page_id)
-        if self._compressors is None or page is None:
-            return None
-        result = await self._compressors.compress(page, target_level)
-        made = self._measured(result.page.model_copy(update={"size_tokens": None}))
-        result = result.model_copy(
-            update={
-                "page": made,
-                "original_tokens": page.estimate_tokens(),
-                "compressed_tokens": made.estimate_tokens(),
-            }
-        )
-        if result.tokens_saved > 0 and made.compression_level > page.compression_level:
-            self._have(made)
-            self._working_set.replace_page(made)
-            self._metrics.record_compression(result.tokens_saved)
-            cause = f"compress_{made.compression_level.name.lower()}"
-            self._log(page_id, MutationType.COMPRESS, page.storage_tier, page.storage_tier, cause)
-        return result
+        async with self._lock:
+            return await self._compress(page_id, target_level)
 
     # Pins
 
@@ -282,11 +265,32 @@ class Residency:
                     evicted.append(page_id)
         return evicted
 
+    async def _compress(self, page_id: str, target_level: CompressionLevel) -> CompressionResult | None:
+        page = self._pages.get(page_id)
+        if self._compressors is None or page is None:
+            return None
+        result = await self._compressors.compress(page, target_level)
+        made = self._measured(result.page.model_copy(update={"size_tokens": None}))
+        result = result.model_copy(
+            update={
+                "page": made,
+                "original_tokens": page.estimate_tokens(),
+                "compressed_tokens": made.estimate_tokens(),
+            }
+        )
+        if result.tokens_saved > 0 and made.compression_level > page.compression_level:
+            self._have(made)
+            self._working_set.replace_page(made)
+            self._metrics.record_compression(result.tokens_saved)
+            cause = f"compress_{made.compression_level.name.lower()}"
+            self._log(page_id, MutationType.COMPRESS, page.storage_tier, page.storage_tier, cause)
+        return result
+
     async def _lowered(self, page_id: str) -> bool:
         page = self._pages.get(page_id)
         if page is None or page.compression_level >= CompressionLevel.ABSTRACT:
             return False
-        result = await self.compress_page(page_id, CompressionLevel(page.compression_level + 1))
+        result = await self._compress(page_id, CompressionLevel(page.compression_level + 1))
         return result is not None and self._pages[page_id] is result.page
 
     async def _evict(self, page_id: str, tier: StorageTier, cause: str) -> bool:
