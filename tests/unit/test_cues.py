@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.cues import READ_CHARS_MAX, Cue, cue_of, recall_room
+from pagekeeper.memory.cues import (
+    READ_CHARS_MAX,
+    Cue,
+    asks_what_the_model_said,
+    cue_of,
+    is_standing_wish,
+    recall_room,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,33 @@ def test_what_is_pasted_in_the_middle_asks_nothing() -> None:
 def test_a_stronger_cue_has_more_room(words: str, tokens: int) -> None:
     assert 0 <= recall_room(cue_of(words), tokens) <= tokens
     assert recall_room(Cue.NONE, tokens) <= recall_room(Cue.QUESTION, tokens) <= recall_room(Cue.RECALL, tokens)
+
+
+@pytest.mark.parametrize(
+    ("words", "after_the_model"),
+    [
+        ("How did you recommend managing the flow of requests?", True),
+        ("You said earlier that it is safe.", True),
+        ("What was your suggestion for the cache?", True),
+        ("Which tools would you suggest?", False),
+        ("Can you show me how to do it?", False),
+        ("What did I say about the cache?", False),
+    ],
+)
+def test_what_the_model_said_is_not_what_it_should_say(words: str, *, after_the_model: bool) -> None:
+    assert asks_what_the_model_said(words) is after_the_model
+
+
+@pytest.mark.parametrize(
+    ("words", "wish"),
+    [
+        ("Always put units last.", True),
+        ("Fine. Never use tabs", True),
+        ("I'd really prefer SQLite here.", True),
+        ("From now on answer in French.", True),
+        ("It always rains here.", False),
+        ("I never saw that.", False),
+    ],
+)
+def test_standing_wishes(words: str, *, wish: bool) -> None:
+    assert is_standing_wish(words) is wish

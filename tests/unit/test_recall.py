@@ -150,3 +150,21 @@ def test_what_the_best_pages_mean_is_looked_for_too() -> None:
     order = recalled(index, "zinc")
     assert order[0] == "p2"
     assert order.index("p25") < order.index("p15")
+
+
+def test_how_things_are_to_be_done_comes_before_what_was_done() -> None:
+    index = SessionIndex()
+    index.add("done", "We wrote the harbour log in French.")
+    index.add("wish", "Always write the harbour log in French.")
+    assert recalled(index, "harbour log") == ["wish", "done"]
+
+
+def test_a_question_after_the_model_s_own_words_finds_them_sooner() -> None:
+    index = SessionIndex()
+    index.add("user", "The harbour is deep.")
+    index.add("model", "The harbour is deep.", role=MessageRole.ASSISTANT)
+    plain, asked = (
+        {page.page_id: page.worth for page in recall(index, query, limit=2)}["model"]
+        for query in ("What of the harbour?", "What did you say of the harbour?")
+    )
+    assert asked > plain

@@ -32,6 +32,24 @@ _ASKING: Final = re.compile(
     r"|quién|cuándo|cuál|dónde|кто|когда|коли|який|какой|почему|чому)\b",
     re.IGNORECASE,
 )
+_VERBS: Final = "recommend|suggest|say|tell|advise|propose|explain|mention|give|show|write|list|describe|outline|answer"
+_PAST_VERBS: Final = (
+    "recommended|suggested|said|told|advised|proposed|explained|mentioned|gave|showed|wrote|listed|described|outlined"
+    "|answered"
+)
+_OF_THE_MODEL: Final = re.compile(
+    rf"\b(?:did|have|had) you (?:\w+ )?(?:{_VERBS}|{_PAST_VERBS})\b"
+    rf"|\byou(?:'d| had|'ve| have)? (?:earlier |once |also )?(?:{_PAST_VERBS})\b"
+    r"|\byour (?:earlier |last |previous )?(?:advice|reply|(?:recommendation|suggestion|answer|explanation|proposal)s?)"
+    r"\b",
+    re.IGNORECASE,
+)
+_WISH: Final = re.compile(
+    r"(?:^|[.!?\n]\s{0,8})(?:please )?(?:always|never)\b"
+    r"|\bI(?:'d| would)? (?:really |strongly |usually |generally |also )?prefer\b"
+    r"|\bmy preference\b|\bfrom now on\b|\b(?:when|whenever|every time|if) I ask\b",
+    re.IGNORECASE,
+)
 
 
 class Cue(IntEnum):
@@ -59,3 +77,13 @@ def recall_room(cue: Cue, fault_tokens_max: int) -> int:
             return fault_tokens_max // QUESTION_SHARE
         case Cue.NONE:
             return 0
+
+
+def asks_what_the_model_said(words: str) -> bool:
+    """Whether a message is after the model's own words. English only."""
+    return _OF_THE_MODEL.search(words) is not None
+
+
+def is_standing_wish(words: str) -> bool:
+    """Whether a user says how things are to be done from now on. English only."""
+    return _WISH.search(words) is not None

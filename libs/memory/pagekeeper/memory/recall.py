@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pagekeeper.memory.cues import asks_what_the_model_said
 from pagekeeper.memory.embedding import Floats
 from pagekeeper.memory.search import IndexedPages, SessionIndex
 
@@ -29,6 +30,8 @@ NEIGHBOUR_WEIGHTS: Final = (0.3, 0.2, 0.15, 0.1, 0.1)
 FIXED_COST_TOKENS: Final = 200
 COST_EXPONENT: Final = 0.6
 """How much a page's length counts against it: hardly between short ones."""
+ASKED_OF_MODEL_WEIGHT: Final = 2.0
+"""Of the model's own words, when the message is after them."""
 _SCORE_MIN: Final = 1e-9
 
 
@@ -49,6 +52,8 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(query))[pages.rows])
     said += FEEDBACK_WEIGHT * _normed(_feedback(index, pages, _spread(said)))
     worth = _spread(said**SHARPNESS) * pages.weights
+    if asks_what_the_model_said(query):
+        worth[pages.by_model] *= ASKED_OF_MODEL_WEIGHT
     worth /= (pages.sizes_tokens + FIXED_COST_TOKENS) ** COST_EXPONENT
     best = float(worth.max())
     if best <= 0.0:

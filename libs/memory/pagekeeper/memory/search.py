@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pagekeeper.memory.cues import is_standing_wish
 from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
 from pagekeeper.memory.sentences import names_in
@@ -34,8 +35,11 @@ _QUESTION_WEIGHT: Final = 0.7
 """Of a page that ends by asking: what it asked is said in the pages after it."""
 _NAME_WEIGHT: Final = 0.1
 _NAMES_COUNTED_MAX: Final = 3
-_NAMES_READ_CHARS: Final = 2_000
 """A page that names what it speaks of says more than one that does not."""
+_WISH_WEIGHT: Final = 1.8
+"""How a user wants things done concerns every question."""
+_JUDGED_CHARS: Final = 2_000
+"""Where names and wishes are looked for."""
 EMBEDDED_CHARS_MAX: Final = 16_384
 """What is embedded of one page: a longer text has no one meaning."""
 _CHARS_A_TOKEN: Final = 4
@@ -101,12 +105,14 @@ class Found:
 class IndexedPages:
     """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
 
-    `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length.
+    `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length;
+    `by_model` are the model's own words.
     """
 
     rows: NDArray[np.int64]
     weights: Floats
     sizes_tokens: Floats
+    by_model: NDArray[np.bool_]
 
 
 EVERYTHING: Final = SearchFilter()
@@ -124,7 +130,7 @@ class SessionIndex:
         self._vectors = Vectors(embedder.dimensions)
         self._ids: dict[str, int] = {}
         self._page_ids = [""]
-        self._traits = np.zeros((_ROWS_AT_FIRST, 2), np.float32)
+        self._traits = np.zeros((_ROWS_AT_FIRST, 3), np.float32)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -193,7 +199,7 @@ class SessionIndex:
     def pages(self) -> IndexedPages:
         traits = self._traits[: len(self._page_ids)]
         rows = np.flatnonzero(traits[:, 0])
-        return IndexedPages(rows, traits[rows, 0], traits[rows, 1])
+        return IndexedPages(rows, traits[rows, 0], traits[rows, 1], traits[rows, 2] > 0.0)
 
     def page_id(self, row: int) -> str:
         return self._page_ids[row]
@@ -246,7 +252,8 @@ class SessionIndex:
         self._ids[page_id] = row
         if row >= len(self._traits):
             self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
-        self._traits[row] = (boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body), len(body) / _CHARS_A_TOKEN)
+        weight = boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body, role)
+        self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
         """The pages that have any of the query's words, best first; ties by page id."""
@@ -306,11 +313,15 @@ class SessionIndex:
         return int(value)
 
 
-def _telling(body: str) -> float:
+def _telling(body: str, role: MessageRole) -> float:
     """What a page weighs for the way in which it speaks."""
-    names = min(len(names_in(body[:_NAMES_READ_CHARS])), _NAMES_COUNTED_MAX)
-    asks = body.rstrip().endswith(("?", "\uff1f"))
-    return (1.0 + _NAME_WEIGHT * names) * (_QUESTION_WEIGHT if asks else 1.0)
+    begins = body[:_JUDGED_CHARS]
+    weight = 1.0 + _NAME_WEIGHT * min(len(names_in(begins)), _NAMES_COUNTED_MAX)
+    if body.rstrip().endswith(("?", "\uff1f")):
+        weight *= _QUESTION_WEIGHT
+    if role is MessageRole.USER and is_standing_wish(begins):
+        weight *= _WISH_WEIGHT
+    return weight
 
 
 def _phrase(term: str) -> str:
