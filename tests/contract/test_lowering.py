@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
+from pagekeeper.fault_handler.lowering import Apart, Here, Lowering, Page
 from pagekeeper.memory.compress.compressor import Source
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.pages import MediaDescription, Modality
@@ -17,11 +17,11 @@ from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 HERE = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 SAID = "The cellist moved to Ålesund in 1998 — and \u2028 she never sold the “Guarneri” again. 明日。 " * 9
-SOURCES = [
-    Source("p1", Modality.TEXT, SAID),
-    Source("p2", Modality.STRUCTURED, '{"rows": [' + ",".join(f'{{"id": {n}}}' for n in range(60)) + "]}"),
-    Source("p3", Modality.VIDEO, "", MediaDescription("A rehearsal", SAID, 640, 480, 12.5, ("One", "Two"))),
-    Source("p4", Modality.TEXT, "short"),
+PAGES = [
+    Page(Source("p1", Modality.TEXT, SAID)),
+    Page(Source("p2", Modality.STRUCTURED, '{"rows": [' + ",".join(f'{{"id": {n}}}' for n in range(60)) + "]}")),
+    Page(Source("p3", Modality.VIDEO, "", MediaDescription("A rehearsal", SAID, scenes=("I", "II"))), b"\xffno film"),
+    Page(Source("p4", Modality.TEXT, "short")),
 ]
 
 
@@ -33,32 +33,32 @@ async def lowering(request: pytest.FixtureRequest) -> AsyncIterator[Lowering]:
 
 
 async def test_every_page_gets_its_levels_in_order(lowering: Lowering) -> None:
-    lowered = await lowering.lower(SOURCES)
-    assert lowered == HERE.lower_now(SOURCES)
+    lowered = await lowering.lower(PAGES)
+    assert lowered == HERE.lower_now(PAGES)
     assert [bool(made) for made in lowered] == [True, True, True, False]
     assert await lowering.lower([]) == []
 
 
 async def test_calls_at_once_get_their_own_answers(lowering: Lowering) -> None:
-    answers = await asyncio.gather(*(lowering.lower([source]) for source in SOURCES))
-    assert list(chain.from_iterable(answers)) == HERE.lower_now(SOURCES)
+    answers = await asyncio.gather(*(lowering.lower([page]) for page in PAGES))
+    assert list(chain.from_iterable(answers)) == HERE.lower_now(PAGES)
 
 
 async def test_a_cancelled_call_leaves_nothing_to_the_next(lowering: Lowering) -> None:
-    call = asyncio.ensure_future(lowering.lower(SOURCES[:1] * 50))
+    call = asyncio.ensure_future(lowering.lower(PAGES[:1] * 50))
     await asyncio.sleep(0.05)
     call.cancel()
     await asyncio.wait([call])
-    assert await lowering.lower(SOURCES[1:2]) == HERE.lower_now(SOURCES[1:2])
+    assert await lowering.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
 
 
 async def test_a_process_that_died_is_replaced() -> None:
     lowering = Apart(HERE)
-    await lowering.lower(SOURCES)
+    await lowering.lower(PAGES)
     for pid in _children():
         os.kill(pid, signal.SIGKILL)
-    assert await lowering.lower(SOURCES) == HERE.lower_now(SOURCES)
-    assert await lowering.lower(SOURCES) == HERE.lower_now(SOURCES)
+    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
+    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
     assert len(_children()) == 1
     await lowering.close()
     assert not _children()

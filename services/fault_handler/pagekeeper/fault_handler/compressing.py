@@ -7,7 +7,7 @@ from typing import Final
 
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.lowering import Lowering
+from pagekeeper.fault_handler.lowering import Lowering, Page
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.memory.compress.compressor import Compressed, Source
@@ -112,9 +112,9 @@ class Compressing:
         self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], summariser: Summariser
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
-        sources = [await self._source(caller, key, found) for found, _ in wanted]
-        extracted = await self._lowering.lower(sources)
-        lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
+        pages = [await self._page(caller, key, found) for found, _ in wanted]
+        extracted = await self._lowering.lower(pages)
+        lowered = await asyncio.gather(*map(summariser.rewrite, [page.source for page in pages], extracted))
         return [
             _added(found.page, compressed)
             for (found, levels), made in zip(wanted, lowered, strict=True)
@@ -122,13 +122,13 @@ class Compressing:
             if compressed.level in levels
         ]
 
-    async def _source(self, caller: Caller, key: SessionKey, found: Found) -> Source:
+    async def _page(self, caller: Caller, key: SessionKey, found: Found) -> Page:
         page = found.page
         modality = MODALITY_OF[page.modality]
-        if page.HasField("media"):
-            return Source(page.page_id, modality, media=_MEDIA.decode(page.media))
         _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
-        return Source(page.page_id, modality, text=data.decode())
+        if page.HasField("media"):
+            return Page(Source(page.page_id, modality, media=_MEDIA.decode(page.media)), data)
+        return Page(Source(page.page_id, modality, text=data.decode()))
 
 
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:

@@ -11,10 +11,12 @@ import logging
 import os
 import signal
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import BinaryIO, Final, Protocol
 
+from pagekeeper.fault_handler.viewing import viewed
 from pagekeeper.memory.compress.compressor import Compressed, Source
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
@@ -27,9 +29,17 @@ CLOSE_SECONDS: Final = 2.0
 _log: Final = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is to be lowered: what a model could read of it, and a medium's own bytes."""
+
+    source: Source
+    data: bytes = b""
+
+
 class Lowering(Protocol):
-    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
-        """All lower levels of each that are worth having, in the order of `sources`."""
+    async def lower(self, pages: Sequence[Page]) -> list[list[Compressed]]:
+        """All lower levels of each that are worth having, in the order of `pages`."""
         ...
 
     async def close(self) -> None: ...
@@ -40,11 +50,11 @@ class Here:
         self._registry = registry
         self._count = count
 
-    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
-        return self.lower_now(sources)
+    async def lower(self, pages: Sequence[Page]) -> list[list[Compressed]]:
+        return self.lower_now(pages)
 
-    def lower_now(self, sources: Sequence[Source]) -> list[list[Compressed]]:
-        return [self._registry.compress_all(source, self._count) for source in sources]
+    def lower_now(self, pages: Sequence[Page]) -> list[list[Compressed]]:
+        return [self._registry.compress_all(viewed(page.source, page.data), self._count) for page in pages]
 
     async def close(self) -> None:
         pass
@@ -58,17 +68,17 @@ class Apart:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def lower(self, sources: Sequence[Source]) -> list[list[Compressed]]:
+    async def lower(self, pages: Sequence[Page]) -> list[list[Compressed]]:
         async with self._turn:
             process = self._process or await self._start()
             # Until the answer is read, the process is nobody's: a call that is cancelled leaves half of one behind.
             self._process = None
             try:
-                lowered = await _asked(process, sources)
+                lowered = await _asked(process, pages)
             except (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError) as died:
                 _log.warning("the process that compresses died: %s", died, extra={"pid": process.pid})
                 await _end(process)
-                return await asyncio.to_thread(self._here.lower_now, sources)
+                return await asyncio.to_thread(self._here.lower_now, pages)
             except BaseException:
                 await _end(process)
                 raise
@@ -90,10 +100,10 @@ class Apart:
         )
 
 
-async def _asked(process: asyncio.subprocess.Process, sources: Sequence[Source]) -> list[list[Compressed]]:
+async def _asked(process: asyncio.subprocess.Process, pages: Sequence[Page]) -> list[list[Compressed]]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(_frame([_packed(source) for source in sources]))
+    process.stdin.write(_frame([_packed(page) for page in pages]))
     await process.stdin.drain()
     length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
     answer = json.loads(await process.stdout.readexactly(length))
@@ -111,17 +121,18 @@ def _frame(value: object) -> bytes:
     return len(data).to_bytes(LENGTH_BYTES, "big") + data
 
 
-def _packed(source: Source) -> dict[str, object]:
-    return {**asdict(source), "modality": source.modality.value}
+def _packed(page: Page) -> dict[str, object]:
+    source = {**asdict(page.source), "modality": page.source.modality.value}
+    return {**source, "data": b64encode(page.data).decode()}
 
 
-def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] | None) -> Source:
+def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] | None, data: str) -> Page:
     described = None
     if media is not None:
         scenes = media["scenes"]
         assert isinstance(scenes, list)
         described = MediaDescription(**{**media, "scenes": tuple(scenes)})  # type: ignore[arg-type]  # fields by name
-    return Source(page_id, Modality(modality), text, described)
+    return Page(Source(page_id, Modality(modality), text, described), b64decode(data))
 
 
 def _compressed(level: int, text: str, tokens: int, compressor: str) -> Compressed:
@@ -131,8 +142,8 @@ def _compressed(level: int, text: str, tokens: int, compressor: str) -> Compress
 def serve(requests: BinaryIO, answers: BinaryIO, here: Here) -> None:
     """Answer each frame by one, until there is no more."""
     while len(length := requests.read(LENGTH_BYTES)) == LENGTH_BYTES:
-        sources = [_unpacked(**one) for one in json.loads(requests.read(int.from_bytes(length, "big")))]
-        lowered = here.lower_now(sources)
+        pages = [_unpacked(**one) for one in json.loads(requests.read(int.from_bytes(length, "big")))]
+        lowered = here.lower_now(pages)
         answers.write(_frame([[(int(m.level), m.text, m.tokens, m.compressor) for m in made] for made in lowered]))
         answers.flush()
 

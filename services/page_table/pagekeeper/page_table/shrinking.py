@@ -64,7 +64,7 @@ def _leaving_soon(session: Session) -> Iterator[str]:
 def _is_compressible(page: PageState | None) -> bool:
     return (
         page is not None
-        and page.modality in (Modality.TEXT, Modality.STRUCTURED)
+        and (page.modality in (Modality.TEXT, Modality.STRUCTURED) or page.current.media is not None)
         and page.page_type is not PageType.INDEX
         and page.current.full.size_tokens >= COMPRESS_TOKENS_MIN
         and len(page.current.representations) == 1
