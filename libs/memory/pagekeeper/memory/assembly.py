@@ -321,17 +321,18 @@ def _frame(parts: ChatParts) -> _Frame:
 
 
 def _messages(frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
-    context = _framed(frame.around_context, shares.context.content)
-    faulted = _framed(frame.around_faulted, shares.faulted.content + shares.recalled.content)
-    manifest = _framed(frame.around_manifest, shares.manifest.text)
+    """Each joined once: a long prompt is slow to copy, because every copy is new memory."""
+    context = _framed(frame.around_context, [line.text for line in shares.context.included])
+    faulted = [line.text for line in (*shares.faulted.included, *shares.recalled.included)]
+    manifest = _framed(frame.around_manifest, [shares.manifest.text])
     return (
-        ChatMessage(DEVELOPER, f"{frame.instructions}{manifest}{context}"),
-        ChatMessage(USER, f"{faulted}{frame.closing}"),
+        ChatMessage(DEVELOPER, "".join([frame.instructions, *manifest, *context])),
+        ChatMessage(USER, "".join([*_framed(frame.around_faulted, faulted), frame.closing])),
     )
 
 
-def _framed(around: tuple[str, str], content: str) -> str:
-    return f"{around[0]}{content}{around[1]}"
+def _framed(around: tuple[str, str], pieces: Sequence[str]) -> list[str]:
+    return [around[0], *pieces, around[1]]
 
 
 def _tokens(pieces: Sequence[str], count: Callable[[str], int]) -> int:

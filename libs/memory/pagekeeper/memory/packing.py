@@ -79,11 +79,15 @@ class ContextPage:
 class PackedContext:
     """What fitted, in the order given. `tokens` is the sum of the lines', and the token count of `content`."""
 
-    content: str
     tokens: int
     included: tuple[PackedLine, ...]
     lowered: tuple[str, ...]
     omitted: tuple[str, ...]
+
+    @property
+    def content(self) -> str:
+        """The lines, one after the other."""
+        return "".join([line.text for line in self.included])
 
 
 def prefix_of(modality: Modality, page_type: PageType, role: MessageRole | None) -> ContextPrefix:
@@ -257,7 +261,6 @@ def _packed(pages: Sequence[ContextPage], chosen: Sequence[PackedLine | None]) -
     included = [line for line in chosen if line is not None]
     shown = list(zip(pages, chosen, strict=True))
     return PackedContext(
-        content="".join([line.text for line in included]),
         tokens=sum([line.tokens for line in included]),
         included=tuple(included),
         lowered=tuple(page.line.page_id for page, line in shown if line is not None and line is not page.line),
