@@ -8,7 +8,7 @@ said per token. Every word is the page's own, in its order; nothing is rephrased
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -27,6 +27,8 @@ JUDGED_CHARS_MAX: Final = 20_000
 """How much of a text tells its language."""
 SHORT_CHARS: Final = 400
 """Of a short text every sentence may be the one that matters."""
+CLAUSE_CHARS_MIN: Final = 40
+_CLAUSE_END: Final = re.compile(r"(?<=[,;:]) ")
 SHORT_CODE_CHARS: Final = 120
 """A command or two stand as they are."""
 _SAME_SHARE: Final = 0.8
@@ -93,11 +95,11 @@ def extract(text: str, level: CompressionLevel) -> str:
     read = _read(text)
     pieces: Sequence[_Piece] = read.pieces
     if level is CompressionLevel.ABSTRACT:
-        pieces = _chosen(pieces, level, SHARES[level] * len(text), frozenset())
+        pieces = _chosen(list(_clauses(pieces)), level, SHARES[level] * len(text), frozenset())
     elif not read.english:
         chars_max = max(SHARES[level] * len(text), SHORT_CHARS)
         pieces = _chosen(pieces, level, chars_max, frozenset(names_in(text)))
-    return f"{read.label}{_joined(pieces)}" if pieces else ""
+    return f"{read.label}{_joined(pieces).rstrip(',;:')}" if pieces else ""
 
 
 @lru_cache(maxsize=1)
@@ -130,6 +132,26 @@ def _with_terms(piece: _Piece, said: set[str]) -> _Piece:
     """The outline of a block, and the words and numbers of the block that nobody has said yet."""
     terms = " ".join(new_terms(piece.sentence.text, said))
     return _Piece(piece.position, piece.sentence, "\n".join(filter(None, [piece.text, terms])))
+
+
+def _clauses(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """The pieces, long sentences clause by clause: whoever types without full stops has more than one thing to say."""
+    position = 0
+    for piece in pieces:
+        texts = [piece.text] if piece.sentence.code else _clauses_of(piece.text)
+        for text in texts:
+            yield _Piece(position, piece.sentence, text)
+            position += 1
+
+
+def _clauses_of(text: str) -> list[str]:
+    clauses: list[str] = []
+    for part in _CLAUSE_END.split(text):
+        if clauses and min(len(clauses[-1]), len(part)) < CLAUSE_CHARS_MIN:
+            clauses[-1] += f" {part}"
+        else:
+            clauses.append(part)
+    return clauses
 
 
 def _chosen(pieces: Sequence[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:
@@ -213,7 +235,7 @@ def _joined(pieces: Iterable[_Piece]) -> str:
         if text and (piece.sentence.code or text.endswith("\n")):
             text = text.rstrip("\n") + "\n"
         elif text:
-            text += " " if text[-1] in ".?!:…。！？" or _begins_visibly(piece.text, text) else ". "
+            text += " " if text[-1] in ".,;?!:…。！？" or _begins_visibly(piece.text, text) else ". "
         text += f"{piece.text}\n" if piece.sentence.code else piece.text
     return text.rstrip("\n")
 
