@@ -106,10 +106,11 @@ class Replica:
         self._requests = count()
 
     async def open(self, session_id: str = "s1", **config: float) -> session_pb2.Session:
+        """By least recently used, so that who scripts it knows what leaves."""
         request = pb.OpenSessionRequest(
             request_id=self.request_id(),
             session_id=session_id,
-            config=session_pb2.SessionConfig(**config),  # type: ignore[arg-type]  # numbers by name
+            config=session_pb2.SessionConfig(**{"eviction_policy": "lru/1"} | config),  # type: ignore[arg-type]  # by name
         )
         return (await self.page_table.open_session(caller(), request)).session
 

@@ -27,10 +27,12 @@ TYPE_WEIGHT: Final = {
 
 FAULT_WEIGHT: Final = 0.5
 """What one fault adds to a page's rate, as a share of it."""
-RATE_PRIOR: Final = 0.5
-RATE_PRIOR_REUSES: Final = 20
-"""Every page begins as if it had been used half a time in twenty re-uses of the session."""
-DEATH_PRIOR: Final = 4.0
+NEW_PAGE_AGES: Final = 0.1
+"""What a page's first use adds to the age of all others, where a re-use adds one: a sweep over pages that are read once
+says little about the rest, and yet nothing may stay for ever in a session that re-uses nothing."""
+RATE_PRIOR_AGE: Final = 30
+"""Every page begins as if it had been used once in such an age."""
+DEATH_PRIOR: Final = 2.0
 """After each use a page is done with, at odds of one to one at first and fewer with each use it comes back for."""
 EXPONENT_MAX: Final = 64
 OVERDUE: Final = 0.15
@@ -41,9 +43,9 @@ class Candidate(NamedTuple):
     """A resident page as a policy sees it. `position` is its place in admission order.
 
     What follows `turn` is its history as `pagekeeper.memory.reuse` counts it; a page without one was used once, now.
-    `known_reuses` and `idle_reuses` are the session's re-uses since the page's first and last use, `idle_references`
-    the references since its last, `gap_references` those between its last two (or any page's), `kind_share` is how
-    likely pages like it are used again, and `rhythm` how regularly this session's are.
+    `known_...` and `idle_...` count the session's re-uses and references since the page's first and last use,
+    `gap_references` those between its last two (or any page's), `kind_share` is how likely pages like it are used
+    again, and `rhythm` how regularly this session's are.
     """
 
     page_id: str
@@ -55,6 +57,7 @@ class Candidate(NamedTuple):
     turn: int
     reuses: int = 0
     known_reuses: int = 0
+    known_references: int = 0
     idle_reuses: int = 0
     idle_references: int = 0
     gap_references: int = 0
@@ -78,6 +81,7 @@ def candidate(
         turn=turn,
         reuses=reuse.count,
         known_reuses=session.reuses - reuse.first_reuse,
+        known_references=session.references - reuse.first_reference,
         idle_reuses=session.reuses - reuse.last_reuse,
         idle_references=session.references - reuse.last_reference,
         gap_references=reuse.gap_references or session.gap_references,
@@ -111,36 +115,39 @@ def reuse(candidate: Candidate) -> SortKey:
     worth more a token; pages that were faulted back before are worth more too, and so large ones do not starve.
     """
     size_tokens = max(1, candidate.size_tokens)
-    rate = _rate(candidate) * (1 + FAULT_WEIGHT * candidate.fault_count)
-    soon = (1 - candidate.rhythm) * rate + candidate.rhythm * _when_due(candidate)
+    rate = _rate(candidate)
+    at_own_rate = rate * (1 + FAULT_WEIGHT * candidate.fault_count)
+    soon = (1 - candidate.rhythm) * at_own_rate + candidate.rhythm * _when_due(candidate, rate)
     worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance)
     return (soon * worth / sqrt(size_tokens * sqrt(size_tokens)), candidate.position)
 
 
 def _rate(candidate: Candidate) -> float:
-    """Expected uses per re-use of the session, times the odds that the page has not been done with.
+    """Expected uses per unit of age, times the odds that the page has not been done with.
 
     Buy till you die (Fader, Hardie, Lee 2005), where customers are pages: rates differ between pages, each use may be
     the last, and a page that is idle for long by its own rate has probably had its last.
     """
-    span = RATE_PRIOR_REUSES + candidate.known_reuses
-    used_span = span - candidate.idle_reuses
-    stretch = span / used_span
+    span = RATE_PRIOR_AGE + _age(candidate.known_reuses, candidate.known_references)
+    stretch = span / (span - _age(candidate.idle_reuses, candidate.idle_references))
     if candidate.reuses:
         odds_against = DEATH_PRIOR / (DEATH_PRIOR + candidate.reuses - 1)
     else:
         odds_against = (1 - candidate.kind_share) / candidate.kind_share
-    odds_against *= sqrt(stretch) * _power(stretch, min(candidate.reuses, EXPONENT_MAX))
-    return (RATE_PRIOR + candidate.reuses) / span / (1 + odds_against)
+    odds_against *= _power(stretch, 1 + min(candidate.reuses, EXPONENT_MAX))
+    return (1 + candidate.reuses) / span / (1 + odds_against)
 
 
-def _when_due(candidate: Candidate) -> float:
-    """One over the references until the page is due; when it is overdue, no more than its span says."""
-    alive = 1.0 if candidate.reuses else candidate.kind_share
+def _when_due(candidate: Candidate, rate: float) -> float:
+    """One over the references until the page is due. When it is overdue, the loop is over for it: its own rate."""
     due_references = candidate.gap_references - candidate.idle_references
     if due_references < -OVERDUE * candidate.gap_references:
-        return alive / (RATE_PRIOR_REUSES + candidate.known_reuses)
-    return alive / (max(1, due_references) + 1)
+        return rate
+    return (1.0 if candidate.reuses else candidate.kind_share) / (max(1, due_references) + 1)
+
+
+def _age(reuses: int, references: int) -> float:
+    return reuses + NEW_PAGE_AGES * (references - reuses)
 
 
 def _power(base: float, exponent: int) -> float:

@@ -1,18 +1,20 @@
 """How pages are used again, as far as it tells which will be.
 
-Two counters stand in for time: references (every use of any page) and re-uses (all but a page's first). By re-uses, a
-sweep over pages that are read once ages nothing. What is known of a page outlives its residency: it is the ghost list
-that caches keep of what they evicted, whole.
+Two counters stand in for time: references (every use of any page) and re-uses (all but a page's first). What is known
+of a page outlives its residency: it is the ghost list that caches keep of what they evicted, whole.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 LIKE_THE_LAST: Final = 0.2
 """A page comes back in rhythm when the gap since its last use differs from the one before by at most this share."""
 RHYTHM_KEPT: Final = 0.8
 """How much of what was thought of the session's rhythm one more gap leaves."""
+RHYTHM_KEPT_BY_NEW: Final = 0.9
+"""The same of a page that was not known: a sweep is no loop, whatever came before it."""
 KIND_PRIOR: Final = 1.0
 KIND_PRIOR_SHARE: Final = 0.5
 """Before anything is known of its kind, every other page is used again; that counts as much as one page seen."""
@@ -22,13 +24,14 @@ SIZE_PRIOR: Final = 4.0
 
 @dataclass(slots=True)
 class PageReuse:
-    """Of one page. `first_reuse` and `last_reuse` are the session's re-uses when it was used first and last."""
+    """Of one page. `first_...` and `last_...` are what the session had counted when it was used first and last."""
 
     count: int = 0
     first_reuse: int = 0
     last_reuse: int = 0
     last_reference: int = 0
     gap_references: int = 0
+    first_reference: int = 0
 
 
 @dataclass(slots=True)
@@ -43,7 +46,13 @@ class SessionReuse:
     def first(self) -> PageReuse:
         """A page that was not known before is used."""
         self.references += 1
-        return PageReuse(first_reuse=self.reuses, last_reuse=self.reuses, last_reference=self.references)
+        self.rhythm *= RHYTHM_KEPT_BY_NEW
+        return PageReuse(
+            first_reuse=self.reuses,
+            last_reuse=self.reuses,
+            first_reference=self.references,
+            last_reference=self.references,
+        )
 
     def again(self, page: PageReuse) -> None:
         self.references += 1
@@ -57,31 +66,41 @@ class SessionReuse:
         page.last_reuse, page.last_reference = self.reuses, self.references
 
 
+@dataclass(slots=True)
 class KindCounts:
     """How many pages of a kind there are, and how many of them were used again. Computed from the pages."""
 
-    def __init__(self, pages: Iterable[tuple[Hashable, int, PageReuse]] = ()) -> None:
-        self._seen: dict[Hashable, int] = {}
-        self._reused: dict[Hashable, int] = {}
-        for kind, size_tokens, reuse in pages:
-            self.add(kind, size_tokens, reuse)
+    _seen: Counter[Hashable] = field(default_factory=Counter)
+    _reused: Counter[Hashable] = field(default_factory=Counter)
 
-    def add(self, kind: Hashable, size_tokens: int, reuse: PageReuse, *, pages: int = 1) -> None:
+    @classmethod
+    def of(cls, pages: Iterable[tuple[Hashable, int, PageReuse]]) -> Self:
+        counts = cls()
+        for kind, size_tokens, reuse in pages:
+            counts.add(kind, size_tokens, reuse)
+        return counts
+
+    def add(self, kind: Hashable, size_tokens: int, reuse: PageReuse) -> None:
         for key in (kind, _sized(kind, size_tokens)):
-            self._seen[key] = self._seen.get(key, 0) + pages
-            if reuse.count:
-                self._reused[key] = self._reused.get(key, 0) + pages
+            self._seen[key] += 1
+            self._reused[key] += reuse.count > 0
+
+    def remove(self, kind: Hashable, size_tokens: int, reuse: PageReuse) -> None:
+        """What `add` added: the page is of another kind from here on."""
+        for key in (kind, _sized(kind, size_tokens)):
+            self._seen[key] -= 1
+            self._reused[key] -= reuse.count > 0
 
     def reused(self, kind: Hashable, size_tokens: int) -> None:
         """A page that was added is used again, for the first time."""
         for key in (kind, _sized(kind, size_tokens)):
-            self._reused[key] = self._reused.get(key, 0) + 1
+            self._reused[key] += 1
 
     def share(self, kind: Hashable, size_tokens: int) -> float:
         """How likely a page of that kind and about that size is used again, above 0 and below 1."""
         sized = _sized(kind, size_tokens)
-        of_kind = (self._reused.get(kind, 0) + KIND_PRIOR * KIND_PRIOR_SHARE) / (self._seen.get(kind, 0) + KIND_PRIOR)
-        return (self._reused.get(sized, 0) + SIZE_PRIOR * of_kind) / (self._seen.get(sized, 0) + SIZE_PRIOR)
+        of_kind = (self._reused[kind] + KIND_PRIOR * KIND_PRIOR_SHARE) / (self._seen[kind] + KIND_PRIOR)
+        return (self._reused[sized] + SIZE_PRIOR * of_kind) / (self._seen[sized] + SIZE_PRIOR)
 
 
 def _sized(kind: Hashable, size_tokens: int) -> Hashable:

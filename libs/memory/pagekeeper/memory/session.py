@@ -276,7 +276,7 @@ class Session:
             reuse=before.reuse if before else self.reuse.first(),
         )
         if before is not None:
-            self.kinds.add(before.kind, before.first_size_tokens, before.reuse, pages=-1)
+            self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
         self.kinds.add(page.kind, page.first_size_tokens, page.reuse)
         if before is not None:
             self._use_again(page)

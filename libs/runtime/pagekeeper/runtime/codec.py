@@ -304,7 +304,7 @@ def decode_state(data: bytes, revision: int) -> Session:
     session.parent_revision = message.parent_revision
     session.pages = {page.page_id: _PAGE.decode(page) for page in message.pages}
     session.reuse = _REUSE.decode(message.reuse)
-    session.kinds = KindCounts((page.kind, page.first_size_tokens, page.reuse) for page in session.pages.values())
+    session.kinds = KindCounts.of((page.kind, page.first_size_tokens, page.reuse) for page in session.pages.values())
     session.working_set = WorkingSet(_RESIDENT.decode(resident) for resident in message.resident)
     session.counters = Counters(**{name: getattr(message.counters, name) for name in _COUNTERS_FIELDS})
     session.faults_by_reason = {_REASONS[fault.reason]: fault.count for fault in message.counters.faults_by_reason}

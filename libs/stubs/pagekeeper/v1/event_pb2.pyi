@@ -1420,6 +1420,7 @@ class PageReuse(_message.Message):
     LAST_REUSE_FIELD_NUMBER: _builtins.int
     LAST_REFERENCE_FIELD_NUMBER: _builtins.int
     GAP_REFERENCES_FIELD_NUMBER: _builtins.int
+    FIRST_REFERENCE_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Uses after the first."""
     first_reuse: _builtins.int
@@ -1430,6 +1431,8 @@ class PageReuse(_message.Message):
     """The session's references at the last use."""
     gap_references: _builtins.int
     """References between the last two uses."""
+    first_reference: _builtins.int
+    """The session's references at the first use."""
     def __init__(
         self,
         *,
@@ -1438,10 +1441,11 @@ class PageReuse(_message.Message):
         last_reuse: _builtins.int = ...,
         last_reference: _builtins.int = ...,
         gap_references: _builtins.int = ...,
+        first_reference: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_reuse", b"first_reuse", "gap_references", b"gap_references", "last_reference", b"last_reference", "last_reuse", b"last_reuse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_reference", b"first_reference", "first_reuse", b"first_reuse", "gap_references", b"gap_references", "last_reference", b"last_reference", "last_reuse", b"last_reuse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,245 @@
+"""Which page goes first: what each policy says of two pages, and what that means over a session."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.memory import events as ev
+from pagekeeper.memory.errors import InvalidField
+from pagekeeper.memory.eviction import EVICTION_POLICIES, Candidate, eviction_policy
+from pagekeeper.memory.pages import (
+    FaultReason,
+    MessageRole,
+    Modality,
+    PageType,
+    StoredRepresentation,
+    TrustClass,
+)
+from pagekeeper.memory.session import Session
+
+PAGE = Candidate(
+    page_id="p",
+    page_type=PageType.TRANSCRIPT,
+    importance=0.5,
+    size_tokens=100,
+    last_used_turn=5,
+    position=1,
+    turn=10,
+    reuses=2,
+    known_reuses=40,
+    known_references=60,
+    idle_reuses=10,
+    idle_references=15,
+    gap_references=20,
+)
+
+candidates = st.builds(
+    PAGE._replace,
+    page_type=st.sampled_from(PageType),
+    importance=st.floats(0, 1),
+    size_tokens=st.integers(0, 100_000),
+    last_used_turn=st.integers(0, 10),
+    position=st.integers(0, 1_000),
+    reuses=st.integers(0, 100_000),
+    known_reuses=st.integers(100_000, 200_000),
+    known_references=st.integers(200_000, 300_000),
+    idle_reuses=st.integers(0, 100_000),
+    idle_references=st.integers(100_000, 200_000),
+    gap_references=st.integers(0, 200_000),
+    fault_count=st.integers(0, 1_000),
+    kind_share=st.floats(0.001, 0.999),
+    rhythm=st.floats(0, 1),
+)
+
+
+def goes_first(policy: str, first: Candidate, second: Candidate) -> bool:
+    key = eviction_policy(policy)
+    return key(first) < key(second)
+
+
+def test_an_unknown_policy_is_refused_by_name() -> None:
+    with pytest.raises(InvalidField, match="reuse/1"):
+        eviction_policy("reuse/99")
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+@given(candidate=candidates)
+def test_keys_are_numbers_and_pages_in_other_places_differ(policy: str, candidate: Candidate) -> None:
+    key = eviction_policy(policy)
+    assert key(candidate) == key(candidate)
+    assert key(candidate) != key(candidate._replace(position=candidate.position + 1))
+    assert all(part == part for part in key(candidate)), "a key that is not a number sorts at random"  # noqa: PLR0124
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+def test_what_was_used_longest_ago_goes_first(policy: str) -> None:
+    longer_ago = PAGE._replace(last_used_turn=2, idle_reuses=30, idle_references=40)
+    assert goes_first(policy, longer_ago, PAGE)
+
+
+@pytest.mark.parametrize("policy", ["importance-lru/1", "reuse/1"])
+def test_what_matters_less_goes_first(policy: str) -> None:
+    assert goes_first(policy, PAGE._replace(importance=0.1), PAGE)
+    assert goes_first(policy, PAGE, PAGE._replace(page_type=PageType.CLAIM))
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        pytest.param(PAGE._replace(reuses=1), id="used less often"),
+        pytest.param(PAGE._replace(size_tokens=200), id="larger"),
+        pytest.param(PAGE._replace(idle_reuses=12), id="idle for longer"),
+    ],
+)
+def test_by_reuse_what_is_worth_less_for_its_room_goes_first(less: Candidate) -> None:
+    assert goes_first("reuse/1", less, PAGE)
+
+
+def test_by_reuse_what_was_faulted_back_stays_longer() -> None:
+    assert goes_first("reuse/1", PAGE, PAGE._replace(fault_count=1))
+
+
+def test_by_reuse_kinds_that_nobody_asks_for_again_go_first() -> None:
+    once = PAGE._replace(reuses=0, idle_reuses=PAGE.known_reuses, idle_references=PAGE.known_references)
+    assert goes_first("reuse/1", once._replace(kind_share=0.05), once._replace(kind_share=0.6))
+
+
+def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that_is_due() -> None:
+    just_used = PAGE._replace(rhythm=1.0, idle_references=1, idle_reuses=1)
+    due = PAGE._replace(rhythm=1.0, idle_references=19, idle_reuses=19)
+    assert goes_first("reuse/1", just_used, due)
+    assert goes_first("reuse/1", due._replace(rhythm=0.0), just_used._replace(rhythm=0.0))
+
+
+@given(size_tokens=st.integers(1, 2**40))
+def test_by_reuse_a_page_in_eight_times_the_room_is_worth_less_by_the_root_of_the_root_of_512(size_tokens: int) -> None:
+    key = eviction_policy("reuse/1")
+    small, large = (key(PAGE._replace(size_tokens=size_tokens * times))[0] for times in (1, 16))
+    assert Fraction(small) / Fraction(large) == pytest.approx(8)
+
+
+# Over a session
+
+MEMORY_TOKENS = 1_000
+PAGE_TOKENS = 100
+
+
+def session(policy: str) -> Session:
+    made = Session()
+    config = ev.SessionConfig(
+        max_l0_tokens=MEMORY_TOKENS,
+        reserved_tokens=0,
+        eviction_threshold=1.0,
+        target_utilization=1.0,
+        pin_last_turns=0,
+        fault_protection_turns=0,
+        eviction_policy=policy,
+    )
+    apply(made, ev.SessionOpened(config))
+    return made
+
+
+def apply(to: Session, event: ev.Event) -> None:
+    to.apply(to.revision + 1, ev.Transaction(str(to.revision), bytes(32), 0, (event,)))
+
+
+def want(of: Session, page_id: str, tool_name: str = "read") -> bool:
+    """Whether a page was resident when it was wanted, as it is from there on."""
+    page = of.pages.get(page_id)
+    if page is None:
+        apply(of, ev.PagesMapped((mapped(page_id, tool_name),)))
+        return False
+    if page_id in of.working_set:
+        apply(of, ev.PagesUsed((page_id,)))
+        return True
+    apply(of, ev.PageAdmitted(page_id, 1, 0, FaultReason.RESOLVE_REFERENCE))
+    return False
+
+
+def mapped(page_id: str, tool_name: str) -> ev.MappedPage:
+    full = StoredRepresentation(0, PAGE_TOKENS, 1, sha256(page_id.encode()).digest(), inline=b"x")
+    return ev.MappedPage(
+        page_id=page_id,
+        version=1,
+        modality=Modality.TEXT,
+        page_type=PageType.ARTIFACT,
+        role=MessageRole.TOOL,
+        trust=TrustClass.TOOL,
+        hint="",
+        importance=0.5,
+        pinned=False,
+        full=full,
+        tool_name=tool_name,
+    )
+
+
+def hit_share(of: Session, page_ids: Iterable[str]) -> float:
+    hits = [want(of, page_id) for page_id in page_ids]
+    return sum(hits) / len(hits)
+
+
+def loop(pages: int, rounds: int) -> Iterator[str]:
+    return (f"p{number}" for _ in range(rounds) for number in range(pages))
+
+
+def test_a_loop_larger_than_memory_keeps_a_part_of_itself() -> None:
+    """Ten pages fit: nine of thirteen gaps can be hits at best, and least recently used has none."""
+    assert hit_share(session("lru/1"), loop(13, 12)) == 0
+    assert hit_share(session("reuse/1"), loop(13, 12)) > 0.5
+
+
+def test_a_sweep_does_not_push_out_what_is_used_all_the_time() -> None:
+    kept = {}
+    for policy in ("lru/1", "reuse/1"):
+        swept = session(policy)
+        hit_share(swept, loop(8, 6))
+        hit_share(swept, [f"once{number}" for number in range(40)])
+        kept[policy] = sum(f"p{number}" in swept.working_set for number in range(8))
+    assert kept["lru/1"] == 0
+    assert kept["reuse/1"] >= 6
+
+
+def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files() -> None:
+    mixed = session("reuse/1")
+    for number in range(60):
+        want(mixed, f"p{number % 8}")
+        want(mixed, f"output{number}", "run_tests")
+    assert all(f"p{number}" in mixed.working_set for number in range(8))
+
+
+def test_nothing_stays_for_ever_where_nothing_is_used_again() -> None:
+    told = session("reuse/1")
+    small = ev.MappedPage(
+        **{name: getattr(mapped("small", "read"), name) for name in ev.MappedPage.__slots__}
+        | {"full": StoredRepresentation(0, PAGE_TOKENS * 7 // 10, 1, bytes(32), inline=b"x")}
+    )
+    apply(told, ev.PagesMapped((small,)))
+    for number in range(1_000):
+        want(told, f"once{number}")
+    assert "small" not in told.working_set
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+def test_a_use_of_a_resident_page_moves_nothing_and_keeps_it_longer(policy: str) -> None:
+    used = session(policy)
+    for number in range(10):
+        apply(used, ev.TurnBegun())
+        want(used, f"p{number}")
+    order = [resident.page_id for resident in used.working_set]
+    apply(used, ev.PagesUsed(("p0",)))
+    assert [resident.page_id for resident in used.working_set] == order
+    want(used, "another")
+    assert "p0" in used.working_set
+    assert "p1" not in used.working_set
+
+
+def test_a_guess_counts_as_no_use() -> None:
+    guessed = session("reuse/1")
+    hit_share(guessed, loop(11, 1))
+    references = guessed.reuse.references
+    apply(guessed, ev.PageAdmitted("p0", 1, 0, FaultReason.SPECULATIVE))
+    assert guessed.reuse.references == references
