@@ -17,7 +17,15 @@ from pagekeeper.memory.compress.log import condensed
 from pagekeeper.memory.compress.registry import LOWER_LEVELS, CompressorRegistry
 from pagekeeper.memory.compress.text import extract
 from pagekeeper.memory.compress.topics import topics
-from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.memory.lines import LineFacts, page_line
+from pagekeeper.memory.pages import (
+    TRUST_OF_ROLE,
+    CompressionLevel,
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageType,
+)
 from pagekeeper.memory.sentences import WORD, names_in
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents
@@ -94,6 +102,17 @@ def test_a_telegram_of_a_telegram_keeps_as_much(text: str) -> None:
     twice = extract(once, REDUCED)
     assert set(re.findall(r"\d+", once)) == set(re.findall(r"\d+", twice))
     assert set(names_in(once)) <= set(re.findall(r"[^\W\d_]+", twice))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(sources)
+def test_a_lower_level_is_one_line_of_a_prompt(source: Source) -> None:
+    role = MessageRole.TOOL
+    facts = LineFacts("p1", source.modality, PageType.ARTIFACT, role, TRUST_OF_ROLE[role], source.media)
+    for made in REGISTRY.compress_all(source, COUNT):
+        line = page_line(facts, made.level, made.text.encode(errors="replace"))
+        assert line.splitlines() == [line[:-1]]
+        assert not re.search(r"</?vm:|\[ref:", line, re.IGNORECASE)
 
 
 @given(documents)
