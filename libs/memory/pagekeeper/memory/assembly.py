@@ -99,8 +99,11 @@ class ChatLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
+    """`utf8` is the content as it is hashed and sent: of a long prompt it is made once."""
+
     role: str
     content: str
+    utf8: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +329,14 @@ def _messages(frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]
     faulted = [line.text for line in (*shares.faulted.included, *shares.recalled.included)]
     manifest = _framed(frame.around_manifest, [shares.manifest.text])
     return (
-        ChatMessage(DEVELOPER, "".join([frame.instructions, *manifest, *context])),
-        ChatMessage(USER, "".join([*_framed(frame.around_faulted, faulted), frame.closing])),
+        _message(DEVELOPER, [frame.instructions, *manifest, *context]),
+        _message(USER, [*_framed(frame.around_faulted, faulted), frame.closing]),
     )
+
+
+def _message(role: str, pieces: Sequence[str]) -> ChatMessage:
+    content = "".join(pieces)
+    return ChatMessage(role, content, content.encode())
 
 
 def _framed(around: tuple[str, str], pieces: Sequence[str]) -> list[str]:
@@ -347,8 +355,8 @@ def _digest(messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]])
     """SHA-256 over roles, contents and the tools as compact sorted JSON, each after its length in 8 bytes."""
     hashed = sha256()
     canonical_tools = json.dumps(tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    for text in (*(text for message in messages for text in (message.role, message.content)), canonical_tools):
-        encoded = text.encode()
+    said = [part for message in messages for part in (message.role.encode(), message.utf8)]
+    for encoded in (*said, canonical_tools.encode()):
         hashed.update(len(encoded).to_bytes(8, "big"))
         hashed.update(encoded)
     return hashed.digest()

@@ -401,7 +401,7 @@ def _response(
     )
     for message in chat.messages:
         # In place: a message that is handed over is copied, and takes sixty times as long.
-        response.messages.add(role=message.role, content=message.content)
+        response.messages.add(role=message.role, content=message.utf8)
     return response
 
 
