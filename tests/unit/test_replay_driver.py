@@ -209,8 +209,8 @@ async def test_many_and_large_messages_go_in_several_requests() -> None:
 async def test_a_foreign_models_tokens_are_counted_with_its_margin() -> None:
     turn = Turn((said("m1", "Hi there."),), (said("m2", "Hello.", Role.ASSISTANT),))
     exact = await replayed(conversation(turn), Answers([Reply("x")]), TailMemory())
-    foreign = await replayed(conversation(turn), Answers([Reply("x")], counted_as="llama-3"), TailMemory())
-    margin = for_model("llama-3").margin_percent
+    foreign = await replayed(conversation(turn), Answers([Reply("x")], counted_as="gemini-2.5-pro"), TailMemory())
+    margin = for_model("gemini-2.5-pro").margin_percent
     assert margin > 100
     assert foreign[0].prompt_tokens[0] == -(-exact[0].prompt_tokens[0] * margin // 100)
 
