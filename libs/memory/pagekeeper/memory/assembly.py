@@ -235,14 +235,14 @@ def _share(
         # than their entries.
         kept_back = 0
         context_pack, recalled_pack = pack_by_worth(
-            (context, recalled), budget_tokens=room_tokens, worth=parts.worth, eviction_order=parts.eviction_order
+            (context, recalled), budget_tokens=room_tokens, worth=_worth(parts), eviction_order=parts.eviction_order
         )
         room_tokens -= context_pack.tokens
     else:
         context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
         room_tokens -= context_pack.tokens
         recalled_max = min(limits.recall_tokens_max, max(0, room_tokens - kept_back))
-        (recalled_pack,) = pack_by_worth((recalled,), budget_tokens=recalled_max, worth=parts.worth)
+        (recalled_pack,) = pack_by_worth((recalled,), budget_tokens=recalled_max, worth=_worth(parts))
     room_tokens -= recalled_pack.tokens
     shown = {line.page_id: line for line in (*faulted_pack.included, *recalled_pack.included, *context_pack.included)}
     left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
@@ -255,6 +255,16 @@ def _share(
         count=count,
     )
     return _Shares(faulted_pack, recalled_pack, context_pack, rendered)
+
+
+def _worth(parts: ChatParts) -> dict[str, float]:
+    """By page: how relevant it is, and up to three times that by how important it was said to be."""
+    pages = (*parts.context, *parts.recalled)
+    return {
+        page.page.line.page_id: (0.5 + page.importance) * relevance
+        for page in pages
+        if (relevance := parts.worth.get(page.page.line.page_id, 0.0)) > 0.0
+    }
 
 
 def _mandatory_tokens(pages: Sequence[ContextPage]) -> int:
