@@ -15,8 +15,9 @@ all of them, `ci95` a bootstrap over questions. The baselines in the same run sh
 With `k page_fault` the model is thought to search once with the question and to fault in the first k pages found that
 the prompt does not have in full; these come on top of the budget.
 
-Constants of recall and packing were tuned on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7, 9 of 10 of
-BEAM-100K; `quality-evidence.json` has the others apart.
+The numbers in recall and packing were searched for on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7 and 9
+of 10 of BEAM-100K; `quality-evidence.json` has the others apart. What they are numbers of (names, questions, wishes,
+the model's own words) was decided with all of these conversations in sight.
 """
 
 import asyncio
