@@ -86,11 +86,11 @@ def _locomo(sample: Mapping[str, Any], name: str) -> Conversation:
         day = _day(said.get(f"{session}_date_time", ""))
         for utterance in said[session]:
             position[utterance["dia_id"]] = len(turns)
-            turns.append(Turn(f"{utterance['speaker']}{day}: {utterance['text']}", MessageRole.USER))
+            turns.append(Turn(f"{utterance['speaker']}{day}: {utterance.get('text', '')}", MessageRole.USER))
     questions = [
-        Question(one["question"], str(one.get("answer", "")), evidence, f"category {one['category']}")
+        Question(one["question"], str(one.get("answer", "")), evidence, f"category {one.get('category')}")
         for one in sample["qa"]
-        if one["category"] != _ADVERSARIAL and (evidence := _known(_listed(one["evidence"]), position))
+        if one.get("category") != _ADVERSARIAL and (evidence := _known(_listed(one.get("evidence", ())), position))
     ]
     return Conversation(LOCOMO, name, tuple(turns), tuple(questions))
 
@@ -110,7 +110,8 @@ def _listed(references: Sequence[str]) -> Iterator[str]:
 def _beam(content: Mapping[str, Any], name: str) -> Conversation:
     turns: list[Turn] = []
     position: dict[Any, int] = {}
-    for message in (message for batch in content["chat"] for turn in batch["turns"] for message in turn):
+    every = (message for batch in content["chat"] for turn in batch["turns"] for message in turn)
+    for message in (message for message in every if message["content"].strip()):
         position[message["id"]] = len(turns)
         turns.append(Turn(message["content"], MessageRole(message["role"])))
     questions = [
