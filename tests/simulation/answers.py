@@ -153,8 +153,12 @@ def _prompt(call: Call, answer: Any, _: Truth, facts: Facts) -> None:  # noqa: A
     parts = answer.tokens
     total = parts.rules + parts.context + parts.manifest + parts.input + parts.tools + parts.framing
     check(total == parts.total, f"{call.method}: the parts of a prompt are {total} tokens, together {parts.total}")
+    recalled = set(answer.recalled_page_ids)
+    check(not recalled & facts.resident.keys(), f"{call.method}: resident pages are not recalled")
     for page in answer.pages:
         version, level = facts.resident.get(page.page_id, (0, 0))
+        if page.page_id in recalled:
+            version, level = facts.mapped.get(page.page_id, 0), 0
         check(version == page.version and level <= page.level, f"{call.method}: {page.page_id} is not resident so")
 
 

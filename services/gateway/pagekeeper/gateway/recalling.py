@@ -58,9 +58,10 @@ async def recall(
     """Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt."""
     answer = await page_table.recall_pages(caller, request)
     shown = {entry.resident.page_id for entry in resident.resident}
-    # Of a page that has become resident only lately there is no more than its id, and nothing to show.
+    # Page-table may know of later things than the prompt is about: of a page that has become resident lately there is
+    # no more than its id, and a version that is newer than the prompt has no place in it.
     others = (one.entry for one in answer.pages if one.entry.page.page_id not in shown)
-    entries = [entry for entry in others if entry.page.representations]
+    entries = [one for one in others if one.page.representations and one.page.revision <= resident.revision]
     entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
     wanted = [want for entry in entries for want in _levels(entry)]
     loaded = iter(await contents.load(caller, request.session_id, wanted))
