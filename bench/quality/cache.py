@@ -54,10 +54,7 @@ OURS: Final = "ours"
 OURS_AS: Final[Mapping[str, Mapping[str, Any]]] = {
     OURS: {},
     "ours, no recall": {"demand_paging": session_pb2.DEMAND_PAGING_MODEL},
-    "ours, no recall, down to 0.55": {
-        "demand_paging": session_pb2.DEMAND_PAGING_MODEL,
-        "target_utilization": 0.55,
-    },
+    "ours, evicting down to 0.70": {"target_utilization": 0.70},
     "ours, classic layout": {"layout": session_pb2.PROMPT_LAYOUT_CLASSIC},
 }
 """As it is configured when nobody says anything, and with one thing said."""

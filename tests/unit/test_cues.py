@@ -21,12 +21,14 @@ from pagekeeper.memory.cues import (
         ("Remind me of the retention rule, please", Cue.RECALL),
         ("When did Caroline go to the support group?", Cue.RECALL),
         ("Was haben wir damals vereinbart", Cue.RECALL),
+        ("What was vereinbart?", Cue.RECALL),
         ("Коли ми це вирішили?", Cue.RECALL),
         ("之前说过的版本是哪个", Cue.RECALL),
         ("前回の続きです", Cue.RECALL),
         ("How do I center a box?", Cue.QUESTION),
         ("which port is free", Cue.QUESTION),
         ("还有别的办法吗？", Cue.QUESTION),
+        ("For the record: we decided on RabbitMQ.", Cue.NONE),
         ("Fix the test in billing and run it.", Cue.NONE),
         ("", Cue.NONE),
     ],
@@ -41,10 +43,11 @@ def test_what_is_pasted_in_the_middle_asks_nothing() -> None:
     assert cue_of(f"{log}{'. ' * READ_CHARS_MAX}What did we decide?") is Cue.RECALL
 
 
-@given(st.text(), st.integers(0, 10**6))
-def test_a_stronger_cue_has_more_room(words: str, tokens: int) -> None:
-    assert 0 <= recall_room(cue_of(words), tokens) <= tokens
-    assert recall_room(Cue.NONE, tokens) <= recall_room(Cue.QUESTION, tokens) <= recall_room(Cue.RECALL, tokens)
+@given(st.text(), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_stronger_cue_has_more_room(words: str, budget: int, faults: int) -> None:
+    assert 0 <= recall_room(cue_of(words), budget, faults) <= faults
+    rooms = [recall_room(cue, budget, faults) for cue in (Cue.NONE, Cue.QUESTION, Cue.RECALL)]
+    assert rooms == sorted(rooms)
 
 
 @pytest.mark.parametrize(

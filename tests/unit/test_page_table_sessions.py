@@ -34,7 +34,7 @@ async def opened(**config: float) -> Replica:
 async def test_zeros_mean_the_defaults_that_the_api_names() -> None:
     config = (await (await opened()).open("s2")).config
     assert (config.max_l0_tokens, config.reserved_tokens, config.model) == (128_000, 4_000, "gpt-4o")
-    assert (config.eviction_threshold, config.target_utilization) == (0.85, 0.70)
+    assert (config.eviction_threshold, config.target_utilization) == (0.85, 0.50)
     assert (config.mode, config.layout) == (session_pb2.VM_MODE_STRICT, session_pb2.PROMPT_LAYOUT_CACHE_STABLE)
     small = (await (await opened()).open("s2", max_l0_tokens=1_000)).config
     assert small.reserved_tokens == 500

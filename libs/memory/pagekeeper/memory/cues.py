@@ -11,22 +11,34 @@ from typing import Final
 
 READ_CHARS_MAX: Final = 600
 """Of the beginning and of the end: what lies between in a long message is pasted, and asks nothing."""
+BUDGET_SHARE: Final = 16
+"""What is recalled stands behind all that a provider caches: a plain call for the past may bring in this fraction of a
+prompt, so that most of it stays cached."""
+ROOM_TOKENS_MIN: Final = 2_048
+"""Of a small budget more: less would not answer the question."""
 QUESTION_SHARE: Final = 8
 """A question may bring in this fraction of what a plain call for the past may."""
 
-_RECALL: Final = re.compile(
-    r"\b(?:remember\w*|recall\w*|remind\w*|earlier|previous(?:ly)?|last time|before that|back then|so far"
-    r"|decided|decision|agreed|concluded|settled|mentioned|told|said|discussed|talked|promised|planned"
-    r"|chose|chosen|picked|(?:what|which|where|who|why|how) (?:was|were|did)|when (?:did|was|were)"
-    r"|did (?:we|i|you|they|he|she)|have (?:we|i|you)|had (?:we|i|you)|erinner\w*|vorhin|früher|damals"
-    r"|letztes mal|beschlossen|entschieden|vereinbart|gesagt|erwähnt|rappel\w*|souvien\w*|décidé\w*"
-    r"|convenu\w*|mentionné\w*|la dernière fois|tout à l'heure|recuerd\w*|acuerd\w*|decidi\w*|acordamos"
-    r"|dijiste|dijimos|mencion\w*|la última vez|lembr\w*|combinamos|ricord\w*|deciso|detto|pamięt\w*"
-    r"|ustalili\w*|zdecydowa\w*|hatırla\w*)\b"
-    r"|помн|нагада|пам.?ята|решил|вирішил|договори|домовил|раньше|раніше|记得|記得|之前|以前|原来|上次|决定|決定|说过|說過|覚えて"
-    r"|前回|先ほど|決めた|기억|지난번|결정",
+_RECALLING: Final = re.compile(
+    r"\b(?:remember\w*|recall\w*|remind (?:me|us)|as (?:we|i|you) (?:said|decided|agreed|discussed)|earlier|previously"
+    r"|last time|back then|erinner\w*|vorhin|damals|letztes mal|rappel\w*|souvien\w*|la dernière fois|tout à l'heure"
+    r"|recuerd\w*|acuerd\w*|la última vez|lembr\w*|ricord\w*|pamięt\w*|hatırla\w*)\b"
+    r"|помн|нагада|пам.?ята|раньше|раніше|记得|記得|之前|以前|上次|说过|說過|覚えて|前回|先ほど|기억|지난번",
     re.IGNORECASE,
 )
+"""Words that call for the past, whatever they stand in."""
+
+_PAST: Final = re.compile(
+    r"\b(?:decided|decision|agreed|concluded|settled|mentioned|told|said|discussed|talked|promised|planned|chose|chosen"
+    r"|picked|(?:what|which|where|who|why|how) (?:was|were|did)|when (?:did|was|were)|did (?:we|i|you|they|he|she)"
+    r"|have (?:we|i|you)|had (?:we|i|you)|früher|beschlossen|entschieden|vereinbart|gesagt|erwähnt|décidé\w*|convenu\w*"
+    r"|mentionné\w*|decidi\w*|acordamos|dijiste|dijimos|mencion\w*|combinamos|deciso|detto|ustalili\w*"
+    r"|zdecydowa\w*)\b"
+    r"|решил|вирішил|договори|домовил|原来|决定|決定|決めた|결정",
+    re.IGNORECASE,
+)
+"""Words of the past that call for it in a question, and tell of it in a statement."""
+
 _ASKING: Final = re.compile(
     r"[?\uff1f\u061f\u037e]|^\W*(?:who|whom|whose|what|which|when|where|why|how|wer|wann|welche\w*|warum|qui|quand|quel\w*|pourquoi"
     r"|quién|cuándo|cuál|dónde|кто|когда|коли|який|какой|почему|чому)\b",
@@ -63,18 +75,23 @@ class Cue(IntEnum):
 def cue_of(words: str) -> Cue:
     """The strongest cue in the message's beginning and end."""
     read = words if len(words) <= 2 * READ_CHARS_MAX else f"{words[:READ_CHARS_MAX]}\n{words[-READ_CHARS_MAX:]}"
-    if _RECALL.search(read) is not None:
+    asking = _ASKING.search(read) is not None
+    if _RECALLING.search(read) is not None or (asking and _PAST.search(read) is not None):
         return Cue.RECALL
-    return Cue.QUESTION if _ASKING.search(read) is not None else Cue.NONE
+    return Cue.QUESTION if asking else Cue.NONE
 
 
-def recall_room(cue: Cue, fault_tokens_max: int) -> int:
-    """Tokens that recalled pages may take when every resident page has its place, of what a turn's faults may bring."""
+def recall_room(cue: Cue, budget_tokens: int, fault_tokens_max: int) -> int:
+    """Tokens that recalled pages may take of a budget when every resident page has its place.
+
+    Never more than a turn's faults may bring.
+    """
+    room_tokens = min(fault_tokens_max, max(ROOM_TOKENS_MIN, budget_tokens // BUDGET_SHARE))
     match cue:
         case Cue.RECALL:
-            return fault_tokens_max
+            return room_tokens
         case Cue.QUESTION:
-            return fault_tokens_max // QUESTION_SHARE
+            return room_tokens // QUESTION_SHARE
         case Cue.NONE:
             return 0
 

@@ -47,7 +47,7 @@ class SessionConfig:
     max_l0_tokens: int = 128_000
     reserved_tokens: int = 4_000
     eviction_threshold: float = 0.85
-    target_utilization: float = 0.70
+    target_utilization: float = 0.50
     max_faults_per_turn: int = 3
     max_fault_tokens_per_turn: int = 8_192
     pin_last_turns: int = 3

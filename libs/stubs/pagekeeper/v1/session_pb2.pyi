@@ -184,7 +184,7 @@ class SessionConfig(_message.Message):
     eviction_threshold: _builtins.float
     """Evict when pages exceed this share of L0 without the reserve. Default 0.85."""
     target_utilization: _builtins.float
-    """Evict down to this share. Default 0.70."""
+    """Evict down to this share. Default 0.50."""
     max_faults_per_turn: _builtins.int
     """Page faults a turn. Default 3, at most 100."""
     max_fault_tokens_per_turn: _builtins.int

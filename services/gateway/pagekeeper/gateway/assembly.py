@@ -340,7 +340,9 @@ def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatL
     if resident_tokens + limits.tools_tokens > limits.budget_tokens:
         return limits.budget_tokens
     everything_shown = not known.resident.available_total and all(entry.resident.level == 0 for entry, _ in pages)
-    return 0 if everything_shown else recall_room(cue_of(words), known.config.max_fault_tokens_per_turn)
+    if everything_shown:
+        return 0
+    return recall_room(cue_of(words), limits.budget_tokens, known.config.max_fault_tokens_per_turn)
 
 
 def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
