@@ -111,7 +111,9 @@ class Session:
     ) -> pb.AssemblePromptResponse:
         """The prompt for a model and a budget in tokens; the session's own where not given.
 
-        `demand_paging` says who brings in pages that are not resident: the model, the runtime, or both. Raises BudgetTooSmall, which says how many tokens are needed.
+        `demand_paging` says who brings in pages that are not resident: the model, the runtime, or both.
+
+        Raises BudgetTooSmall, which says how many tokens are needed.
         """
         request = pb.AssemblePromptRequest(
             session_id=self.session_id,
