@@ -41,7 +41,10 @@ func main() {
 	// A request id makes a retry safe: the same id with the same body is done once.
 	opened, err := memory.OpenSession(ctx, &pb.OpenSessionRequest{
 		RequestId: rand.Text(),
-		Config:    &pb.SessionConfig{MaxL0Tokens: 16_000},
+		// The oldest pages leave first and the model alone brings them back, so that this short talk shows both.
+		Config: &pb.SessionConfig{
+			MaxL0Tokens: 16_000, EvictionPolicy: "lru/1", DemandPaging: pb.DemandPaging_DEMAND_PAGING_MODEL,
+		},
 	})
 	check(err)
 	session := opened.Session.SessionId

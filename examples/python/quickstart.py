@@ -17,7 +17,10 @@ QUESTION = "Which database did we choose?"
 
 async def main() -> None:
     async with connect(os.environ["PK_ENDPOINT"], os.environ["PK_TOKEN"]) as pagekeeper:
-        session = await pagekeeper.open_session(max_l0_tokens=16_000)
+        # The oldest pages leave first and the model alone brings them back, so that this short talk shows both.
+        session = await pagekeeper.open_session(
+            max_l0_tokens=16_000, eviction_policy="lru/1", demand_paging="DEMAND_PAGING_MODEL"
+        )
         appended = await session.append(user("We decided to use PostgreSQL, because the ledger needs transactions."))
         decision = appended.pages[0].page_id
 

@@ -44,7 +44,9 @@ function call<Q, A>(method: Method<Q, A>, request: Q): Promise<A> {
 }
 
 // A requestId makes a retry safe: the same id with the same body is done once.
-const { session } = await call(memory.openSession, { requestId: randomUUID(), config: { maxL0Tokens: 16_000 } });
+// The oldest pages leave first and the model alone brings them back, so that this short talk shows both.
+const config = { maxL0Tokens: 16_000, evictionPolicy: "lru/1", demandPaging: "DEMAND_PAGING_MODEL" } as const;
+const { session } = await call(memory.openSession, { requestId: randomUUID(), config });
 const sessionId = session!.sessionId;
 const { pages } = await call(memory.appendPages, {
   requestId: randomUUID(),

@@ -374,10 +374,10 @@ async def test_pins_leave_room_for_a_turn(session: Session) -> None:
     # An index is not compressed in the background, so nobody else writes.
     for name in ("one", "two"):
         await session.append(Page(page_id=name, text="words and words " * 600, page_type=page_pb2.PAGE_TYPE_INDEX))
-    async with refused(session, PinBudgetExceeded, limit_tokens="2800"):
+    async with refused(session, PinBudgetExceeded, limit_tokens="2000"):
         await session.append(system("rules and rules " * 2_000))
     await session.pin("two")
-    async with refused(session, PinBudgetExceeded, limit_tokens="2800"):
+    async with refused(session, PinBudgetExceeded, limit_tokens="2000"):
         await session.append(system("rules and rules " * 600))
 
 

@@ -18,7 +18,9 @@ BUDGET_TOKENS = 3_000
 
 async def long_conversation(pagekeeper: Pagekeeper, **config: Any) -> Session:  # noqa: ANN401 - fields of SessionConfig
     """A fact at its beginning, which has left the working set at its end."""
-    session = await pagekeeper.open_session(max_l0_tokens=2_000, reserved_tokens=800, pin_last_turns=1, **config)
+    session = await pagekeeper.open_session(
+        max_l0_tokens=2_000, reserved_tokens=800, pin_last_turns=1, eviction_policy="lru/1", **config
+    )
     await session.append(user(FACT, page_id="fact"))
     for turn in range(40):
         await session.append(

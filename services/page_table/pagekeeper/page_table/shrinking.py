@@ -24,27 +24,35 @@ def pages_to_compress(session: Session, happenings: Sequence[Happening]) -> list
     """Pages without lower levels that this change made worth compressing, the most urgent first."""
     page_ids: dict[str, None] = {}
     admitted: dict[str, int] = {}
+    evicted = 0
     for happening in happenings:
         match happening.what:
             case PressureChanged():
                 page_ids.update(dict.fromkeys(_leaving_soon(session)))
             case Evicted(page_id) | NotAdmitted(page_id):
                 page_ids[page_id] = None
+                evicted += isinstance(happening.what, Evicted)
             case Admitted(page_id, size_tokens=size_tokens):
                 admitted[page_id] = size_tokens
             case _:
                 pass
-    page_ids.update(dict.fromkeys(_grown(session, admitted)))
+    page_ids.update(dict.fromkeys(_grown(session, admitted, evicted)))
     return [page_id for page_id in page_ids if _is_compressible(session.page(page_id))]
 
 
-def _grown(session: Session, admitted: Mapping[str, int]) -> Iterable[str]:
-    """Of a session that is not small, what came to it; of one that was small a moment ago, all."""
+def _grown(session: Session, admitted: Mapping[str, int], evicted: int) -> Iterable[str]:
+    """Of a session that is not small, what came to it; of one that was small a moment ago, all.
+
+    One that has evicted pages is not small, however little of it is resident.
+    """
+    if session.counters.evictions_total > evicted:
+        return admitted
     small_tokens = min(SMALL_TOKENS, session.config.limit_tokens * SMALL_SHARE)
     used_tokens = session.working_set.used_tokens
-    if used_tokens <= small_tokens:
+    if used_tokens <= small_tokens and not evicted:
         return ()
-    return admitted if used_tokens - sum(admitted.values()) > small_tokens else session.pages
+    was_small = evicted or used_tokens - sum(admitted.values()) <= small_tokens
+    return session.pages if was_small else admitted
 
 
 def _leaving_soon(session: Session) -> Iterator[str]:
