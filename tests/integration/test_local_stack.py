@@ -255,7 +255,7 @@ def test_nothing_is_left_when_the_launcher_is_killed(tmp_path: Path) -> None:
         users = users_of(tmp_path)
         assert len(users) == 8  # the launcher, two servers, five processes
         launcher.send_signal(signal.SIGKILL)
-        wait_until(lambda: not users_of(tmp_path), seconds=5)
+        wait_until(lambda: not users_of(tmp_path), seconds=20)
     wait_until(lambda: not sockets_of(users))
 
 
@@ -265,5 +265,5 @@ def test_nothing_is_left_when_the_launcher_is_killed_while_it_starts(tmp_path: P
         time.sleep(after_seconds)
         users = users_of(tmp_path)
         launcher.send_signal(signal.SIGKILL)
-        wait_until(lambda: not users_of(tmp_path), seconds=5)
+        wait_until(lambda: not users_of(tmp_path), seconds=20)
     wait_until(lambda: not sockets_of(users))
