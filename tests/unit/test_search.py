@@ -116,6 +116,20 @@ def test_words_are_found(page: str, query: str) -> None:
     assert found(index_of("nothing of it", page), query) == ["p1"]
 
 
+def test_a_page_is_found_by_its_id() -> None:
+    index = SessionIndex()
+    index.add("m_0102", "we keep the ledger in PostgreSQL", modality=Modality.TEXT, turn=3)
+    index.add("m_0103", "what does [ref: m_0102] say of the ledger?", turn=4)
+    assert found(index, "m_0102") == ["m_0102", "m_0103"]
+    assert found(index, "see [ref: m_0102], please") == ["m_0102", "m_0103"]
+    assert index.search("m_0102", limit=1)[0].relevance == 1.0
+    assert found(index, "m_0102", SearchFilter(exclude=["m_0102"])) == ["m_0103"]
+    assert found(index, "m_0102", SearchFilter(from_turn=4)) == ["m_0103"]
+    assert found(index, "m_0102", SearchFilter(modality=Modality.IMAGE)) == []
+    assert found(index, "m_0102", SearchFilter(page_types=[PageType.CLAIM])) == []
+    assert found(index, "m_01") == []
+
+
 def test_versions_are_not_confused() -> None:
     index = index_of("we run 2.15.1 here", "we run 1.2.15 there", "we run 2.15.10 nowhere")
     assert found(index, "2.15.1")[0] == "p0"

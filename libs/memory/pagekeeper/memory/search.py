@@ -11,7 +11,7 @@ built again. A connection belongs to one thread, so an index does too.
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log1p
 from typing import Final
 
@@ -22,7 +22,7 @@ from pagekeeper.memory.cues import is_standing_wish
 from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
 from pagekeeper.memory.sentences import names_in
-from pagekeeper.memory.terms import indexable, is_unspaced, query_terms, storable
+from pagekeeper.memory.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
 
 CANDIDATES_MAX: Final = 1_000
 """Once its rarest words have as many pages together, a query's other words only order them."""
@@ -43,6 +43,8 @@ _JUDGED_CHARS: Final = 2_000
 EMBEDDED_CHARS_MAX: Final = 16_384
 """What is embedded of one page: a longer text has no one meaning."""
 _CHARS_A_TOKEN: Final = 4
+_AROUND_AN_ID: Final = "\"'`()[]{}<>.,;:!?"
+"""What an id is written in, as in a citation."""
 
 _OCCURRENCES_MAX: Final = 4
 _SNIPPET_TERMS_MAX: Final = 12
@@ -256,7 +258,28 @@ class SessionIndex:
         self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
-        """The pages that have any of the query's words, best first; ties by page id."""
+        """The pages whose ids the query has, then those that have any of its words, best first; ties by page id."""
+        if limit < 1:
+            return []
+        named = [page_id for page_id in self._named(query) if self._passes(page_id, where)][:limit]
+        others = replace(where, exclude=frozenset((*where.exclude, *named))) if named else where
+        return [*(Ranked(page_id, 1.0) for page_id in named), *self._by_words(query, limit - len(named), others)]
+
+    def _named(self, query: str) -> Iterable[str]:
+        words = (word.strip(_AROUND_AN_ID) for word in query[:QUERY_CHARS_MAX].split())
+        return (word for word in dict.fromkeys(words) if word in self._ids)
+
+    def _passes(self, page_id: str, where: SearchFilter) -> bool:
+        statement = "SELECT modality, page_type, turn FROM pages WHERE id = ?"
+        modality, page_type, turn = self._database.execute(statement, (self._ids[page_id],)).fetchone()
+        return (
+            page_id not in where.exclude
+            and where.modality in (None, modality)
+            and (not where.page_types or page_type in where.page_types)
+            and where.from_turn <= turn <= where.to_turn
+        )
+
+    def _by_words(self, query: str, limit: int, where: SearchFilter) -> list[Ranked]:
         terms = self._known_terms(query)
         if not terms or limit < 1:
             return []
