@@ -126,6 +126,21 @@ def test_the_least_budget_is_enough_and_one_token_less_is_not(data: st.DataObjec
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data(), st.integers(0, 600), texts)
+def test_an_earlier_prompt_saves_work_and_changes_nothing(data: st.DataObject, room: int, words: str) -> None:
+    encoding = EncodingName.O200K_BASE
+    count = tokenizer(encoding).count
+    parts, other = data.draw(chats(encoding)), data.draw(chats(encoding))
+    limits = limits_for(parts, encoding, least_budget(parts, encoding) + room)
+    chat = assemble_chat(parts, limits, count)
+    earlier = assemble_chat(replace(parts, user_input=words), replace(limits, budget_tokens=AMPLE), count)
+    unlike = assemble_chat(other, limits_for(other, encoding, AMPLE), count)
+    for message in (*earlier.messages, *unlike.messages):
+        assert assemble_chat(parts, limits, count, message) == chat
+    assert assemble_chat(parts, limits, count, chat.messages[0]).messages[0] is chat.messages[0]
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data(), st.integers(0, 600))
 def test_every_page_is_shown_or_offered_or_reported(data: st.DataObject, room: int) -> None:
     encoding = EncodingName.O200K_BASE

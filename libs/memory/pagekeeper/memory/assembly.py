@@ -99,11 +99,13 @@ class ChatLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """`utf8` is the content as it is hashed and sent: of a long prompt it is made once."""
+    """`utf8` is the content as it is sent, `digest` its SHA-256, `pieces` what it was joined of."""
 
     role: str
     content: str
     utf8: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    pieces: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class PromptTokens:
 
 @dataclass(frozen=True, slots=True)
 class AssembledChat:
-    """A request, ready to send. `digest` is SHA-256 of messages and tools: equal exactly when both are.
+    """A request, ready to send. `digest` is made of the messages' and the tools': equal exactly when both are.
 
     `omitted` pages are nowhere in the prompt, `lowered` ones below the level they were given at, and `listed` are the
     pages that the manifest offers.
@@ -163,25 +165,30 @@ class _Shares:
     manifest: RenderedManifest
 
 
-def assemble_chat(parts: ChatParts, limits: ChatLimits, count: Callable[[str], int]) -> AssembledChat:
+def assemble_chat(
+    parts: ChatParts, limits: ChatLimits, count: Callable[[str], int], earlier: ChatMessage | None = None
+) -> AssembledChat:
     """Put a request together that fits.
 
     Mandatory pages are served first, then pages faulted in, then the context; the manifest gets what is left, of which
     `manifest_tokens_max` at most are kept back for it. `count` is asked for the same short texts at every call: give it
-    a memory.
+    a memory. The developer's message of an `earlier` request is used again when this one's says the same: a long one
+    is slow to join, encode and hash.
 
     Raises BudgetTooSmall when instructions, tools, input, an empty manifest and the mandatory pages alone do not fit.
     """
     try:
-        return _assembled(parts, limits, count)
+        return _assembled(parts, limits, count, earlier)
     except BudgetTooSmall:
         if not parts.recalled:
             raise
         # Where there is hardly room for what must be, not even the tags around recalled pages may be in its way.
-        return _assembled(replace(parts, recalled=()), limits, count)
+        return _assembled(replace(parts, recalled=()), limits, count, earlier)
 
 
-def _assembled(parts: ChatParts, limits: ChatLimits, count: Callable[[str], int]) -> AssembledChat:
+def _assembled(
+    parts: ChatParts, limits: ChatLimits, count: Callable[[str], int], earlier: ChatMessage | None
+) -> AssembledChat:
     frame = _frame(parts)
     pages = [*parts.context, *parts.faulted, *parts.recalled]
     widest = _manifest(parts, [page.page.line for page in pages], [*parts.available, *(p.entry for p in pages)], count)
@@ -196,7 +203,7 @@ def _assembled(parts: ChatParts, limits: ChatLimits, count: Callable[[str], int]
     )
     room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
     shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
-    messages = _messages(frame, shares)
+    messages = _messages(frame, shares, earlier)
     shown = {line.page_id for line in (*shares.context.included, *shares.faulted.included)}
     return AssembledChat(
         messages=messages,
@@ -333,20 +340,23 @@ def _frame(parts: ChatParts) -> _Frame:
     )
 
 
-def _messages(frame: _Frame, shares: _Shares) -> tuple[ChatMessage, ChatMessage]:
+def _messages(frame: _Frame, shares: _Shares, earlier: ChatMessage | None) -> tuple[ChatMessage, ChatMessage]:
     """Each joined once: a long prompt is slow to copy, because every copy is new memory."""
     context = _framed(frame.around_context, [line.text for line in shares.context.included])
     faulted = [line.text for line in (*shares.faulted.included, *shares.recalled.included)]
     manifest = _framed(frame.around_manifest, [shares.manifest.text])
+    said = (frame.instructions, *manifest, *context)
+    again = earlier is not None and (earlier.role, earlier.pieces) == (DEVELOPER, said)
     return (
-        _message(DEVELOPER, [frame.instructions, *manifest, *context]),
-        _message(USER, [*_framed(frame.around_faulted, faulted), frame.closing]),
+        earlier if earlier is not None and again else _message(DEVELOPER, said),
+        _message(USER, (*_framed(frame.around_faulted, faulted), frame.closing)),
     )
 
 
-def _message(role: str, pieces: Sequence[str]) -> ChatMessage:
+def _message(role: str, pieces: tuple[str, ...]) -> ChatMessage:
     content = "".join(pieces)
-    return ChatMessage(role, content, content.encode())
+    utf8 = content.encode()
+    return ChatMessage(role, content, utf8, sha256(utf8).digest(), pieces)
 
 
 def _framed(around: tuple[str, str], pieces: Sequence[str]) -> list[str]:
@@ -362,10 +372,10 @@ def _framing_tokens(limits: ChatLimits, count: Callable[[str], int]) -> int:
 
 
 def _digest(messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> bytes:
-    """SHA-256 over roles, contents and the tools as compact sorted JSON, each after its length in 8 bytes."""
+    """SHA-256 over roles, contents' digests and the tools as compact sorted JSON, each after its length in 8 bytes."""
     hashed = sha256()
     canonical_tools = json.dumps(tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    said = [part for message in messages for part in (message.role.encode(), message.utf8)]
+    said = [part for message in messages for part in (message.role.encode(), message.digest)]
     for encoded in (*said, canonical_tools.encode()):
         hashed.update(len(encoded).to_bytes(8, "big"))
         hashed.update(encoded)

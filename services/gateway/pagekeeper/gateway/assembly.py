@@ -17,7 +17,7 @@ from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
-from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
 from pagekeeper.memory.cues import cue_of, recall_room
 from pagekeeper.memory.errors import BudgetTooSmall
 from pagekeeper.memory.events import DemandPaging, PromptLayout, SessionConfig, VMMode
@@ -86,13 +86,15 @@ class PromptAssembler:
         """Raises SessionNotFound, BudgetTooSmall, StoreUnavailable, ContentCorrupt."""
         known = await self._ask(caller, request)
         revision = known.resident.revision
-        remembered = self._prompts.get(caller, request, revision)
-        if remembered is not None:
-            return remembered
+        key = (caller.tenant, request.session_id)
+        remembered = self._prompts.get(key)
+        if remembered is not None and remembered.answers(request, revision):
+            return remembered.response
         counting = counting_for(request.model or known.config.model, known.config.model).corrected(known.resident.usage)
-        chat, resident = await self._assemble(caller, request, known, counting)
+        earlier = remembered.messages[0] if remembered is not None else None
+        chat, resident = await self._assemble(caller, request, known, counting, earlier)
         response = _response(request, known, chat, resident, counting.model)
-        self._prompts.put(caller, request, revision, response)
+        self._prompts.put(key, _Remembered(revision, _question(request), response, chat.messages))
         return response
 
     async def _ask(self, caller: Caller, request: pb.AssemblePromptRequest) -> _Known:
@@ -120,7 +122,12 @@ class PromptAssembler:
         return fresh
 
     async def _assemble(
-        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, counting: Counting
+        self,
+        caller: Caller,
+        request: pb.AssemblePromptRequest,
+        known: _Known,
+        counting: Counting,
+        earlier: ChatMessage | None,
     ) -> tuple[AssembledChat, dict[str, session_pb2.ResidentPage]]:
         made = await self._made(caller, request.session_id, known, counting)
         user_input, pages = request.user_input, made.pages
@@ -164,7 +171,7 @@ class PromptAssembler:
             tools=tools.definitions,
         )
         try:
-            chat = assemble_chat(parts, limits, counting.count)
+            chat = assemble_chat(parts, limits, counting.count, earlier)
         except BudgetTooSmall as small:
             # Said in the model's own tokens, and of the budget that was asked for.
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
@@ -230,33 +237,44 @@ class PromptAssembler:
         return [(entry, lowered[entry.resident.page_id]) for entry, _ in pages]
 
 
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """A prompt that was answered, and its messages: the next one often has the developer's too."""
+
+    revision: int
+    question: bytes
+    response: pb.AssemblePromptResponse
+    messages: tuple[ChatMessage, ...]
+
+    def answers(self, request: pb.AssemblePromptRequest, revision: int) -> bool:
+        return self.revision == revision and self.question == _question(request)
+
+    @property
+    def size_bytes(self) -> int:
+        """The messages as text, as UTF-8 and in the response."""
+        return 3 * sum([len(message.utf8) for message in self.messages])
+
+
 class _RememberedPrompts:
-    """The last prompt of each session, for as long as neither the session nor the question changes."""
+    """The last prompt of each session, as far as there is room for them."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._prompts: OrderedDict[tuple[str, str], tuple[int, bytes, pb.AssemblePromptResponse, int]] = OrderedDict()
+        self._prompts: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
 
-    def get(self, caller: Caller, request: pb.AssemblePromptRequest, revision: int) -> pb.AssemblePromptResponse | None:
-        remembered = self._prompts.get((caller.tenant, request.session_id))
-        if remembered is None or remembered[0] != revision or remembered[1] != _question(request):
-            return None
-        return remembered[2]
+    def get(self, key: tuple[str, str]) -> _Remembered | None:
+        return self._prompts.get(key)
 
-    def put(
-        self, caller: Caller, request: pb.AssemblePromptRequest, revision: int, response: pb.AssemblePromptResponse
-    ) -> None:
-        key = (caller.tenant, request.session_id)
+    def put(self, key: tuple[str, str], prompt: _Remembered) -> None:
         before = self._prompts.pop(key, None)
         if before is not None:
-            self._bytes -= before[3]
-        size = response.ByteSize()
-        self._prompts[key] = (revision, _question(request), response, size)
-        self._bytes += size
+            self._bytes -= before.size_bytes
+        self._prompts[key] = prompt
+        self._bytes += prompt.size_bytes
         while self._bytes > self._bytes_max:
             _, forgotten = self._prompts.popitem(last=False)
-            self._bytes -= forgotten[3]
+            self._bytes -= forgotten.size_bytes
 
 
 def _question(request: pb.AssemblePromptRequest) -> bytes:
