@@ -30,6 +30,7 @@ from bench.quality.report import SEED, Figure, Wanted, show, write
 from bench.quality.texts import Kind, Texts
 from pagekeeper.client import Pagekeeper, Session, assistant, user
 from pagekeeper.memory import events as ev
+from pagekeeper.memory.embedding import Embedder, WordsAlone
 from pagekeeper.memory.hints import make_hint
 from pagekeeper.memory.pages import (
     Extent,
@@ -43,6 +44,7 @@ from pagekeeper.memory.recall import recall
 from pagekeeper.memory.search import SessionIndex
 from pagekeeper.memory.session import Session as FoldedSession
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.embedder import StaticEmbedder
 from pagekeeper.v1 import event_pb2
 
 ROUNDS: Final = 300
@@ -80,7 +82,7 @@ def main(rounds: int) -> None:
 def run(rounds: int = ROUNDS) -> list[Figure]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         prompts = runner.run(_prompts(rounds))
-    recalled = _recall(rounds)
+    recalled, by_words = _recall(StaticEmbedder(), rounds), _recall(WordsAlone(), rounds)
     bare, levels = _page_bytes(with_levels=False), _page_bytes(with_levels=True)
     guide, new, same = prompts["guide"], prompts["new words"], prompts["the same again"]
     figures = [
@@ -93,6 +95,7 @@ def run(rounds: int = ROUNDS) -> list[Figure]:
         Figure("p50 / the guide's system", "ours, the same again", same.p50_ms / guide.p50_ms),
         Figure(f"pre-pass over {RECALL_PAGES:,} pages, p50", "ours", recalled.p50_ms, "ms", Wanted.AT_MOST, 5),
         Figure(f"pre-pass over {RECALL_PAGES:,} pages, p99", "ours", recalled.p99_ms, "ms"),
+        Figure(f"pre-pass over {RECALL_PAGES:,} pages, p50", "ours, by words alone", by_words.p50_ms, "ms"),
         Figure("memory a page", "ours, full level alone", bare, "bytes", Wanted.AT_MOST, 600),
         Figure("memory a page", "ours, all four levels", levels, "bytes", Wanted.AT_MOST, 600),
     ]
@@ -144,8 +147,8 @@ async def _in_turns(ways: Mapping[str, Callable[[int], Awaitable[None]]], rounds
     return {name: Timed.of(values) for name, values in seconds.items()}
 
 
-def _recall(rounds: int) -> Timed:
-    texts, index = Texts(Random(SEED)), SessionIndex()
+def _recall(embedder: Embedder, rounds: int) -> Timed:
+    texts, index = Texts(Random(SEED)), SessionIndex(embedder)
     for number in range(RECALL_PAGES):
         index.add(f"p{number:05}", texts.draw(Kind.PROSE, RECALL_CHARS))
     seconds = []
