@@ -23,7 +23,7 @@ from pagekeeper.memory import (
 )
 from pagekeeper.memory.embedded.uses import UseHistory
 from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.eviction import EVICTION_POLICIES
+from pagekeeper.memory.eviction import EVICTION_POLICIES, Candidate
 from tests.unit.embedded.pages import IDS, page_ids, text_page
 
 POLICIES: dict[str, EvictionPolicy] = {
@@ -144,6 +144,29 @@ def test_what_is_used_again_is_kept_by_who_counts_it_even_after_it_was_gone() ->
     for _ in range(5):
         held.new_turn()
     assert {page_id for page_id, _ in held.get_eviction_candidates()[-2:]} == {"a", "b"}
+
+
+@given(st.lists(page_ids, min_size=1, max_size=30), page_ids)
+def test_the_core_s_policies_are_shown_a_page_s_whole_history(used: list[str], page_id: str) -> None:
+    uses = UseHistory()
+    for turn, one in enumerate(used):
+        uses.record_use(one, text_page(one), turn)
+        uses.record_fault(one)
+    shown = uses.candidate(page_id, PageType.CLAIM, 0.7, 12, 3, turn=99)
+    assert shown[:4] == (page_id, PageType.CLAIM, 0.7, 12)
+    assert (shown.position, shown.turn) == (3, 99)
+    at = [turn for turn, one in enumerate(used) if one == page_id]
+    if not at:
+        assert shown[7:] == Candidate("", PageType.CLAIM, 0, 0, 0, 0, 0)[7:]
+        return
+    since_first, since_last = used[at[0] + 1 :], used[at[-1] + 1 :]
+    assert (shown.last_used_turn, shown.reuses, shown.fault_count) == (at[-1], len(at) - 1, len(at))
+    assert shown.known_references == len(since_first)
+    assert shown.idle_references == len(since_last)
+    assert shown.known_reuses == len(since_first) - len(set(since_first) - set(used[: at[0] + 1]))
+    assert shown.idle_reuses == len(since_last) - len(set(since_last) - set(used[: at[-1] + 1]))
+    if len(at) > 1:
+        assert shown.gap_references == at[-1] - at[-2]
 
 
 class LargestFirst:

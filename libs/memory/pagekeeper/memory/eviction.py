@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.pages import PageState, PageType
-from pagekeeper.memory.reuse import KindCounts, SessionReuse
+from pagekeeper.memory.reuse import KindCounts, PageReuse, SessionReuse
 from pagekeeper.memory.working_set import Resident
 
 TYPE_WEIGHT: Final = {
@@ -70,23 +70,30 @@ def candidate(
     page: PageState, resident: Resident, position: int, turn: int, session: SessionReuse, kinds: KindCounts
 ) -> Candidate:
     """A resident page in `turn`."""
-    reuse = page.reuse
-    return Candidate(
-        page_id=page.page_id,
-        page_type=page.page_type,
-        importance=page.importance,
-        size_tokens=resident.size_tokens,
-        last_used_turn=page.last_used_turn,
-        position=position,
-        turn=turn,
+    return with_history(
+        Candidate(
+            page.page_id, page.page_type, page.importance, resident.size_tokens, page.last_used_turn, position, turn
+        ),
+        page.reuse,
+        session,
+        fault_count=page.fault_count,
+        kind_share=kinds.share(page.kind, page.first_size_tokens),
+    )
+
+
+def with_history(
+    plain: Candidate, reuse: PageReuse, session: SessionReuse, *, fault_count: int, kind_share: float
+) -> Candidate:
+    """The page as one whose history is known."""
+    return plain._replace(
         reuses=reuse.count,
         known_reuses=session.reuses - reuse.first_reuse,
         known_references=session.references - reuse.first_reference,
         idle_reuses=session.reuses - reuse.last_reuse,
         idle_references=session.references - reuse.last_reference,
         gap_references=reuse.gap_references or session.gap_references,
-        fault_count=page.fault_count,
-        kind_share=kinds.share(page.kind, page.first_size_tokens),
+        fault_count=fault_count,
+        kind_share=kind_share,
         rhythm=session.rhythm,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from pagekeeper.memory.embedded.models import MemoryPage, PageType
-from pagekeeper.memory.eviction import Candidate
+from pagekeeper.memory.eviction import Candidate, with_history
 from pagekeeper.memory.reuse import KindCounts, PageReuse, SessionReuse
 
 
@@ -55,22 +55,13 @@ class UseHistory:
         self, page_id: str, page_type: PageType, importance: float, size_tokens: int, position: int, turn: int
     ) -> Candidate:
         """The page as the core's policies see it; one that was never used, as used once and now."""
-        plain = Candidate(page_id, page_type, importance, size_tokens, turn, position, turn)
-        known, session = self._pages.get(page_id), self._session
+        known = self._pages.get(page_id)
+        last_used_turn = turn if known is None else known.last_used_turn
+        plain = Candidate(page_id, page_type, importance, size_tokens, last_used_turn, position, turn)
         if known is None:
             return plain
-        reuse = known.reuse
-        return plain._replace(
-            last_used_turn=known.last_used_turn,
-            reuses=reuse.count,
-            known_reuses=session.reuses - reuse.first_reuse,
-            idle_reuses=session.reuses - reuse.last_reuse,
-            idle_references=session.references - reuse.last_reference,
-            gap_references=reuse.gap_references or session.gap_references,
-            fault_count=known.fault_count,
-            kind_share=self._kinds.share(known.kind, known.first_size_tokens),
-            rhythm=session.rhythm,
-        )
+        kind_share = self._kinds.share(known.kind, known.first_size_tokens)
+        return with_history(plain, known.reuse, self._session, fault_count=known.fault_count, kind_share=kind_share)
 
 
 def _kind(page: MemoryPage | None) -> Hashable:
