@@ -11,6 +11,7 @@ Failures are the classes of `pagekeeper.memory.errors`.
 """
 
 from pagekeeper.client.connection import Pagekeeper, connect
+from pagekeeper.client.infinite_conversation import EventSource, InfiniteConversationManager
 from pagekeeper.client.pages import artifact, assistant, claim, image, procedure, structured, system, tool_result, user
 from pagekeeper.client.session import Session
 from pagekeeper.client.session_manager import SessionManager, SessionStats
@@ -18,6 +19,8 @@ from pagekeeper.client.session_memory import VirtualMemoryDisabled
 from pagekeeper.client.summaries import SummarizationStrategy
 
 __all__ = [
+    "EventSource",
+    "InfiniteConversationManager",
     "Pagekeeper",
     "Session",
     "SessionManager",
