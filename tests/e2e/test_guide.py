@@ -19,7 +19,13 @@ from tests.stacks import new_tenant, running_stack
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
 NAMES = {
-    "pagekeeper.client": {"SessionManager", "SummarizationStrategy", "connect"},
+    "pagekeeper.client": {
+        "EventSource",
+        "InfiniteConversationManager",
+        "SessionManager",
+        "SummarizationStrategy",
+        "connect",
+    },
     "pagekeeper.memory": {
         "ArtifactsBridge",
         "AvailablePageEntry",
@@ -69,6 +75,7 @@ CALLS = {
     *("model_dump_json", "can_fault", "handle_fault", "build_tool_result", "search", "new_turn", "get_by_tier"),
     *("update_location", "estimate_tokens", "get_stats", "get_metrics", "default", "build_request", "process_response"),
     *("add_user_message", "add_assistant_message", "check_and_evict", "create"),
+    *("process_message", "build_context_for_llm", "get_full_conversation_history"),
 }
 """What the guide's vocabulary can do."""
 
