@@ -238,6 +238,32 @@ async def test_somebody_else_may_summarise() -> None:
     ]
 
 
+async def test_without_pages_all_segments_are_told_of_while_there_is_room() -> None:
+    sm = SessionManager(infinite_context=True, max_turns_per_segment=1)
+    for number in range(4):
+        await sm.user_says(f"The code of door {number} is {number}{number}.")
+    [summaries, last] = await sm.get_messages_for_llm()
+    assert [line.split()[4] for line in summaries["content"].splitlines()[1:]] == ["0", "1", "2"]
+    assert last["content"] == "The code of door 3 is 33."
+
+    async def at_length(messages: list[dict[str, str]]) -> str:
+        return f"{messages[0]['content']} " + "word " * 1_500
+
+    sm.set_summary_callback(at_length)
+    for number in range(4, 9):
+        await sm.user_says(f"The code of door {number} is {number}{number}.")
+    [summaries, _] = await sm.get_messages_for_llm()
+    assert [line.split()[4] for line in summaries["content"].splitlines()[1:]] == ["6", "7"]
+
+    async def beyond(_messages: list[dict[str, str]]) -> str:
+        return "word " * 9_000
+
+    sm.set_summary_callback(beyond)
+    await sm.user_says("Bye.")
+    [summaries, _] = await sm.get_messages_for_llm()
+    assert summaries["content"].count("word") == 9_000
+
+
 @pytest.mark.parametrize("strategy", SummarizationStrategy)
 async def test_a_strategy_decides_what_the_summary_keeps(strategy: SummarizationStrategy) -> None:
     sm = SessionManager(enable_vm=True, infinite_context=True, max_turns_per_segment=4, summarization_strategy=strategy)

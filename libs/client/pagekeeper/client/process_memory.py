@@ -25,6 +25,9 @@ from pagekeeper.runtime.clock import Clock, SystemClock
 TURNS_AS_MESSAGES: Final = 2
 """The turn that is being spoken and the one before it, which its words often answer."""
 
+SUMMARIES_TOKENS_MAX: Final = 4_000
+"""What the summaries of all segments may take of a request: the oldest go first, so an endless talk stays bounded."""
+
 SYSTEM_CLOCK: Final = SystemClock()
 _SPEAKERS: Final = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
 
@@ -40,7 +43,7 @@ class Transcript:
         self._clock = clock
         self._segments = [session_id]
         self._said: list[Spoken] = []
-        self._summary = ""
+        self._summaries: list[str] = []
         self._created_unix_ms = self._clock.now_ms()
 
     @property
@@ -54,7 +57,8 @@ class Transcript:
         return self._keep(said, f"msg_{len(self._said):04d}")
 
     async def request(self, system_prompt: str, _model: str) -> tuple[list[ChatMessage], list[dict[str, Any]]]:
-        before = [f"Summary of the conversation so far:\n{self._summary}"] if self._summary else []
+        told = "\n".join(self._newest_summaries())
+        before = [f"Summary of the conversation so far:\n{told}"] if told else []
         instructions: list[ChatMessage] = [
             {"role": "system", "content": text} for text in (system_prompt, *before) if text.strip()
         ]
@@ -68,7 +72,7 @@ class Transcript:
         return SegmentSize(len(segment), sum(self._count(said.text) for said in segment))
 
     async def end_segment(self, summary: str, number: int) -> None:  # noqa: ARG002 - there is nothing to name
-        self._summary = summary
+        self._summaries.append(summary)
         self._segments.append(str(uuid4()))
 
     async def totals(self) -> Totals:
@@ -80,6 +84,17 @@ class Transcript:
             created_unix_ms=self._created_unix_ms,
             updated_unix_ms=self._said[-1].spoken_unix_ms if self._said else self._created_unix_ms,
         )
+
+    def _newest_summaries(self) -> list[str]:
+        """Of as many segments as there is room for, oldest first; the last one's in any case."""
+        kept: list[str] = []
+        tokens = 0
+        for summary in reversed(self._summaries):
+            tokens += self._count(f"{summary}\n")
+            if kept and tokens > SUMMARIES_TOKENS_MAX:
+                break
+            kept.append(summary)
+        return kept[::-1]
 
     def _keep(self, said: Utterance, page_id: str) -> str:
         now = self._clock.now_ms()
