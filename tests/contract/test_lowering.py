@@ -14,6 +14,7 @@ from pagekeeper.memory.compress.compressor import Source
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.pages import MediaDescription, Modality
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from tests.unit.films import film
 
 HERE = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 SAID = "The cellist moved to Ålesund in 1998 — and \u2028 she never sold the “Guarneri” again. 明日。 " * 9
@@ -62,6 +63,30 @@ async def test_a_process_that_died_is_replaced() -> None:
     assert len(_children()) == 1
     await lowering.close()
     assert not _children()
+
+
+async def test_a_process_that_is_stuck_is_replaced() -> None:
+    lowering = Apart(HERE, answer_seconds_max=1.0)
+    await lowering.lower(PAGES[:1])
+    stuck = _children()
+    assert stuck
+    for pid in stuck:
+        os.kill(pid, signal.SIGSTOP)
+    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
+    assert await lowering.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
+    assert not set(stuck) & set(_children())
+    await lowering.close()
+
+
+async def test_what_ended_the_process_is_not_decoded_here() -> None:
+    walk = Source("f1", Modality.VIDEO, media=MediaDescription(transcript=SAID))
+    lowering = Apart(HERE)
+    seen = await lowering.lower([Page(walk, film(10, 200))])
+    for pid in _children():
+        os.kill(pid, signal.SIGKILL)
+    written = await lowering.lower([Page(walk, film(10, 200))])
+    assert written == HERE.lower_now([Page(walk)]) != seen
+    await lowering.close()
 
 
 def _children() -> list[int]:

@@ -1,40 +1,19 @@
 """Media tell their size, their length and when their scenes begin; nothing that was written about them is lost."""
 
 from dataclasses import replace
-from fractions import Fraction
 from io import BytesIO
 
 import pytest
 
+from pagekeeper.fault_handler import viewing
 from pagekeeper.fault_handler.viewing import viewed
 from pagekeeper.memory.compress.compressor import Source
 from pagekeeper.memory.pages import MediaDescription, Modality
+from tests.unit.films import film
 
-av = pytest.importorskip("av")
 image = pytest.importorskip("PIL.Image")
-numpy = pytest.importorskip("numpy")
 
-FPS = 10
 FILM = Source("v1", Modality.VIDEO, media=MediaDescription("A walk through three rooms"))
-
-
-def film(*shades: int, seconds: int = 2) -> bytes:
-    """A film of one scene for each shade of grey."""
-    data = BytesIO()
-    with av.open(data, "w", format="matroska") as container:
-        stream = container.add_stream("mpeg4", rate=FPS)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.gop_size = FPS // 2
-        stream.time_base = Fraction(1, FPS)
-        for shade in shades:
-            for _ in range(seconds * FPS):
-                frame = av.VideoFrame.from_ndarray(numpy.full((64, 64, 3), shade, dtype="uint8"), format="rgb24")
-                for packet in stream.encode(frame):
-                    container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return data.getvalue()
 
 
 def test_a_film_tells_when_its_scenes_begin() -> None:
@@ -43,6 +22,13 @@ def test_a_film_tells_when_its_scenes_begin() -> None:
     assert told.caption == "A walk through three rooms"
     assert (told.width, told.height, round(told.duration_seconds)) == (64, 64, 6)
     assert told.scenes == ("0:00 scene", "0:02 scene", "0:04 scene")
+
+
+def test_frames_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewing, "FRAME_PIXELS_MAX", 64 * 64 - 1)
+    told = viewed(FILM, film(10, 200)).media
+    assert told is not None
+    assert (told.width, told.height, round(told.duration_seconds), told.scenes) == (64, 64, 4, ())
 
 
 def test_what_was_written_stays() -> None:

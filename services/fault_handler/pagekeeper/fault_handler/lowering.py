@@ -13,7 +13,7 @@ import signal
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO, Final, Protocol
 
 from pagekeeper.fault_handler.viewing import viewed
@@ -25,6 +25,8 @@ from pagekeeper.runtime.tokens import EncodingName, tokenizer
 NICENESS: Final = 10
 LENGTH_BYTES: Final = 4
 CLOSE_SECONDS: Final = 2.0
+ANSWER_SECONDS_MAX: Final = 120.0
+"""A page of 4 MiB takes seven, of a processor that others want too."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -61,10 +63,14 @@ class Here:
 
 
 class Apart:
-    """Starts its process when it is first needed. One that died is replaced, and its work done in a thread."""
+    """Starts its process when it is first needed. One that died or never answered is replaced.
 
-    def __init__(self, here: Here) -> None:
+    Its work is done in a thread then, without the bytes of media: what ended a decoder there would end this process.
+    """
+
+    def __init__(self, here: Here, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> None:
         self._here = here
+        self._answer_seconds_max = answer_seconds_max
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -74,11 +80,14 @@ class Apart:
             # Until the answer is read, the process is nobody's: a call that is cancelled leaves half of one behind.
             self._process = None
             try:
-                lowered = await _asked(process, pages)
-            except (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError) as died:
-                _log.warning("the process that compresses died: %s", died, extra={"pid": process.pid})
+                async with asyncio.timeout(self._answer_seconds_max):
+                    lowered = await _asked(process, pages)
+            except (BrokenPipeError, ConnectionResetError, TimeoutError, asyncio.IncompleteReadError) as failure:
+                problem = f"{type(failure).__name__}: {failure}".rstrip(": ")
+                about = {"pid": process.pid, "pages": [page.source.page_id for page in pages]}
+                _log.warning("the process that compresses died or is stuck: %s", problem, extra=about)
                 await _end(process)
-                return await asyncio.to_thread(self._here.lower_now, pages)
+                return await asyncio.to_thread(self._here.lower_now, [replace(page, data=b"") for page in pages])
             except BaseException:
                 await _end(process)
                 raise

@@ -16,6 +16,8 @@ from pagekeeper.memory.compress.compressor import Source
 from pagekeeper.memory.pages import MediaDescription, Modality
 
 VIEWED_BYTES_MAX: Final = 64 * 1024 * 1024
+FRAME_PIXELS_MAX: Final = 8192 * 8192
+"""Of a film whose frames are decoded; of a larger one, or one that says so, the size and the length are told."""
 KEYFRAMES_MAX: Final = 512
 SCENES_MAX: Final = 12
 FRAME_PIXELS: Final = 16
@@ -30,8 +32,8 @@ def viewed(source: Source, data: bytes) -> Source:
     """`source` with what its bytes tell; as it is when it is no medium, or nothing can be told."""
     if source.media is None or not data or len(data) > VIEWED_BYTES_MAX or not _decoders():
         return source
-    told = _picture(data, source.media) if source.modality is Modality.IMAGE else _played(data, source.media)
-    return replace(source, media=told)
+    tell = _picture if source.modality is Modality.IMAGE else _played
+    return replace(source, media=tell(data, source.media, source.page_id))
 
 
 @cache
@@ -42,19 +44,19 @@ def _decoders() -> bool:
     return not missing
 
 
-def _picture(data: bytes, media: MediaDescription) -> MediaDescription:
+def _picture(data: bytes, media: MediaDescription, page_id: str) -> MediaDescription:
     from PIL import Image  # noqa: PLC0415 - of an extra
 
     try:
         with Image.open(BytesIO(data)) as image:
             width, height = image.size
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        _log.warning("a picture cannot be read: %s", error)
+        _log.warning("a picture cannot be read: %s", error, extra={"page": page_id})
         return media
     return replace(media, width=media.width or width, height=media.height or height)
 
 
-def _played(data: bytes, media: MediaDescription) -> MediaDescription:
+def _played(data: bytes, media: MediaDescription, page_id: str) -> MediaDescription:
     import av  # noqa: PLC0415 - of an extra
 
     try:
@@ -68,13 +70,14 @@ def _played(data: bytes, media: MediaDescription) -> MediaDescription:
             if media.scenes:
                 return media
             stream.codec_context.skip_frame = "NONKEY"
+            stream.codec_context.options = {"max_pixels": str(FRAME_PIXELS_MAX)}
             frames = (
                 (float(frame.time or 0.0), frame.reformat(FRAME_PIXELS, FRAME_PIXELS, "gray").to_ndarray().tobytes())
                 for frame, _ in zip(container.decode(stream), range(KEYFRAMES_MAX), strict=False)
             )
             return replace(media, scenes=tuple(f"{_clock(at)} scene" for at in _beginnings(frames)))
     except (av.FFmpegError, OSError, ValueError) as error:
-        _log.warning("a recording cannot be read: %s", error)
+        _log.warning("a recording cannot be read: %s", error, extra={"page": page_id})
         return media
 
 
