@@ -32,6 +32,8 @@ COST_EXPONENT: Final = 0.6
 """How much a page's length counts against it: hardly between short ones."""
 ASKED_OF_MODEL_WEIGHT: Final = 2.0
 """Of the model's own words, when the message is after them."""
+NAMED_SPEAKER_WEIGHT: Final = 2.0
+"""Of what someone said whom the message names: who is asked about has mostly said it."""
 _SCORE_MIN: Final = 1e-9
 
 
@@ -54,6 +56,9 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     worth = _spread(said**SHARPNESS) * pages.weights
     if asks_what_the_model_said(query):
         worth[pages.by_model] *= ASKED_OF_MODEL_WEIGHT
+    speakers = index.speakers_named(query)
+    if speakers:
+        worth[np.isin(pages.speakers, speakers)] *= NAMED_SPEAKER_WEIGHT
     worth /= (pages.sizes_tokens + FIXED_COST_TOKENS) ** COST_EXPONENT
     best = float(worth.max())
     if best <= 0.0:

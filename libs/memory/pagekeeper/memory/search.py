@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pagekeeper.memory.cues import is_standing_wish
 from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
-from pagekeeper.memory.sentences import names_in
+from pagekeeper.memory.sentences import SPEAKER_WORDS_MAX, names_in, speaker_of, words_of_names
 from pagekeeper.memory.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
 
 CANDIDATES_MAX: Final = 1_000
@@ -108,13 +108,14 @@ class IndexedPages:
     """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
 
     `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length;
-    `by_model` are the model's own words.
+    `by_model` are the model's own words; `speakers` says by number who a page says is speaking, 0 where it does not.
     """
 
     rows: NDArray[np.int64]
     weights: Floats
     sizes_tokens: Floats
     by_model: NDArray[np.bool_]
+    speakers: Floats
 
 
 EVERYTHING: Final = SearchFilter()
@@ -132,7 +133,8 @@ class SessionIndex:
         self._vectors = Vectors(embedder.dimensions)
         self._ids: dict[str, int] = {}
         self._page_ids = [""]
-        self._traits = np.zeros((_ROWS_AT_FIRST, 3), np.float32)
+        self._traits = np.zeros((_ROWS_AT_FIRST, 4), np.float32)
+        self._speakers: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -201,7 +203,17 @@ class SessionIndex:
     def pages(self) -> IndexedPages:
         traits = self._traits[: len(self._page_ids)]
         rows = np.flatnonzero(traits[:, 0])
-        return IndexedPages(rows, traits[rows, 0], traits[rows, 1], traits[rows, 2] > 0.0)
+        return IndexedPages(rows, traits[rows, 0], traits[rows, 1], traits[rows, 2] > 0.0, traits[rows, 3])
+
+    def speakers_named(self, query: str) -> list[int]:
+        """By number: those that the query names. Each is a speaker of some page, or was."""
+        words = words_of_names(query[:_JUDGED_CHARS])
+        runs = (
+            " ".join(words[start : start + length])
+            for length in range(1, SPEAKER_WORDS_MAX + 1)
+            for start in range(len(words) + 1 - length)
+        )
+        return sorted({self._speakers[run] for run in runs if run in self._speakers})
 
     def page_id(self, row: int) -> str:
         return self._page_ids[row]
@@ -255,7 +267,9 @@ class SessionIndex:
         if row >= len(self._traits):
             self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
         weight = boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body, role)
-        self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT)
+        speaker = speaker_of(body)
+        number = self._speakers.setdefault(speaker, len(self._speakers) + 1) if speaker else 0
+        self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT, number)
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
         """The pages whose ids the query has, then those that have any of its words, best first; ties by page id."""

@@ -37,6 +37,8 @@ WORD: Final = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _NUMBER: Final = re.compile(r"\d[\d.,:/%-]*")
 _NAME: Final = re.compile(r"\b[A-Z\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0410-\u042f][^\W\d_]+")
 _IDENTIFIER: Final = re.compile(r"\b\w+(?:[_/@]|::|://)\w+|\b[a-z]+[A-Z]\w*|\w\.[a-z]\w|`[^`\n]+`")
+_LABEL: Final = re.compile(r"([^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2})(?:,[^:\n]{1,30})?: ")
+SPEAKER_WORDS_MAX: Final = 3
 _ADDRESS: Final = re.compile(r",\s+[A-Z][^\W\d_]+(?=[.!?]+$)")  # the name in "I agree, Mel!" says nothing
 _FILLER: Final = re.compile(
     r"\W*(?:hey|hi|hello|hiya|good (?:morning|evening|afternoon|night)|bye|goodbye|take care|see (?:you|ya)"
@@ -168,6 +170,17 @@ def names_in(text: str) -> list[str]:
         if (not opens or word.isupper()) and not ending and word.lower() not in STOPWORDS:
             found.setdefault(word)
     return list(found)
+
+
+def speaker_of(text: str) -> str:
+    """Who speaks, in lower case, where a text says so at its beginning: `Ada: ...`, or `Ada, 8 May 2023: ...`."""
+    label = _LABEL.match(text)
+    return " ".join(words_of_names(label[1])) if label else ""
+
+
+def words_of_names(text: str) -> list[str]:
+    """The words of `text` in lower case, of a possessive the name."""
+    return [word.removesuffix("'s") for word in WORD.findall(text.lower().replace("’", "'"))]
 
 
 def _paragraphs(text: str) -> Iterator[Sentence]:
