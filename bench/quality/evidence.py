@@ -12,8 +12,9 @@ headers, their sections' tags, the manifest with its hints. Rules, tools, messag
 come on top, for every system alike. A turn is carried verbatim, or reduced: see `carried`. `recall` is the mean share
 of a question's turns that are carried either way, `recall_full` verbatim; `all_evidence` is the share of questions with
 all of them, `ci95` a bootstrap over questions. The baselines in the same run show pages verbatim with the same header.
-With `k page_fault` the model is thought to search once with the question and to fault in the first k pages found that
-the prompt does not have in full; these come on top of the budget.
+With `k page_fault` a model that knows the question alone calls `search_pages` with it, then `page_fault` for the first k
+pages found that the prompt does not have in full. The calls are made, in a fork of the session so that no question
+changes what the next one sees; what counts is what the tool messages hold, and their tokens come on top of the budget.
 
 The numbers in recall and packing were searched for on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7 and 9
 of 10 of BEAM-100K; `quality-evidence.json` has the others apart. What they are numbers of (names, questions, wishes,
@@ -53,7 +54,6 @@ BUDGETS: Final = {
 TARGETS: Final = {LOCOMO: (0.82, 0.88, 0.92, 0.95), BEAM: (0.82, 0.88, 0.92, 0.96)}
 STRETCH: Final = {LOCOMO: (0.87, 0.91, 0.95, 0.97), BEAM: (0.88, 0.92, 0.95, 0.97)}
 CALLS_MAX: Final = 3
-SEARCHED_PAGES: Final = 50
 SESSION_TOKENS: Final = 1_000_000
 APPENDED_BYTES: Final = 512 * 1024
 APPENDED_PAGES: Final = 64
@@ -125,7 +125,7 @@ def measure(conversations: Sequence[Conversation]) -> list[Answered]:
     for conversation in conversations:
         answered += _baselines(conversation, count)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        answered += runner.run(_ours(conversations))
+        answered += runner.run(_ours(conversations, count))
     return answered
 
 
@@ -196,7 +196,7 @@ def _answered(
     )
 
 
-async def _ours(conversations: Iterable[Conversation]) -> list[Answered]:
+async def _ours(conversations: Iterable[Conversation], count: Callable[[str], int]) -> list[Answered]:
     answered: list[Answered] = []
     with TemporaryDirectory() as directory:
         async with (
@@ -204,7 +204,7 @@ async def _ours(conversations: Iterable[Conversation]) -> list[Answered]:
             connect(stack.endpoint, stack.token("bench"), call_seconds=600) as pagekeeper,
         ):
             for conversation in conversations:
-                replayed = await _Replayed.replay(pagekeeper, conversation)
+                replayed = await _Replayed.replay(pagekeeper, conversation, count)
                 for question in conversation.questions:
                     answered += await replayed.ask(question)
                 click.echo(f"  {conversation.dataset} {conversation.name}", err=True)
@@ -214,13 +214,16 @@ async def _ours(conversations: Iterable[Conversation]) -> list[Answered]:
 class _Replayed:
     """A conversation in a session of a running stack."""
 
-    def __init__(self, session: Session, conversation: Conversation) -> None:
+    def __init__(self, session: Session, conversation: Conversation, count: Callable[[str], int]) -> None:
         self._session = session
+        self._count = count
         self._conversation = conversation
         self._read: dict[tuple[str, int], str] = {}
 
     @classmethod
-    async def replay(cls, pagekeeper: Pagekeeper, conversation: Conversation) -> "_Replayed":
+    async def replay(
+        cls, pagekeeper: Pagekeeper, conversation: Conversation, count: Callable[[str], int]
+    ) -> "_Replayed":
         session = await pagekeeper.open_session(max_l0_tokens=SESSION_TOKENS, pin_last_turns=0)
         batch: list[page_pb2.PageInput] = []
         size_bytes = 0
@@ -235,7 +238,7 @@ class _Replayed:
         page_ids = [page_id(number) for number in range(len(conversation.turns))]
         for start in range(0, len(page_ids), COMPRESSED_PAGES):
             await session.compress(*page_ids[start : start + COMPRESSED_PAGES])
-        return cls(session, conversation)
+        return cls(session, conversation, count)
 
     async def ask(self, question: Question) -> list[Answered]:
         """At every budget; at the least of them with further calls too."""
@@ -279,15 +282,25 @@ class _Replayed:
         full: Sequence[bool],
         reduced: Sequence[bool],
     ) -> list[Answered]:
-        """What `search_pages` with the question and `page_fault` of the first pages found would add to this prompt."""
+        """What `search_pages` with the question and `page_fault` of the first pages found add to this prompt."""
         verbatim = {page.page_id for page in prompt.pages if page.level == 0}
-        hits = await self._session.search(question.text, limit=SEARCHED_PAGES)
-        found = [hit.page_id for hit in hits if hit.page_id not in verbatim]
-        tokens = prompt.tokens.context + prompt.tokens.manifest
+        (searched,) = await self._session.handle_tool_calls(_call("search_pages", query=question.text))
+        found = [hit["page_id"] for hit in json.loads(searched.content)["results"]]
+        wanted = [page for page in found if page not in verbatim][:CALLS_MAX]
+        fork = await self._session.fork()
+        faults = [_call("page_fault", page_id=page, target_level=0) for page in wanted]
+        messages = await fork.handle_tool_calls(*faults) if faults else ()
+        await fork.delete()
+        tokens = prompt.tokens.context + prompt.tokens.manifest + self._count(searched.content)
+        brought: set[str] = set()
         answered = []
         for calls in range(1, CALLS_MAX + 1):
+            for message in messages[calls - 1 : calls]:
+                tokens += self._count(message.content)
+                brought.add(_text_of(message))
             faulted = [
-                was or page_id(number) in found[:calls] for was, number in zip(full, question.evidence, strict=True)
+                was or self._conversation.turns[number].text in brought
+                for was, number in zip(full, question.evidence, strict=True)
             ]
             system = f"{OURS} + {calls} page_fault"
             answered.append(self._answered(question, system, budget_tokens, faulted, reduced, tokens))
@@ -303,6 +316,17 @@ class _Replayed:
         tokens: int,
     ) -> Answered:
         return _answered(self._conversation, question, system, budget_tokens, full, reduced, tokens)
+
+
+def _call(name: str, **arguments: object) -> pb.ToolCall:
+    return pb.ToolCall(id=name, name=name, arguments_json=json.dumps(arguments))
+
+
+def _text_of(message: pb.ToolMessage) -> str:
+    """What a page_fault brought, at full level. Raises AssertionError when it was refused."""
+    if message.error:
+        raise AssertionError(message.content)
+    return str(json.loads(message.content)["page"]["content"]["text"])
 
 
 def _beside(prompt: pb.AssemblePromptResponse) -> int:
