@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.memory.cues import subject_of
 from pagekeeper.memory.embedding import Floats, Vectors
 from pagekeeper.memory.pages import MessageRole, PageType
 from pagekeeper.memory.recall import recall
 from pagekeeper.memory.search import SessionIndex
+from pagekeeper.memory.sentences import speaker_of
 
 WORDS = ("harbour", "invoice", "kestrel", "lantern", "marble", "nettle")
 texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -168,3 +170,51 @@ def test_a_question_after_the_model_s_own_words_finds_them_sooner() -> None:
         for query in ("What of the harbour?", "What did you say of the harbour?")
     )
     assert asked > plain
+
+
+def test_who_is_named_said_it_sooner() -> None:
+    index = SessionIndex()
+    index.add("ben", "Ben, 3 May 2024: Ada knows that the harbour is deep.")
+    index.add("ada", "Ada, 3 May 2024: Ben knows that the harbour is deep.")
+    assert recalled(index, "What did Ada's letter say of the harbour?") == ["ada", "ben"]
+    assert recalled(index, "What did ben say of the harbour?") == ["ben", "ada"]
+
+
+def test_a_speaker_whose_pages_are_gone_changes_nothing() -> None:
+    lived, fresh = SessionIndex(), SessionIndex()
+    lived.add("gone", "Ada: The harbour is deep.")
+    lived.remove("gone")
+    for index in (lived, fresh):
+        index.add("p0", "Ben: The harbour is deep.")
+        index.add("p1", "Ada Lee: The harbour is deep.")
+    assert recall(lived, "Ada Lee, harbour", limit=9) == recall(fresh, "Ada Lee, harbour", limit=9)
+    assert recalled(lived, "Ada Lee, harbour") == ["p1", "p0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "speaker"),
+    [
+        ("Ada: yes", "ada"),
+        ("Ada, 8 May 2023: yes", "ada"),
+        ("Ada Lee King: yes", "ada lee king"),
+        ("Well, I said: yes", "well"),
+        ("https://harbour.test: down", ""),
+        ("9:05 is early", ""),
+        ("What you all said was this: yes", ""),
+        ("Ada said\nthis: yes", ""),
+    ],
+)
+def test_who_speaks_is_read_at_the_beginning(text: str, speaker: str) -> None:
+    assert speaker_of(text) == speaker
+
+
+def test_words_of_conversing_do_not_lead_away_from_the_subject() -> None:
+    """The letters of the last page are those of the query's frame, those of the first one of what it is about."""
+    index = index_of(["kilnx mudx", "throughoutz conversationz discussedz orderz"])
+    asked = "Can you list the order in which we discussed kilns, muds throughout our conversations?"
+    assert recalled(index, asked)[0] == "p0"
+
+
+def test_a_message_of_nothing_but_conversing_is_its_own_subject() -> None:
+    assert subject_of("Can you give a summary?") == "Can you give a summary?"
+    assert subject_of("Summary of the harbour works?").split() == ["of", "the", "harbour", "works?"]

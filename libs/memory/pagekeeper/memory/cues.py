@@ -56,6 +56,15 @@ _OF_THE_MODEL: Final = re.compile(
     r"\b",
     re.IGNORECASE,
 )
+_OF_CONVERSING: Final = re.compile(
+    r"\b(?:conversations?|chats?|messages|sessions|requests|questions|discuss\w*|mention\w*|brought up|bring up|talked"
+    r"|throughout|across|so far|summar\w+|comprehensive|overview|recap|list|order|in which|walk me through|aspects?"
+    r"|items?|only|different|provide|give|can you|could you)\b",
+    re.IGNORECASE,
+)
+"""What speaks of the conversation and of the answer wanted, not of what the conversation was about."""
+_WORD: Final = re.compile(r"\w{3,}")
+_SUBJECT_WORDS_MIN: Final = 2
 _WISH: Final = re.compile(
     r"(?:^|[.!?\n]\s{0,8})(?:please )?(?:always|never)\b"
     r"|\bI(?:'d| would)? (?:really |strongly |usually |generally |also )?prefer\b"
@@ -99,6 +108,15 @@ def recall_room(cue: Cue, budget_tokens: int, fault_tokens_max: int) -> int:
 def asks_what_the_model_said(words: str) -> bool:
     """Whether a message is after the model's own words. English only."""
     return _OF_THE_MODEL.search(words) is not None
+
+
+def subject_of(words: str) -> str:
+    """What a message is about: its words without those of conversing, or all when hardly any would be left.
+
+    English only. A mean of word vectors would point to the middle between the two.
+    """
+    subject = _OF_CONVERSING.sub(" ", words)
+    return subject if len(_WORD.findall(subject)) >= _SUBJECT_WORDS_MIN else words
 
 
 def is_standing_wish(words: str) -> bool:

@@ -2,7 +2,7 @@
 
 A page is worth what it says of the message's words (full text), what it means (vectors, where there is a model), and
 what its neighbours say, since a conversation answers in the next turn what it asked in this one. That is weighed by
-whose words they are and by what the page takes of a prompt: two short pages that say something are worth more than one
+whose words they are, by whether the message names who speaks, and by what the page takes of a prompt: two short pages that say something are worth more than one
 long page that says a little more. Every weight is a constant of this file; nothing is learned from a session.
 
 Deterministic, without a model of language, and linear in the pages of the session.
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pagekeeper.memory.cues import asks_what_the_model_said
+from pagekeeper.memory.cues import asks_what_the_model_said, subject_of
 from pagekeeper.memory.embedding import Floats
 from pagekeeper.memory.search import IndexedPages, SessionIndex
 
@@ -51,7 +51,7 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     if not len(pages.rows) or limit < 1:
         return []
     said = _normed(index.word_scores(query)[pages.rows])
-    said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(query))[pages.rows])
+    said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(subject_of(query)))[pages.rows])
     said += FEEDBACK_WEIGHT * _normed(_feedback(index, pages, _spread(said)))
     worth = _spread(said**SHARPNESS) * pages.weights
     if asks_what_the_model_said(query):
