@@ -12,9 +12,9 @@ headers, their sections' tags, the manifest with its hints. Rules, tools, messag
 come on top, for every system alike. A turn is carried verbatim, or reduced: see `carried`. `recall` is the mean share
 of a question's turns that are carried either way, `recall_full` verbatim; `all_evidence` is the share of questions with
 all of them, `ci95` a bootstrap over questions. The baselines in the same run show pages verbatim with the same header.
-With `k page_fault` a model that knows the question alone calls `search_pages` with it, then `page_fault` for the first k
-pages found that the prompt does not have in full. The calls are made, in a fork of the session so that no question
-changes what the next one sees; what counts is what the tool messages hold, and their tokens come on top of the budget.
+With `k page_fault` a model that knows the question alone calls `search_pages` with it, then `page_fault` for the first
+k pages found that the prompt does not have in full. The calls are made, in a fork of the session so that no question
+changes what the next one sees; what counts is what the tool messages hold; their tokens come on top of the budget.
 
 The numbers in recall and packing were searched for on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7 and 9
 of 10 of BEAM-100K; `quality-evidence.json` has the others apart. What they are numbers of (names, questions, wishes,

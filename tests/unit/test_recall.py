@@ -210,8 +210,8 @@ def test_who_speaks_is_read_at_the_beginning(text: str, speaker: str) -> None:
 
 def test_words_of_conversing_do_not_lead_away_from_the_subject() -> None:
     """The letters of the last page are those of the query's frame, those of the first one of what it is about."""
-    index = index_of(["kilnx mudx", "throughoutz conversationz discussedz orderz"])
-    asked = "Can you list the order in which we discussed kilns, muds throughout our conversations?"
+    index = index_of(["kilnmilkkink", "throughoutconversationsorder"])
+    asked = "Order of kiln, milk, kink discussed throughout conversations, in order?"
     assert recalled(index, asked)[0] == "p0"
 
 

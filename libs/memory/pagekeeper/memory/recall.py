@@ -2,8 +2,9 @@
 
 A page is worth what it says of the message's words (full text), what it means (vectors, where there is a model), and
 what its neighbours say, since a conversation answers in the next turn what it asked in this one. That is weighed by
-whose words they are, by whether the message names who speaks, and by what the page takes of a prompt: two short pages that say something are worth more than one
-long page that says a little more. Every weight is a constant of this file; nothing is learned from a session.
+whose words they are, by whether the message names who speaks, and by what the page takes of a prompt: two short pages
+that say something are worth more than one long page that says a little more. Every weight is a constant of this file;
+nothing is learned from a session.
 
 Deterministic, without a model of language, and linear in the pages of the session.
 """
