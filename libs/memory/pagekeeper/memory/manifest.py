@@ -67,8 +67,9 @@ class Manifest:
     """What there is to tell. Entries are in order of relevance, the most relevant first.
 
     CLASSIC has the guide's shape. CACHE_STABLE says what a model acts on in less than half the tokens, and nothing that
-    changes while no page is evicted: of an available page its id and hint, and its modality when it is not text. The
-    rest is in the status, see `status_json`.
+    changes while no page is evicted: of an available page its id and hint, and its modality when it is not text. It
+    does not name the session, so a fork's prompts begin as the parent's do. The rest is in the status, see
+    `status_json`.
     """
 
     session_id: str
@@ -151,7 +152,6 @@ def render_manifest(manifest: Manifest, *, tokens_max: int, count: Callable[[str
 
 def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) -> list[str]:
     """The JSON around the lists: what comes before the first, then what closes each."""
-    head = {"session_id": manifest.session_id}
     match manifest.layout:
         case PromptLayout.CLASSIC:
             policies = {
@@ -160,7 +160,7 @@ def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) ->
                 **_remaining(manifest.policies),
                 "prefer_levels": list(manifest.policies.prefer_levels),
             }
-            head["pressure"] = manifest.pressure.name.lower()
+            head = {"session_id": manifest.session_id, "pressure": manifest.pressure.name.lower()}
             omitted = {"working_set": omitted_resident, "available_pages": omitted_available}
             return [
                 f'{_json(head)[:-1]},"working_set":[\n',
@@ -168,7 +168,7 @@ def _frame(manifest: Manifest, omitted_resident: int, omitted_available: int) ->
                 f'],"not_listed":{_json(omitted)},"policies":{_json(policies)}}}\n',
             ]
         case PromptLayout.CACHE_STABLE:
-            return [f'{_json(head)[:-1]},"available_pages":{{\n', f'}},"not_listed":{omitted_available}}}\n']
+            return ['{"available_pages":{\n', f'}},"not_listed":{omitted_available}}}\n']
 
 
 def _fitting(lines: Sequence[ManifestLine], room_tokens: int) -> tuple[Sequence[ManifestLine], int]:

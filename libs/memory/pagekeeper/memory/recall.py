@@ -57,9 +57,8 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     worth = _spread(said**SHARPNESS) * pages.weights
     if asks_what_the_model_said(query):
         worth[pages.by_model] *= ASKED_OF_MODEL_WEIGHT
-    speakers = index.speakers_named(query)
-    if speakers:
-        worth[np.isin(pages.speakers, speakers)] *= NAMED_SPEAKER_WEIGHT
+    for speaker in index.speakers_named(query):
+        worth[pages.speakers == speaker] *= NAMED_SPEAKER_WEIGHT
     worth /= (pages.sizes_tokens + FIXED_COST_TOKENS) ** COST_EXPONENT
     best = float(worth.max())
     if best <= 0.0:
