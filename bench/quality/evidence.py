@@ -13,8 +13,8 @@ come on top, for every system alike. A turn is carried verbatim, or reduced: see
 of a question's turns that are carried either way, `recall_full` verbatim; `all_evidence` is the share of questions with
 all of them, `ci95` a bootstrap over questions. The baselines in the same run show pages verbatim with the same header.
 With `k page_fault` a model that knows the question alone calls `search_pages` with it, then `page_fault` for the first
-k pages found that the prompt does not have in full. The calls are made, in a fork of the session so that no question
-changes what the next one sees; what counts is what the tool messages hold; their tokens come on top of the budget.
+k pages found that the prompt does not have in full. The calls are made, the faults in a turn of a fork, so that they
+change no later prompt; what counts is what the tool messages hold; their tokens come on top of the budget.
 
 The numbers in recall and packing were searched for on samples 1 and 3 of 5 of LoCoMo dev and on chats 1, 3, 5, 7 and 9
 of 10 of BEAM-100K; `quality-evidence.json` has the others apart. What they are numbers of (names, questions, wishes,
@@ -212,10 +212,13 @@ async def _ours(conversations: Iterable[Conversation], count: Callable[[str], in
 
 
 class _Replayed:
-    """A conversation in a session of a running stack."""
+    """A conversation in a session of a running stack, and in a fork of it, where pages are faulted in."""
 
-    def __init__(self, session: Session, conversation: Conversation, count: Callable[[str], int]) -> None:
+    def __init__(
+        self, session: Session, fork: Session, conversation: Conversation, count: Callable[[str], int]
+    ) -> None:
         self._session = session
+        self._fork = fork
         self._count = count
         self._conversation = conversation
         self._read: dict[tuple[str, int], str] = {}
@@ -238,7 +241,7 @@ class _Replayed:
         page_ids = [page_id(number) for number in range(len(conversation.turns))]
         for start in range(0, len(page_ids), COMPRESSED_PAGES):
             await session.compress(*page_ids[start : start + COMPRESSED_PAGES])
-        return cls(session, conversation, count)
+        return cls(session, await session.fork(), conversation, count)
 
     async def ask(self, question: Question) -> list[Answered]:
         """At every budget; at the least of them with further calls too."""
@@ -287,10 +290,9 @@ class _Replayed:
         (searched,) = await self._session.handle_tool_calls(_call("search_pages", query=question.text))
         found = [hit["page_id"] for hit in json.loads(searched.content)["results"]]
         wanted = [page for page in found if page not in verbatim][:CALLS_MAX]
-        fork = await self._session.fork()
+        await self._fork.begin_turn()
         faults = [_call("page_fault", page_id=page, target_level=0) for page in wanted]
-        messages = await fork.handle_tool_calls(*faults) if faults else ()
-        await fork.delete()
+        messages = await self._fork.handle_tool_calls(*faults) if faults else ()
         tokens = prompt.tokens.context + prompt.tokens.manifest + self._count(searched.content)
         brought: set[str] = set()
         answered = []
