@@ -1,6 +1,6 @@
 """A session against plain dictionaries, over random histories: whatever is asked of it, in whatever order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -32,6 +32,7 @@ from pagekeeper.memory.pages import (
     PageType,
 )
 from pagekeeper.memory.session import Session
+from pagekeeper.memory.session_pages import SessionPages
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.views import page_message
 from pagekeeper.v1 import event_pb2
@@ -88,9 +89,13 @@ class Histories(RuleBasedStateMachine):
             return None
         return None if event is None else (event, self.commit(event))
 
-    def folded(self, until: int | None = None, *, snapshots_every: int = 0) -> tuple[Session, list[Happening]]:
+    def folded(
+        self, until: int | None = None, *, snapshots_every: int = 0, stowing: bool = True
+    ) -> tuple[Session, list[Happening]]:
         """The same log folded again, up to a revision; perhaps with states between written out and read back."""
         session, decided = Session(), []
+        if not stowing:
+            session.pages = AllAtHand()
         for position, (revision, record) in enumerate(self.records):
             if until is not None and revision > until:
                 break
@@ -340,6 +345,14 @@ class Histories(RuleBasedStateMachine):
             assert representation.size_tokens == resident.size_tokens
 
     @invariant()
+    def what_is_neither_resident_nor_dirty_is_stowed(self) -> None:
+        resident = {resident.page_id for resident in self.session.working_set}
+        dirty = {page_id for page_id, page in self.model.pages.items() if page.dirty}
+        assert set(self.session.pages.at_hand) == resident | dirty
+        assert [page.page_id for page in self.session.pages.dirty()] == [i for i in self.model.pages if i in dirty]
+        assert self.session.pages.mapped_total == sum(page.mapped for page in self.model.pages.values())
+
+    @invariant()
     def used_tokens_are_the_sum_and_within_the_limit(self) -> None:
         used = self.session.working_set.used_tokens
         assert used == self.model.used_tokens
@@ -359,10 +372,20 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         state, decided = codec.encode_state(self.session), decisions_digest(self.decided)
-        for snapshots_every in (0, 7):
-            again, decided_again = self.folded(snapshots_every=snapshots_every)
+        for again, decided_again in (
+            self.folded(),
+            self.folded(snapshots_every=7),
+            self.folded(stowing=False),
+        ):
             assert codec.encode_state(again) == state
             assert decisions_digest(decided_again) == decided
+
+
+class AllAtHand(SessionPages):
+    """Pages that are never stowed."""
+
+    def settle(self, page_ids: Iterable[str], resident: Container[str]) -> None:
+        pass
 
 
 def through_bytes(session: Session) -> Session:

@@ -354,10 +354,11 @@ def place(session: Session, placements: Sequence[ev.PlacedRepresentation]) -> ev
 
 def restore(then: Session, checkpoint_id: str) -> ev.WorkingSetRestored:
     """The event that makes a session what `then`, an earlier fold of it, was."""
+    mapped = list(then.mapped_pages())
     return ev.WorkingSetRestored(
         checkpoint_id=checkpoint_id,
         revision=then.revision,
-        mapped=tuple(ev.PageVersion(p.page_id, p.current_version, p.importance) for p in then.mapped_pages()),
+        mapped=tuple(ev.PageVersion(p.page_id, p.current_version, p.importance) for p in mapped),
         resident=tuple(ev.RestoredResident(r.page_id, r.version, r.level, r.faulted) for r in then.working_set),
-        pinned_page_ids=tuple(p.page_id for p in then.mapped_pages() if p.pinned),
+        pinned_page_ids=tuple(p.page_id for p in mapped if p.pinned),
     )

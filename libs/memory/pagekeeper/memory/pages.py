@@ -4,11 +4,11 @@ Values only. A version's bytes never change: a page changes by getting another v
 representations or by its bytes moving from the log to the object store.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from pagekeeper.memory.reuse import PageReuse
 
@@ -154,15 +154,14 @@ class StoredRepresentation:
         return self.inline is not None
 
 
-@dataclass(slots=True)
-class Version:
+class Version(NamedTuple):
     version: int
     revision: int
     turn: int
     created_unix_ms: int
     mime_type: str
     media: MediaDescription | None
-    representations: list[StoredRepresentation]
+    representations: tuple[StoredRepresentation, ...]
     """Ascending by level; the full one first and always there."""
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
@@ -184,12 +183,11 @@ class Version:
         return (r for r in self.representations if r.level > level)
 
 
-@dataclass(slots=True)
-class PageState:
-    """A page of a session: what the fold knows of it."""
+class PageState(NamedTuple):
+    """A page of a session: what the fold knows of it. A value: what changes is which one the session has."""
 
     page_id: str
-    versions: list[Version]
+    versions: tuple[Version, ...]
     current_version: int
     mapped: bool
     pinned: bool
@@ -204,8 +202,8 @@ class PageState:
     hint: str
     tool_name: str
     tool_call_id: str
-    metadata: tuple[KeyValue, ...] = field(default=())
-    reuse: PageReuse = field(default_factory=PageReuse)
+    metadata: tuple[KeyValue, ...] = ()
+    reuse: PageReuse = PageReuse()
 
     @property
     def current(self) -> Version:
@@ -222,6 +220,12 @@ class PageState:
 
     def version(self, number: int) -> Version | None:
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None
+
+    def with_representations(self, number: int, representations: Iterable[StoredRepresentation]) -> Self:
+        """The page with these of a version that it has; ascending by level."""
+        versions = list(self.versions)
+        versions[number - 1] = versions[number - 1]._replace(representations=tuple(representations))
+        return self._replace(versions=tuple(versions))
 
     @property
     def dirty(self) -> bool:

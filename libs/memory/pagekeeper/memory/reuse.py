@@ -5,9 +5,9 @@ of a page outlives its residency: it is the ghost list that caches keep of what 
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, NamedTuple
 
 LIKE_THE_LAST: Final = 0.2
 """A page comes back in rhythm when the gap since its last use differs from the one before by at most this share."""
@@ -22,11 +22,10 @@ SIZE_PRIOR: Final = 4.0
 """Pages of a kind count as so many of each size."""
 
 
-@dataclass(slots=True)
-class PageReuse:
+class PageReuse(NamedTuple):
     """Of one page. `first_...` and `last_...` are what the session had counted when it was used first and last."""
 
-    count: int = 0
+    count: int = 0  # type: ignore[assignment] # hides the tuple's method of that name, which nobody calls
     first_reuse: int = 0
     last_reuse: int = 0
     last_reference: int = 0
@@ -54,16 +53,21 @@ class SessionReuse:
             last_reference=self.references,
         )
 
-    def again(self, page: PageReuse) -> None:
+    def again(self, page: PageReuse) -> PageReuse:
+        """A page that was known before is used."""
         self.references += 1
         self.reuses += 1
         gap = self.references - page.last_reference
         expected = page.gap_references or self.gap_references
         in_rhythm = expected > 0 and abs(gap - expected) <= LIKE_THE_LAST * expected + 1
         self.rhythm = RHYTHM_KEPT * self.rhythm + (1 - RHYTHM_KEPT if in_rhythm else 0.0)
-        self.gap_references = page.gap_references = gap
-        page.count += 1
-        page.last_reuse, page.last_reference = self.reuses, self.references
+        self.gap_references = gap
+        return page._replace(
+            count=page.count + 1,
+            last_reuse=self.reuses,
+            last_reference=self.references,
+            gap_references=gap,
+        )
 
 
 @dataclass(slots=True)
@@ -72,13 +76,6 @@ class KindCounts:
 
     _seen: Counter[Hashable] = field(default_factory=Counter)
     _reused: Counter[Hashable] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, pages: Iterable[tuple[Hashable, int, PageReuse]]) -> Self:
-        counts = cls()
-        for kind, size_tokens, reuse in pages:
-            counts.add(kind, size_tokens, reuse)
-        return counts
 
     def add(self, kind: Hashable, size_tokens: int, reuse: PageReuse) -> None:
         for key in (kind, _sized(kind, size_tokens)):

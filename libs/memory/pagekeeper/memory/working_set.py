@@ -26,7 +26,7 @@ class WorkingSet:
         self._residents = {r.page_id: r for r in residents}
         self._used_tokens = sum(r.size_tokens for r in self._residents.values())
 
-    def __contains__(self, page_id: str) -> bool:
+    def __contains__(self, page_id: object) -> bool:
         return page_id in self._residents
 
     def __iter__(self) -> Iterator[Resident]:

@@ -7,7 +7,7 @@ bytes on every replica.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from enum import Enum
 from hashlib import sha256
 from operator import attrgetter
@@ -22,7 +22,7 @@ from pagekeeper.memory import happenings as hp
 from pagekeeper.memory.bookkeeping import Checkpoint, Counters, EvictionMark, Operation, SessionState
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.pages import FaultReason, KeyValue, PageState, Version
-from pagekeeper.memory.reuse import KindCounts, SessionReuse
+from pagekeeper.memory.reuse import SessionReuse
 from pagekeeper.memory.session import FOLD_VERSION, Session
 from pagekeeper.memory.usage import ProviderUsage
 from pagekeeper.memory.working_set import Resident, WorkingSet
@@ -68,7 +68,7 @@ class MessageCodec(Generic[V]):
         self._message_class = _message_class(value_class)
         descriptor = self._message_class.DESCRIPTOR
         hints = get_type_hints(value_class)
-        defaults = {f.name: f.default for f in fields(cast(Any, value_class))}
+        defaults = _defaults_of(value_class)
         names = list(defaults)
         if set(names) != set(descriptor.fields_by_name):
             raise TypeError(
@@ -94,6 +94,13 @@ class MessageCodec(Generic[V]):
 
     def decode(self, message: Message) -> V:
         return self._value_class(*[decode(message) for decode in self._decoders])
+
+
+def _defaults_of(value_class: Value) -> dict[str, Value]:
+    """Of its fields, in their order; `MISSING` where there is none."""
+    if issubclass(value_class, tuple):
+        return {name: value_class._field_defaults.get(name, MISSING) for name in value_class._fields}
+    return {field.name: field.default for field in fields(value_class)}
 
 
 class _FieldCodec:
@@ -302,10 +309,13 @@ def decode_state(data: bytes, revision: int) -> Session:
     session.updated_unix_ms = message.updated_unix_ms
     session.parent_session_id = message.parent_session_id
     session.parent_revision = message.parent_revision
-    session.pages = {page.page_id: _PAGE.decode(page) for page in message.pages}
     session.reuse = _REUSE.decode(message.reuse)
-    session.kinds = KindCounts.of((page.kind, page.first_size_tokens, page.reuse) for page in session.pages.values())
     session.working_set = WorkingSet(_RESIDENT.decode(resident) for resident in message.resident)
+    for one in message.pages:
+        page = _PAGE.decode(one)
+        session.kinds.add(page.kind, page.first_size_tokens, page.reuse)
+        session.pages.put(page)
+        session.pages.settle((page.page_id,), session.working_set)
     session.counters = Counters(**{name: getattr(message.counters, name) for name in _COUNTERS_FIELDS})
     session.faults_by_reason = {_REASONS[fault.reason]: fault.count for fault in message.counters.faults_by_reason}
     session.recent_evictions = {eviction.page_id: eviction.turn for eviction in message.recent_evictions}

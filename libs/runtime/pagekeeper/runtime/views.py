@@ -112,7 +112,7 @@ def session_message(session: Session, session_id: str, now_unix_ms: int) -> sess
         config=config_message(session),
         labels={label.key: label.value for label in session.labels},
         turn=session.turn,
-        page_count=sum(1 for _ in session.mapped_pages()),
+        page_count=session.pages.mapped_total,
         created_unix_ms=session.created_unix_ms,
         updated_unix_ms=session.updated_unix_ms,
         idle_seconds=max(0, now_unix_ms - session.updated_unix_ms) // 1000,

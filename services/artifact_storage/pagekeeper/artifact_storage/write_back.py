@@ -90,7 +90,7 @@ def segments(session: Session) -> Iterator[list[Dirty]]:
 
 def dirty_representations(session: Session) -> Iterator[Dirty]:
     """Of all pages and versions, dropped ones too: history shows them. Raises ContentCorrupt."""
-    for page in session.pages.values():
+    for page in session.pages.dirty():
         for version in page.versions:
             for representation in version.representations:
                 data = representation.inline

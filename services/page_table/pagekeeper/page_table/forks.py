@@ -65,11 +65,14 @@ class Forks:
 
 def _place(seed: Session, current: Session) -> None:
     """Where the parent's bytes lie now: a state of the past names the log, which they have left since."""
-    for page in seed.pages.values():
+    for page in list(seed.pages.dirty()):
+        placed = page
         for version, now in zip(page.versions, current.pages[page.page_id].versions, strict=False):
-            version.representations = [
-                replace(one, inline=None, extent=placed.extent)
-                if one.dirty and (placed := now.at(one.level)) is not None and placed.extent is not None
+            representations = [
+                replace(one, inline=None, extent=there.extent)
+                if one.dirty and (there := now.at(one.level)) is not None and there.extent is not None
                 else one
                 for one in version.representations
             ]
+            placed = placed.with_representations(version.version, representations)
+        seed.pages.put(placed)

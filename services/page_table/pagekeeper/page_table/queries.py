@@ -57,7 +57,8 @@ class Queries:
         position = index_in(_LIST, request.page_token)
         wanted = _filter(session, request)
         response = pb.ListPagesResponse(revision=session.revision)
-        for page in islice(session.pages.values(), position, None):
+        for page_id in islice(session.pages, position, None):
+            page = session.pages[page_id]
             if page.mapped and wanted(page):
                 if len(response.pages) == size:
                     response.next_page_token = page_token(_LIST, str(position))

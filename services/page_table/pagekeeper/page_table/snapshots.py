@@ -118,7 +118,7 @@ async def packed_state(artifacts: ArtifactPort, caller: Caller, key: SessionKey,
 def dirty_bytes(session: Session) -> int:
     return sum(
         len(representation.inline)
-        for page in session.pages.values()
+        for page in session.pages.dirty()
         for version in page.versions
         for representation in version.representations
         if representation.inline is not None

@@ -84,7 +84,7 @@ class Past:
         restored = await state_after(self._history, key, committed)
         return pb.RestoreCheckpointResponse(
             revision=committed.revision,
-            page_count=sum(1 for _ in restored.mapped_pages()),
+            page_count=restored.pages.mapped_total,
             resident=_residents(restored),
         )
 

@@ -38,7 +38,7 @@ class UseHistory:
             return
         if not known.reuse.count:
             self._kinds.reused(known.kind, known.first_size_tokens)
-        self._session.again(known.reuse)
+        known.reuse = self._session.again(known.reuse)
         known.last_used_turn = turn
 
     def record_fault(self, page_id: str) -> None:

@@ -1,0 +1,316 @@
+"""Pages as strings of bytes: how a session keeps those that are neither in its prompt nor in its log alone.
+
+A stowed page takes a fourth of the memory of its values. What pages have in common (kinds, forms, object keys) is
+kept once a session and named by number, so the bytes mean something to the `Stowage` that wrote them
+alone, and never leave the process. Layouts have the same order of fields: narrow ones for numbers as they mostly are,
+and a wide one for whatever the log can carry.
+
+Law: what is unstowed equals what was stowed.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from struct import Struct, error
+from typing import Any, Final, Generic, TypeVar, get_type_hints
+
+from pagekeeper.memory.pages import (
+    Extent,
+    KeyValue,
+    LinkKind,
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageLink,
+    PageState,
+    PageType,
+    StoredRepresentation,
+    TrustClass,
+    Version,
+)
+from pagekeeper.memory.reuse import PageReuse
+
+DIGEST_BYTES: Final = 32
+
+_MAPPED: Final = 1
+_PINNED: Final = 2
+_RELATED: Final = 4
+"""Links or metadata follow the versions."""
+_LAYOUT: Final = 8
+"""What the number of its layout is multiplied by, above the flags."""
+
+_LINK_KINDS: Final = tuple(LinkKind)
+
+T = TypeVar("T", bound=Hashable)
+
+
+class _Layout:
+    """How wide the fields are. But in the widest, a place is as long as the bytes are many, and its length not said."""
+
+    def __init__(self, number: int, head: str, counter: str, version: str, representation: str) -> None:
+        of_type = {int: counter, float: "d"}
+        reuse = "".join(of_type[one] for one in get_type_hints(PageReuse).values())
+        self.flags = number * _LAYOUT
+        # Flags; kind, version, versions, faults, turns used and faulted, lengths of hint and call; importance.
+        self.head = Struct(f"<B{head}d{reuse}")
+        # Version, revision, turn, time, form, levels.
+        self.version = Struct("<" + version)
+        # Make, tokens, bytes, digest, object, offset, and in the widest the length.
+        self._representation = representation
+        self.wide = representation.endswith("QQ")
+        self.representation_fields = 7 if self.wide else 6
+        self._representations: dict[int, Struct] = {}
+
+    def representations(self, count: int) -> Struct:
+        layout = self._representations.get(count)
+        if layout is None:
+            layout = self._representations[count] = Struct("<" + self._representation * count)
+        return layout
+
+
+_LAYOUTS: Final = (
+    _Layout(0, "3B4HB", "H", "BIHQBB", "BHH32sHI"),
+    _Layout(1, "3B4HB", "I", "BIHQBB", "BHH32sHI"),
+    _Layout(2, "8I", "Q", "IQIQII", "IIQ32sIQQ"),
+)
+"""The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
+_COUNT: Final = Struct("<I")
+_BYTE: Final = Struct("<B")
+_MEDIA: Final = Struct("<IIdI")
+_RELATED_COUNTS: Final = Struct("<II")
+
+
+class _Table(Generic[T]):
+    """What pages have in common, by number, counted from one: zero is for nothing."""
+
+    def __init__(self) -> None:
+        self._values: list[T] = []
+        self._numbers: dict[T, int] = {}
+
+    def __getitem__(self, number: int) -> T:
+        return self._values[number - 1]
+
+    def number(self, value: T) -> int:
+        number = self._numbers.get(value)
+        if number is None:
+            self._values.append(value)
+            number = self._numbers[value] = len(self._values)
+        return number
+
+
+class Stowage:
+    """Stows the pages of one session."""
+
+    def __init__(self) -> None:
+        self._kinds = _Table[tuple[Modality, PageType, MessageRole, str]]()
+        """With the tool's name."""
+        self._forms = _Table[tuple[str, PageType, TrustClass, bool]]()
+        """Of versions: MIME type, mapped type, trust, whether it is a medium."""
+        self._makes = _Table[tuple[int, str]]()
+        """Of representations: level and compressor."""
+        self._objects = _Table[str]()
+
+    def stow(self, page: PageState) -> bytes | None:
+        """None for a page that stays as it is: one with bytes in the log alone, or a digest that is not SHA-256's."""
+        for version in page.versions:
+            for stored in version.representations:
+                if stored.inline is not None or len(stored.digest) != DIGEST_BYTES:
+                    return None
+        for layout in _LAYOUTS[:-1]:
+            try:
+                return self._written(page, layout)
+            except error:
+                continue
+        return self._written(page, _LAYOUTS[-1])
+
+    def unstow(self, page_id: str, stowed: bytes) -> PageState:
+        layout = _LAYOUTS[stowed[0] // _LAYOUT]
+        (
+            flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
+            hint_bytes, call_bytes, importance, *reuse,
+        ) = layout.head.unpack_from(stowed)  # fmt: skip
+        at = layout.head.size
+        call_at = at + hint_bytes
+        reader = _Reader(stowed, call_at + call_bytes)
+        versions = tuple([self._version(reader, layout) for _ in range(version_count)])
+        links, metadata = _read_related(reader) if flags & _RELATED else ((), ())
+        modality, page_type, role, tool_name = self._kinds[kind]
+        return PageState(
+            page_id,
+            versions,
+            current_version,
+            flags & _MAPPED != 0,
+            flags & _PINNED != 0,
+            importance,
+            links,
+            fault_count,
+            last_used_turn,
+            last_fault_turn,
+            modality,
+            page_type,
+            role,
+            stowed[at:call_at].decode(),
+            tool_name,
+            stowed[call_at : call_at + call_bytes].decode(),
+            metadata,
+            PageReuse(*reuse),
+        )
+
+    # Writing
+
+    def _written(self, page: PageState, layout: _Layout) -> bytes:
+        """Raises struct's error for a number that the layout has no room for."""
+        hint, call = page.hint.encode(), page.tool_call_id.encode()
+        related = bool(page.links or page.metadata)
+        parts = [
+            layout.head.pack(
+                layout.flags | page.mapped * _MAPPED | page.pinned * _PINNED | related * _RELATED,
+                self._kinds.number((page.modality, page.page_type, page.role, page.tool_name)),
+                page.current_version,
+                len(page.versions),
+                page.fault_count,
+                page.last_used_turn,
+                page.last_fault_turn,
+                len(hint),
+                len(call),
+                page.importance,
+                *page.reuse,
+            ),
+            hint,
+            call,
+        ]
+        for version in page.versions:
+            parts.append(
+                layout.version.pack(
+                    version.version,
+                    version.revision,
+                    version.turn,
+                    version.created_unix_ms,
+                    self._forms.number(
+                        (version.mime_type, version.mapped_type, version.trust, version.media is not None)
+                    ),
+                    len(version.representations),
+                )
+            )
+            parts.append(self._representations(version.representations, layout))
+            if version.media is not None:
+                parts += _media_parts(version.media)
+        if related:
+            parts += _related_parts(page)
+        return b"".join(parts)
+
+    def _representations(self, representations: tuple[StoredRepresentation, ...], layout: _Layout) -> bytes:
+        values: list[int | bytes] = []
+        for stored in representations:
+            extent = stored.extent
+            values += (
+                self._makes.number((stored.level, stored.compressor)),
+                stored.size_tokens,
+                stored.size_bytes,
+                stored.digest,
+            )
+            if extent is None:
+                values += (0, 0)
+            else:
+                values += (self._objects.number(extent.object_key), extent.offset)
+            if layout.wide:
+                values.append(extent.length if extent is not None else 0)
+            elif extent is not None and extent.length != stored.size_bytes:
+                raise error("a place of another length than the bytes")
+        return layout.representations(len(representations)).pack(*values)
+
+    # Reading
+
+    def _version(self, reader: "_Reader", layout: _Layout) -> Version:
+        version, revision, turn, unix_ms, form, count = reader.take(layout.version)
+        mime_type, mapped_type, trust, is_medium = self._forms[form]
+        values = reader.take(layout.representations(count))
+        step = layout.representation_fields
+        representations = tuple([self._stored(*values[at : at + step]) for at in range(0, count * step, step)])
+        return Version(
+            version,
+            revision,
+            turn,
+            unix_ms,
+            mime_type,
+            _read_media(reader) if is_medium else None,
+            representations,
+            mapped_type,
+            trust,
+        )
+
+    def _stored(
+        self,
+        make: int,
+        size_tokens: int,
+        size_bytes: int,
+        digest: bytes,
+        object_number: int,
+        offset: int,
+        length: int | None = None,
+    ) -> StoredRepresentation:
+        level, compressor = self._makes[make]
+        extent = None
+        if object_number:
+            extent = Extent(self._objects[object_number], offset, size_bytes if length is None else length)
+        return StoredRepresentation(level, size_tokens, size_bytes, digest, compressor, extent=extent)
+
+
+def is_mapped(stowed: bytes) -> bool:
+    return stowed[0] & _MAPPED != 0
+
+
+class _Reader:
+    """Where the next field is."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data = data
+        self._at = at
+
+    def take(self, layout: Struct) -> tuple[Any, ...]:
+        values = layout.unpack_from(self._data, self._at)
+        self._at += layout.size
+        return values
+
+    def text(self) -> str:
+        [length] = self.take(_COUNT)
+        text = self._data[self._at : self._at + length].decode()
+        self._at += length
+        return text
+
+
+def _text_parts(texts: Iterable[str]) -> Iterator[bytes]:
+    for text in texts:
+        data = text.encode()
+        yield _COUNT.pack(len(data))
+        yield data
+
+
+def _media_parts(media: MediaDescription) -> Iterator[bytes]:
+    yield _MEDIA.pack(media.width, media.height, media.duration_seconds, len(media.scenes))
+    yield from _text_parts((media.caption, media.transcript, *media.scenes))
+
+
+def _read_media(reader: _Reader) -> MediaDescription:
+    width, height, duration_seconds, scenes = reader.take(_MEDIA)
+    caption, transcript = reader.text(), reader.text()
+    return MediaDescription(
+        caption, transcript, width, height, duration_seconds, tuple([reader.text() for _ in range(scenes)])
+    )
+
+
+def _related_parts(page: PageState) -> Iterator[bytes]:
+    yield _RELATED_COUNTS.pack(len(page.links), len(page.metadata))
+    for link in page.links:
+        yield bytes((_LINK_KINDS.index(link.kind),))
+        yield from _text_parts((link.target_page_id,))
+    for entry in page.metadata:
+        yield from _text_parts((entry.key, entry.value))
+
+
+def _read_related(reader: _Reader) -> tuple[tuple[PageLink, ...], tuple[KeyValue, ...]]:
+    links, metadata = reader.take(_RELATED_COUNTS)
+    return (
+        tuple([PageLink(_LINK_KINDS[reader.take(_BYTE)[0]], reader.text()) for _ in range(links)]),
+        tuple([KeyValue(reader.text(), reader.text()) for _ in range(metadata)]),
+    )
