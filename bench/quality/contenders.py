@@ -143,6 +143,7 @@ class Fold:
             pinned=self._pin(access),
             full=StoredRepresentation(0, access.size_tokens, len(content), sha256(content).digest(), inline=content),
             tool_name=access.tool_name,
+            telling_percent=access.telling_percent,
         )
         self._apply(ev.PagesMapped((mapped,)))
 

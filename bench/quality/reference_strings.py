@@ -14,7 +14,9 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from pagekeeper.memory.pages import MessageRole, PageType
+from pagekeeper.memory.eviction import MESSAGE_ROLES
+from pagekeeper.memory.pages import TELLING_PERCENT, MessageRole, PageType
+from pagekeeper.memory.sentences import telling_percent_of
 from pagekeeper.platform.conversation.generate import generate
 from pagekeeper.platform.conversation.load import load_conversations
 from pagekeeper.platform.conversation.types import Conversation, Role
@@ -26,6 +28,8 @@ CALLS_MIN: Final = 100
 CALLS_MAX: Final = 1_400
 CHATTER: Final = 0.4
 """How often something comes between reads that is not wanted again: reads are three quarters of what tools answer."""
+RETURNING: Final = 0.9
+"""How sure one who is told of an excursion is that its files are wanted before any other."""
 HEADER_TOKENS: Final = 14
 """About what a page's line takes beside its text."""
 
@@ -41,6 +45,8 @@ class Access:
     role: MessageRole = MessageRole.TOOL
     page_type: PageType = PageType.ARTIFACT
     tool_name: str = ""
+    telling_percent: int = TELLING_PERCENT
+    """As the platform reads it from the page's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +207,13 @@ def _excursions(agent: _Agent, calls: int) -> None:
         path = [agent.random.randrange(len(files)) for _ in range(agent.random.randint(3, 14))]
         if agent.random.random() < 0.6:
             path = [(path[0] + 3 * step) % len(files) for step in range(len(path))]
-        for position in path:
+        for step, position in enumerate(path):
+            agent.expect((1 - RETURNING, files, 0.0), (RETURNING, [files[seen] for seen in path[:step]], 0.0))
             agent.read(files[position])
             if agent.random.random() < CHATTER:
                 agent.chatter()
-        for position in reversed(path[:-1]):
+        for step, position in reversed(list(enumerate(path[:-1]))):
+            agent.expect((1 - RETURNING, files, 0.0), (RETURNING, [files[seen] for seen in path[: step + 1]], 0.0))
             if agent.random.random() < 0.25:
                 agent.edit(files[position])
             else:
@@ -258,7 +266,10 @@ def conversation_trace(
         for message in (*exchange.question, *exchange.reply):
             size = tokenizer.count(message.text) + HEADER_TOKENS
             role = _ROLES[message.role]
-            known[message.page_id] = Access(message.page_id, 1, size, turn, role, PageType.TRANSCRIPT)
+            telling = telling_percent_of(message.text) if role in MESSAGE_ROLES else TELLING_PERCENT
+            known[message.page_id] = Access(
+                message.page_id, 1, size, turn, role, PageType.TRANSCRIPT, telling_percent=telling
+            )
             accesses.append(known[message.page_id])
         if exchange.recall is not None:
             accesses += (replace(known[page_id], turn=turn) for page_id in exchange.recall.evidence)

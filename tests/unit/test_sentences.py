@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.sentences import SENTENCE_CHARS_MAX, facts_of, is_filler, names_in, split_sentences
+from pagekeeper.memory.sentences import (
+    JUDGED_CHARS,
+    SENTENCE_CHARS_MAX,
+    facts_of,
+    is_filler,
+    names_in,
+    split_sentences,
+    telling_percent_of,
+)
 from tests.unit.hostile_text import hostile_texts
 
 documents = hostile_texts | st.lists(hostile_texts, max_size=12).map("\n".join)
@@ -74,3 +82,15 @@ def test_filler(text: str, filler: bool) -> None:  # noqa: FBT001 - a table of c
 
 def test_names_are_capitals_that_no_sentence_began() -> None:
     assert names_in("Yesterday Caroline met Élodie. Then NASA called. Nothing else.") == ["Caroline", "Élodie", "NASA"]
+
+
+@given(text=hostile_texts, rest=hostile_texts)
+def test_telling_is_a_share_and_of_the_beginning(text: str, rest: str) -> None:
+    assert 0 <= telling_percent_of(text) <= 100
+    assert telling_percent_of(text.ljust(JUDGED_CHARS) + rest) == telling_percent_of(text.ljust(JUDGED_CHARS))
+
+
+def test_what_tells_more_is_more_telling() -> None:
+    asked = "When is the launch of Harbour, and does Anna Lind of the audit team know?"
+    told = "Anna Lind moved the launch of Harbour from 4 May to 12 June, because the audit found 37 open ports."
+    assert telling_percent_of("Thanks, that helps!") < telling_percent_of(asked) < telling_percent_of(told)

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Final, NamedTuple
 
 from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.pages import PageState, PageType
+from pagekeeper.memory.pages import TELLING_PERCENT, MessageRole, PageState, PageType
 from pagekeeper.memory.reuse import KindCounts, PageReuse, SessionReuse
 from pagekeeper.memory.working_set import Resident
 
@@ -35,6 +35,15 @@ RATE_PRIOR_AGE: Final = 30
 DEATH_PRIOR: Final = 2.0
 """After each use a page is done with, at odds of one to one at first and fewer with each use it comes back for."""
 EXPONENT_MAX: Final = 64
+RECENCY_WEIGHT: Final = 4.0
+RECENCY_REFERENCES: Final = 40
+"""What is worked on is used in bursts: a page that was used a moment ago has a rate of so much over so many references,
+on top of its own, which falls as others are used instead."""
+MESSAGE_PRIOR_AGE: Final = 120
+"""As `RATE_PRIOR_AGE`, of a message: what was said stays true for longer than a file or an output stays in use."""
+MESSAGE_ROOT_TOKENS: Final = 30
+"""Root of the size at which a message is worth as much as a file of that size: about that of a usual file."""
+MESSAGE_ROLES: Final = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
 OVERDUE: Final = 0.15
 """Share of a gap by which a page may be late before it no longer counts as due."""
 
@@ -45,7 +54,8 @@ class Candidate(NamedTuple):
     What follows `turn` is its history as `pagekeeper.memory.reuse` counts it; a page without one was used once, now.
     `known_...` and `idle_...` count the session's re-uses and references since the page's first and last use,
     `gap_references` those between its last two (or any page's), `kind_share` is how likely pages like it are used
-    again, and `rhythm` how regularly this session's are.
+    again, and `rhythm` how regularly this session's are. `is_message` when user or model said it in their turn,
+    `telling_percent` how likely its words are asked for.
     """
 
     page_id: str
@@ -64,6 +74,8 @@ class Candidate(NamedTuple):
     fault_count: int = 0
     kind_share: float = 0.5
     rhythm: float = 0.0
+    is_message: bool = False
+    telling_percent: int = TELLING_PERCENT
 
 
 def candidate(
@@ -72,7 +84,15 @@ def candidate(
     """A resident page in `turn`."""
     return with_history(
         Candidate(
-            page.page_id, page.page_type, page.importance, resident.size_tokens, page.last_used_turn, position, turn
+            page.page_id,
+            page.page_type,
+            page.importance,
+            resident.size_tokens,
+            page.last_used_turn,
+            position,
+            turn,
+            telling_percent=page.telling_percent,
+            is_message=page.page_type is PageType.TRANSCRIPT and page.role in MESSAGE_ROLES,
         ),
         page.reuse,
         session,
@@ -118,15 +138,31 @@ def reuse(candidate: Candidate) -> SortKey:
     """First what is least likely used soon, for the room it takes and for what its fault costs.
 
     How soon is a mixture of two answers, by how much the session is a loop: at the page's own rate unless it was given
-    up, and when it is due by the last gap. A fault costs a call of the model whatever the size, so small pages are
-    worth more a token; pages that were faulted back before are worth more too, and so large ones do not starve.
+    up, and when it is due by the last gap. Pages that were faulted back before are worth more.
     """
-    size_tokens = max(1, candidate.size_tokens)
-    rate = _rate(candidate)
+    rate = _message_rate(candidate) if candidate.is_message else _rate(candidate)
     at_own_rate = rate * (1 + FAULT_WEIGHT * candidate.fault_count)
+    if not candidate.is_message:
+        at_own_rate += _burst(candidate)
     soon = (1 - candidate.rhythm) * at_own_rate + candidate.rhythm * _when_due(candidate, rate)
-    worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance)
-    return (soon * worth / sqrt(size_tokens * sqrt(size_tokens)), candidate.position)
+    worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance) * (10 + candidate.telling_percent)
+    return (soon * worth / _burden(candidate), candidate.position)
+
+
+def _burden(candidate: Candidate) -> float:
+    """What the room costs that a page takes: its size to the power of a quarter, of three quarters for a message.
+
+    By tokens, what a fault brings is worth what it takes, and size would not count; by faults, a small page is as good
+    as a large one. A message is asked for the one thing that it says, however long it is.
+    """
+    root = sqrt(max(1, candidate.size_tokens))
+    return root * sqrt(root) / MESSAGE_ROOT_TOKENS if candidate.is_message else sqrt(root)
+
+
+def _message_rate(candidate: Candidate) -> float:
+    """Expected uses per unit of age. Nobody is done with a message: it may be asked for when it was idle for long."""
+    span = MESSAGE_PRIOR_AGE + _age(candidate.known_reuses, candidate.known_references)
+    return (1 + candidate.reuses) / span / (1 + _odds_against(candidate))
 
 
 def _rate(candidate: Candidate) -> float:
@@ -137,12 +173,25 @@ def _rate(candidate: Candidate) -> float:
     """
     span = RATE_PRIOR_AGE + _age(candidate.known_reuses, candidate.known_references)
     stretch = span / (span - _age(candidate.idle_reuses, candidate.idle_references))
-    if candidate.reuses:
-        odds_against = DEATH_PRIOR / (DEATH_PRIOR + candidate.reuses - 1)
-    else:
-        odds_against = (1 - candidate.kind_share) / candidate.kind_share
-    odds_against *= _power(stretch, 1 + min(candidate.reuses, EXPONENT_MAX))
+    odds_against = _odds_against(candidate) * _power(stretch, 1 + min(candidate.reuses, EXPONENT_MAX))
     return (1 + candidate.reuses) / span / (1 + odds_against)
+
+
+def _odds_against(candidate: Candidate) -> float:
+    """That the page's last use was its last, before it was idle."""
+    if candidate.reuses:
+        return DEATH_PRIOR / (DEATH_PRIOR + candidate.reuses - 1)
+    return (1 - candidate.kind_share) / candidate.kind_share
+
+
+def _burst(candidate: Candidate) -> float:
+    """Expected uses because it was used a moment ago, which in a loop says the opposite."""
+    in_no_loop = (1 - candidate.rhythm) * (1 - candidate.rhythm)
+    return in_no_loop * RECENCY_WEIGHT * _alive(candidate) / (RECENCY_REFERENCES + candidate.idle_references)
+
+
+def _alive(candidate: Candidate) -> float:
+    return 1.0 if candidate.reuses else candidate.kind_share
 
 
 def _when_due(candidate: Candidate, rate: float) -> float:
@@ -150,7 +199,7 @@ def _when_due(candidate: Candidate, rate: float) -> float:
     due_references = candidate.gap_references - candidate.idle_references
     if due_references < -OVERDUE * candidate.gap_references:
         return rate
-    return (1.0 if candidate.reuses else candidate.kind_share) / (max(1, due_references) + 1)
+    return _alive(candidate) / (max(1, due_references) + 1)
 
 
 def _age(reuses: int, references: int) -> float:
@@ -171,7 +220,7 @@ def _power(base: float, exponent: int) -> float:
 EVICTION_POLICIES: Final[dict[str, EvictionPolicy]] = {
     "lru/1": lru,
     "importance-lru/1": importance_lru,
-    "reuse/1": reuse,
+    "reuse/2": reuse,
 }
 
 

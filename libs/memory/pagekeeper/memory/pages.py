@@ -183,6 +183,10 @@ class Version(NamedTuple):
         return (r for r in self.representations if r.level > level)
 
 
+TELLING_PERCENT: Final = 50
+"""How likely, of 100, the words of a page are asked for later, when nobody has read them."""
+
+
 class PageState(NamedTuple):
     """A page of a session: what the fold knows of it. A value: what changes is which one the session has."""
 
@@ -204,6 +208,7 @@ class PageState(NamedTuple):
     tool_call_id: str
     metadata: tuple[KeyValue, ...] = ()
     reuse: PageReuse = PageReuse()
+    telling_percent: int = TELLING_PERCENT
 
     @property
     def current(self) -> Version:

@@ -48,7 +48,7 @@ from pagekeeper.memory.session_pages import SessionPages
 from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6
@@ -281,6 +281,7 @@ class Session:
             mapped.tool_call_id,
             mapped.metadata,
             before.reuse if before else self.reuse.first(),
+            mapped.telling_percent,
         )
         if before is not None:
             self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
@@ -296,8 +297,7 @@ class Session:
 
     def _begin_turn(self) -> Sequence[Happened]:
         self.turn += 1
-        self.counters.faults_this_turn = 0
-        self.counters.fault_tokens_this_turn = 0
+        self.counters.faults_this_turn = self.counters.fault_tokens_this_turn = 0
         oldest = self.turn - self.config.eviction_cooldown_turns
         for page_id in [page_id for page_id, turn in self.recent_evictions.items() if turn < oldest]:
             del self.recent_evictions[page_id]

@@ -49,7 +49,7 @@ class _Layout:
         of_type = {int: counter, float: "d"}
         reuse = "".join(of_type[one] for one in get_type_hints(PageReuse).values())
         self.flags = number * _LAYOUT
-        # Flags; kind, version, versions, faults, turns used and faulted, lengths of hint and call; importance.
+        # Flags; kind, version, versions, faults, turns used and faulted, lengths of hint and call, telling; importance.
         self.head = Struct(f"<B{head}d{reuse}")
         # Version, revision, turn, time, form, levels.
         self.version = Struct("<" + version)
@@ -67,9 +67,9 @@ class _Layout:
 
 
 _LAYOUTS: Final = (
-    _Layout(0, "3B4HB", "H", "BIHQBB", "BHH32sHI"),
-    _Layout(1, "3B4HB", "I", "BIHQBB", "BHH32sHI"),
-    _Layout(2, "8I", "Q", "IQIQII", "IIQ32sIQQ"),
+    _Layout(0, "3B4H2B", "H", "BIHQBB", "BHH32sHI"),
+    _Layout(1, "3B4H2B", "I", "BIHQBB", "BHH32sHI"),
+    _Layout(2, "9I", "Q", "IQIQII", "IIQ32sIQQ"),
 )
 """The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
 _COUNT: Final = Struct("<I")
@@ -125,7 +125,7 @@ class Stowage:
         layout = _LAYOUTS[stowed[0] // _LAYOUT]
         (
             flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
-            hint_bytes, call_bytes, importance, *reuse,
+            hint_bytes, call_bytes, telling_percent, importance, *reuse,
         ) = layout.head.unpack_from(stowed)  # fmt: skip
         at = layout.head.size
         call_at = at + hint_bytes
@@ -152,6 +152,7 @@ class Stowage:
             stowed[call_at : call_at + call_bytes].decode(),
             metadata,
             PageReuse(*reuse),
+            telling_percent,
         )
 
     # Writing
@@ -171,6 +172,7 @@ class Stowage:
                 page.last_fault_turn,
                 len(hint),
                 len(call),
+                page.telling_percent,
                 page.importance,
                 *page.reuse,
             ),

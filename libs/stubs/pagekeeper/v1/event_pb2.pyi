@@ -394,6 +394,7 @@ class MappedPage(_message.Message):
     MEDIA_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
+    TELLING_PERCENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """Unique in the session."""
     version: _builtins.int
@@ -418,6 +419,8 @@ class MappedPage(_message.Message):
     """The tool that made it."""
     tool_call_id: _builtins.str
     """The call it answers."""
+    telling_percent: _builtins.int
+    """0 to 100: how likely its words are asked for later."""
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageLink]:
         """Relations."""
@@ -453,10 +456,11 @@ class MappedPage(_message.Message):
         media: _page_pb2.MediaDescription | None = ...,
         metadata: _abc.Iterable[Global___KeyValue] | None = ...,
         full: Global___StoredRepresentation | None = ...,
+        telling_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "telling_percent", b"telling_percent", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1475,6 +1479,7 @@ class PageSnapshot(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     REUSE_FIELD_NUMBER: _builtins.int
+    TELLING_PERCENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """Unique in the session."""
     current_version: _builtins.int
@@ -1503,6 +1508,8 @@ class PageSnapshot(_message.Message):
     """The tool that made it."""
     tool_call_id: _builtins.str
     """The call it answers."""
+    telling_percent: _builtins.int
+    """Its telling."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionSnapshot]:
         """Versions, oldest first."""
@@ -1540,10 +1547,11 @@ class PageSnapshot(_message.Message):
         tool_call_id: _builtins.str = ...,
         metadata: _abc.Iterable[Global___KeyValue] | None = ...,
         reuse: Global___PageReuse | None = ...,
+        telling_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reuse", b"reuse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "reuse", b"reuse", "role", b"role", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "last_fault_turn", b"last_fault_turn", "last_used_turn", b"last_used_turn", "links", b"links", "mapped", b"mapped", "metadata", b"metadata", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "reuse", b"reuse", "role", b"role", "telling_percent", b"telling_percent", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

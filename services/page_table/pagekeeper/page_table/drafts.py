@@ -12,10 +12,12 @@ from typing import Final
 from pagekeeper.memory import events as ev
 from pagekeeper.memory.decisions import NewPage
 from pagekeeper.memory.errors import ContentTooLarge, InvalidField
+from pagekeeper.memory.eviction import MESSAGE_ROLES
 from pagekeeper.memory.hints import make_hint
 from pagekeeper.memory.ids import check_id
 from pagekeeper.memory.lines import LineFacts, page_line
 from pagekeeper.memory.pages import (
+    TELLING_PERCENT,
     TRUST_OF_ROLE,
     Extent,
     MediaDescription,
@@ -26,6 +28,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.memory.sentences import telling_percent_of
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.requests import derived_id
@@ -116,8 +119,16 @@ def _draft(request_id: str, index: int, page: page_pb2.PageInput) -> Draft:
         tool_call_id=page.tool_call_id,
         media=media,
         metadata=labels_of(page.metadata),
+        telling_percent=_telling(page, role, modality),
     )
     return Draft(mapped, page.new_version, content)
+
+
+def _telling(page: page_pb2.PageInput, role: MessageRole, modality: Modality) -> int:
+    """How likely a message is asked for, from its words. Nothing else is read."""
+    page_type = PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT)
+    is_message = role in MESSAGE_ROLES and modality is Modality.TEXT and page_type is PageType.TRANSCRIPT
+    return telling_percent_of(page.text) if is_message else TELLING_PERCENT
 
 
 def page_link(where: str, link: page_pb2.PageLink) -> PageLink:

@@ -5,9 +5,10 @@ What is known of a page outlives its time in the working set: a page that comes 
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Final
 
 from pagekeeper.memory.embedded.models import MemoryPage, PageType
-from pagekeeper.memory.eviction import Candidate, with_history
+from pagekeeper.memory.eviction import MESSAGE_ROLES, Candidate, with_history
 from pagekeeper.memory.reuse import KindCounts, PageReuse, SessionReuse
 
 
@@ -20,6 +21,10 @@ class _Use:
     reuse: PageReuse
     last_used_turn: int
     fault_count: int = 0
+
+
+MESSAGE_KINDS: Final = frozenset((role.value, None) for role in MESSAGE_ROLES)
+"""Kinds of what user and model say in their turns."""
 
 
 class UseHistory:
@@ -61,6 +66,7 @@ class UseHistory:
         if known is None:
             return plain
         kind_share = self._kinds.share(known.kind, known.first_size_tokens)
+        plain = plain._replace(is_message=page_type is PageType.TRANSCRIPT and known.kind in MESSAGE_KINDS)
         return with_history(plain, known.reuse, self._session, fault_count=known.fault_count, kind_share=kind_share)
 
 
