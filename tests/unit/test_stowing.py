@@ -60,7 +60,7 @@ versions = st.builds(
     created_unix_ms=int64s,
     mime_type=names,
     media=media,
-    representations=st.lists(representations(), max_size=5).map(tuple),
+    representations=st.lists(representations(), min_size=1, max_size=5).map(tuple),
     mapped_type=st.sampled_from(PageType),
     trust=st.sampled_from(TrustClass),
 )

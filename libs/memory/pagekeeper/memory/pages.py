@@ -4,7 +4,7 @@ Values only. A version's bytes never change: a page changes by getting another v
 representations or by its bytes moving from the log to the object store.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
@@ -154,6 +154,14 @@ class StoredRepresentation:
         return self.inline is not None
 
 
+class StowedLevels(Sequence[StoredRepresentation]):
+    """A version's representations, each made when it is asked for; what ranks the page is at hand."""
+
+    __slots__ = ("full_size_tokens",)
+
+    full_size_tokens: int
+
+
 class Version(NamedTuple):
     version: int
     revision: int
@@ -161,7 +169,7 @@ class Version(NamedTuple):
     created_unix_ms: int
     mime_type: str
     media: MediaDescription | None
-    representations: tuple[StoredRepresentation, ...]
+    representations: Sequence[StoredRepresentation]
     """Ascending by level; the full one first and always there."""
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
@@ -221,7 +229,8 @@ class PageState(NamedTuple):
 
     @property
     def first_size_tokens(self) -> int:
-        return self.versions[0].full.size_tokens
+        levels = self.versions[0].representations
+        return levels.full_size_tokens if isinstance(levels, StowedLevels) else levels[0].size_tokens
 
     def version(self, number: int) -> Version | None:
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None

@@ -5,7 +5,7 @@ whoever reads has it as it was then, and `put` alone changes which value a sessi
 copy. Which pages are at hand and which are stowed makes no difference to anything but memory and time.
 
 Invariant, once a transaction's pages are settled: what is resident, or has bytes in the log alone, is at hand; all else
-is stowed.
+is stowed. The levels of what is resident are stowed too, unless they have such bytes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -72,8 +72,10 @@ class SessionPages(Mapping[str, PageState]):
             page = self.at_hand.get(page_id)
             if page is None:
                 if page_id in resident:
-                    self.put(self[page_id])
-            elif page_id not in resident:
+                    self.put(self._stowage.slimmed(self[page_id]))
+            elif page_id in resident:
+                self.put(self._stowage.slimmed(page))
+            else:
                 stowed = self._stowage.stow(page)
                 if stowed is not None:
                     self._stowed[page_id] = stowed

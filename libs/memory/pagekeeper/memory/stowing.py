@@ -8,9 +8,9 @@ and a wide one for whatever the log can carry.
 Law: what is unstowed equals what was stowed.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from struct import Struct, error
-from typing import Any, Final, Generic, TypeVar, get_type_hints
+from typing import Any, Final, Generic, TypeVar, get_type_hints, overload
 
 from pagekeeper.memory.pages import (
     Extent,
@@ -23,6 +23,7 @@ from pagekeeper.memory.pages import (
     PageState,
     PageType,
     StoredRepresentation,
+    StowedLevels,
     TrustClass,
     Version,
 )
@@ -72,6 +73,7 @@ _LAYOUTS: Final = (
     _Layout(2, "9I", "Q", "IQIQII", "IIQ32sIQQ"),
 )
 """The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
+_LEVEL: Final = _LAYOUTS[0].representations(1)
 _COUNT: Final = Struct("<I")
 _BYTE: Final = Struct("<B")
 _MEDIA: Final = Struct("<IIdI")
@@ -110,10 +112,8 @@ class Stowage:
 
     def stow(self, page: PageState) -> bytes | None:
         """None for a page that stays as it is: one with bytes in the log alone, or a digest that is not SHA-256's."""
-        for version in page.versions:
-            for stored in version.representations:
-                if stored.inline is not None or len(stored.digest) != DIGEST_BYTES:
-                    return None
+        if not all(_is_stowable(stored) for version in page.versions for stored in version.representations):
+            return None
         for layout in _LAYOUTS[:-1]:
             try:
                 return self._written(page, layout)
@@ -154,6 +154,23 @@ class Stowage:
             PageReuse(*reuse),
             telling_percent,
         )
+
+    def slimmed(self, page: PageState) -> PageState:
+        """An equal page whose levels are stowed, as far as they can be."""
+        return page._replace(versions=tuple([self._slimmed(version) for version in page.versions]))
+
+    def _slimmed(self, version: Version) -> Version:
+        levels = version.representations
+        if isinstance(levels, StowedLevels) or not all(map(_is_stowable, levels)):
+            return version
+        try:
+            data = self._representations(levels, _LAYOUTS[0])
+        except error:
+            return version
+        return version._replace(representations=_Levels(version.full.size_tokens, data, self))
+
+    def level(self, levels: bytes, place: int) -> StoredRepresentation:
+        return self._stored(*_LEVEL.unpack_from(levels, place * _LEVEL.size))
 
     # Writing
 
@@ -199,7 +216,7 @@ class Stowage:
             parts += _related_parts(page)
         return b"".join(parts)
 
-    def _representations(self, representations: tuple[StoredRepresentation, ...], layout: _Layout) -> bytes:
+    def _representations(self, representations: Sequence[StoredRepresentation], layout: _Layout) -> bytes:
         values: list[int | bytes] = []
         for stored in representations:
             extent = stored.extent
@@ -254,6 +271,37 @@ class Stowage:
         if object_number:
             extent = Extent(self._objects[object_number], offset, size_bytes if length is None else length)
         return StoredRepresentation(level, size_tokens, size_bytes, digest, compressor, extent=extent)
+
+
+class _Levels(StowedLevels):
+    __slots__ = ("_data", "_stowage")
+
+    def __init__(self, full_size_tokens: int, data: bytes, stowage: Stowage) -> None:
+        self.full_size_tokens = full_size_tokens
+        self._data = data
+        self._stowage = stowage
+
+    def __len__(self) -> int:
+        return len(self._data) // _LEVEL.size
+
+    @overload
+    def __getitem__(self, index: int) -> StoredRepresentation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[StoredRepresentation, ...]: ...
+    def __getitem__(self, index: int | slice) -> StoredRepresentation | tuple[StoredRepresentation, ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        return self._stowage.level(self._data, range(len(self))[index])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
+def _is_stowable(stored: StoredRepresentation) -> bool:
+    return stored.inline is None and len(stored.digest) == DIGEST_BYTES
 
 
 def is_mapped(stowed: bytes) -> bool:

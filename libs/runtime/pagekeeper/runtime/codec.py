@@ -6,7 +6,7 @@ bytes on every replica.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from hashlib import sha256
@@ -112,9 +112,9 @@ class _FieldCodec:
         if optional:
             (hint,) = [arg for arg in get_args(hint) if arg is not NoneType]
         origin: Value = get_origin(hint)
-        sequence = origin in (tuple, list)
+        sequence = origin in (tuple, list, Sequence)
         element = get_args(hint)[0] if sequence else hint
-        self._collect = cast(Callable[[Any], Any], origin) if sequence else None
+        self._collect = cast(Callable[[Any], Any], tuple if origin is Sequence else origin) if sequence else None
         self._optional = optional
         self._has_presence = field.has_presence
         self._encode, self._decode = _element_codec(field, element, default)
