@@ -4,8 +4,8 @@
 
 A conversation is replayed through the public API of a running stack as pages, one a turn. Then, for each question, a
 prompt is asked for at each budget with the question as the user's input, and read for the turns that hold the answer.
-Nothing but the words of the question reaches the system; one setting serves all data sets: a session with room for
-the whole conversation, no turn pinned, since a question of these sets stands alone, and everything else as it comes.
+Nothing but the words of the question reaches the system; one setting serves all data sets: a session as it comes when
+nobody configures anything.
 
 A budget counts o200k tokens of everything in the prompt that stands for the conversation: page lines with their
 headers, their sections' tags, the manifest with its hints. Rules, tools, message framing, the status and the question
@@ -54,7 +54,6 @@ BUDGETS: Final = {
 TARGETS: Final = {LOCOMO: (0.82, 0.88, 0.92, 0.95), BEAM: (0.82, 0.88, 0.92, 0.96)}
 STRETCH: Final = {LOCOMO: (0.87, 0.91, 0.95, 0.97), BEAM: (0.88, 0.92, 0.95, 0.97)}
 CALLS_MAX: Final = 3
-SESSION_TOKENS: Final = 1_000_000
 APPENDED_BYTES: Final = 512 * 1024
 APPENDED_PAGES: Final = 64
 COMPRESSED_PAGES: Final = 32
@@ -227,7 +226,7 @@ class _Replayed:
     async def replay(
         cls, pagekeeper: Pagekeeper, conversation: Conversation, count: Callable[[str], int]
     ) -> "_Replayed":
-        session = await pagekeeper.open_session(max_l0_tokens=SESSION_TOKENS, pin_last_turns=0)
+        session = await pagekeeper.open_session()
         batch: list[page_pb2.PageInput] = []
         size_bytes = 0
         for number, turn in enumerate(conversation.turns):
