@@ -40,7 +40,7 @@ from pagekeeper.client import connect
 from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.platform.conversation.types import Turn
 
-TURNS: Final = 60
+TURNS: Final = 30
 BUDGET_TOKENS: Final = 4_000
 WINDOW_TOKENS: Final = 12_288
 """Of the model, in its own tokens; those of the budget are o200k's."""
