@@ -105,16 +105,20 @@ def with_history(
     plain: Candidate, reuse: PageReuse, session: SessionReuse, *, fault_count: int, kind_share: float
 ) -> Candidate:
     """The page as one whose history is known."""
-    return plain._replace(
-        reuses=reuse.count,
-        known_reuses=session.reuses - reuse.first_reuse,
-        known_references=session.references - reuse.first_reference,
-        idle_reuses=session.reuses - reuse.last_reuse,
-        idle_references=session.references - reuse.last_reference,
-        gap_references=reuse.gap_references or session.gap_references,
-        fault_count=fault_count,
-        kind_share=kind_share,
-        rhythm=session.rhythm,
+    # By position: `_replace` takes three times as long, and all residents are ranked in each eviction.
+    return Candidate(
+        *plain[:7],
+        reuse.count,
+        session.reuses - reuse.first_reuse,
+        session.references - reuse.first_reference,
+        session.reuses - reuse.last_reuse,
+        session.references - reuse.last_reference,
+        reuse.gap_references or session.gap_references,
+        fault_count,
+        kind_share,
+        session.rhythm,
+        plain.is_message,
+        plain.telling_percent,
     )
 
 

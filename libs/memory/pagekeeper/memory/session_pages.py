@@ -74,7 +74,7 @@ class SessionPages(Mapping[str, PageState]):
                 if page_id in resident:
                     self.put(self._stowage.slimmed(self[page_id]))
             elif page_id in resident:
-                self.put(self._stowage.slimmed(page))
+                self.at_hand[page_id] = self._stowage.slimmed(page)
             else:
                 stowed = self._stowage.stow(page)
                 if stowed is not None:

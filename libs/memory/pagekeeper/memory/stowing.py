@@ -9,6 +9,7 @@ Law: what is unstowed equals what was stowed.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from operator import is_
 from struct import Struct, error
 from typing import Any, Final, Generic, TypeVar, get_type_hints, overload
 
@@ -156,8 +157,9 @@ class Stowage:
         )
 
     def slimmed(self, page: PageState) -> PageState:
-        """An equal page whose levels are stowed, as far as they can be."""
-        return page._replace(versions=tuple([self._slimmed(version) for version in page.versions]))
+        """An equal page whose levels are stowed, as far as they can be; the page itself when nothing is to be done."""
+        slimmed = tuple([self._slimmed(version) for version in page.versions])
+        return page if all(map(is_, slimmed, page.versions)) else page._replace(versions=slimmed)
 
     def _slimmed(self, version: Version) -> Version:
         levels = version.representations
