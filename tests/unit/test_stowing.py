@@ -152,6 +152,7 @@ def test_pages_are_the_same_at_hand_and_stowed(some: list[tuple[PageState, bool]
     for _ in range(2):
         assert list(kept) == list(expected)
         assert list(kept.values()) == list(expected.values())
+        assert [page.first_size_tokens for page in kept.values()] == [p.first_size_tokens for p in expected.values()]
         assert list(kept.mapped()) == [page for page in expected.values() if page.mapped]
         assert kept.mapped_total == sum(page.mapped for page in expected.values())
         assert len(kept) == len(expected)
