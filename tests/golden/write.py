@@ -42,6 +42,7 @@ SEED: Final = 20261123
 STEPS: Final = 400
 STATES_EVERY: Final = 40
 FAULT_TOKENS_MAX: Final = 300
+MEDIA: Final = (Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)
 
 CONFIGS: Final = (
     ev.SessionConfig(
@@ -143,7 +144,7 @@ class Writer:
         modality = known.modality if known else random.choices(list(Modality), [12, 1, 1, 1, 4])[0]
         role = known.role if known else random.choices(list(MessageRole), [3, 5, 6, 1])[0]
         parent = self.some_page() if random.random() < 0.2 else None
-        medium = modality in (Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)
+        medium = modality in MEDIA
         mapped = ev.MappedPage(
             page_id=page_id,
             version=0,
@@ -174,8 +175,11 @@ class Writer:
         added = []
         for resident in list(self.session.working_set)[:6]:
             full = self.session.pages[resident.page_id].current.full.size_tokens
-            for level, percent in ((1, 45), (2, 20), (3, 6)):
+            medium = self.session.pages[resident.page_id].modality in MEDIA
+            for level, percent in ((1, 130 if medium else 45), (2, 20), (3, 6)):
                 representation = self.stored(resident.page_id, level, max(1, full * percent // 100))
+                if medium and level == 1:
+                    representation = replace(representation, preview_mime_type="image/jpeg")
                 added.append(ev.AddedRepresentation(resident.page_id, resident.version, representation))
         return decisions.add_representations(self.session, added)
 

@@ -104,6 +104,13 @@ class DictionarySession:
         page.mapped = page.pinned = False
         self.evicted_in_turn.pop(page_id, None)
 
+    def says_less(self, page_id: str, level: int) -> bool:
+        """Whether the prompt has less of a page than it would have at `level`, or nothing."""
+        page = self.pages[page_id]
+        sizes = page.sizes[page.current - 1]
+        resident_level, tokens = self.resident.get(page_id, (9, 0))
+        return resident_level > level or sizes[max(at for at in sizes if at <= level)] > tokens
+
     def restore(self, then: "DictionarySession") -> None:
         for page_id, page in self.pages.items():
             before = then.pages.get(page_id)
@@ -124,7 +131,7 @@ class DictionarySession:
                     assert page_id not in self.resident
                 case Compressed(page_id, before, after, freed_tokens):
                     level, tokens = self.resident[page_id]
-                    assert (level, before < after) == (before, True)
+                    assert (level, before < after, freed_tokens >= 0) == (before, True, True)
                     self.resident[page_id] = (after, tokens - freed_tokens)
                 case Evicted(page_id, size_tokens):
                     assert self.resident.pop(page_id)[1] == size_tokens

@@ -42,7 +42,7 @@ from tests.model.drafts import Draft, configs, drafts, importances, new_page, st
 CHECKPOINT_IDS = ["c0", "c1", "c2"]
 UNKNOWN = "unknown"
 SHOWN_EVERY = 8
-LADDERS = [{1: 40, 2: 15, 3: 5}, {1: 70, 3: 4}, {2: 10}, {1: 100}]
+LADDERS = [{1: 40, 2: 15, 3: 5}, {1: 70, 3: 4}, {2: 10}, {1: 100}, {1: 140, 2: 110, 3: 30}]
 """Percent of the full tokens that representations by level take."""
 
 choices = st.integers(0, 99)
@@ -147,9 +147,11 @@ class Histories(RuleBasedStateMachine):
     @rule(page=choices, level=st.integers(0, 3), prefetched=st.booleans(), reason=st.sampled_from(FaultReason))
     def fault(self, page: int, level: int, reason: FaultReason, *, prefetched: bool) -> None:
         """Mostly of what is not resident, or at a lower fidelity."""
-        absent = [page_id for page_id in self.model.pages if self.model.resident.get(page_id, (9, 0))[0] > level]
+        absent = [page_id for page_id in self.model.pages if self.model.says_less(page_id, level)]
         page_id = absent[page % len(absent)] if absent and page % 5 else self.choose(page)
         counted = (self.model.faults_this_turn, self.model.fault_tokens_this_turn)
+        known = self.model.pages.get(page_id)
+        is_wanted = known is None or not known.mapped or self.model.says_less(page_id, level)
         outcome = self.attempt(
             lambda: decisions.admit(self.session, page_id, level, reason, prefetched=prefetched),
             PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable,
@@ -157,6 +159,7 @@ class Histories(RuleBasedStateMachine):
         if outcome is None:
             return
         event, happenings = outcome
+        assert is_wanted
         assert isinstance(event, ev.PageAdmitted)
         assert not any(isinstance(happening.what, NotAdmitted) for happening in happenings)
         self.model.hear(happenings)

@@ -13,6 +13,7 @@ from pagekeeper.runtime.work import COMPRESS
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from tests.unit.faulting import FaultingReplica, said, serving
+from tests.unit.films import film
 from tests.unit.stack import Stores, caller, key, ready
 
 PROSE = " ".join(
@@ -100,6 +101,42 @@ async def test_a_summariser_is_asked_in_the_background_alone() -> None:
         assert await replica.content("worked", level=1) == b"WORKED 1"
         assert await replica.content("worked") == PROSE.encode()
         assert b"Alice" in await replica.content("called", level=1)
+
+
+class Listener:
+    """A summariser that only listens."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:
+        self.heard.append(source.readable)
+        return list(made)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_summariser_is_told_what_a_recording_says_itself() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    replica.summariser = listener = Listener()
+    replica.compose(replica.page_table, replica.working_set, replica.artifacts)
+    walk = page_pb2.PageInput(
+        page_id="walk",
+        modality=page_pb2.MODALITY_VIDEO,
+        data=film(10, 200, said=["Mind the third step."]),
+        media=page_pb2.MediaDescription(caption="A walk"),
+    )
+    async with serving(replica):
+        await replica.open()
+        await replica.append(walk)
+        await replica.faults.work_compress(work("w1", "walk"))
+        [heard] = listener.heard
+        assert heard.startswith("A walk\n")
+        assert "third step" in heard
+        faulted = await replica.fault("walk", 1)
+        assert faulted.content.text == heard
+        assert faulted.content.preview.mime_type == "image/jpeg"
 
 
 async def test_a_session_that_is_not_small_has_levels_of_every_page() -> None:

@@ -95,10 +95,26 @@ async def test_what_is_about_to_leave_is_left_to_be_compressed_together() -> Non
         await settled()
     [item] = seen
     page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
-    assert set(page_ids) <= {"long", *(f"p{number}" for number in range(6))}
+    assert set(page_ids) <= {"long", "picture", *(f"p{number}" for number in range(6))}
     session = await replica.fold()
     left = {page.page_id for page in session.mapped_pages() if page.page_id not in session.working_set}
-    assert left - {"short", "index", "picture"} <= set(page_ids)
+    assert left - {"short", "index"} <= set(page_ids)
+
+
+async def test_a_medium_is_left_to_be_looked_at_however_small_the_session() -> None:
+    replica = Replica(await ready(Stores()))
+    await replica.open()
+    media: list[page_pb2.PageInput] = [
+        page_pb2.PageInput(page_id="picture", modality=page_pb2.MODALITY_IMAGE, data=b"x" * 9_000),
+        page_pb2.PageInput(
+            page_id="described", modality=page_pb2.MODALITY_VIDEO, media=page_pb2.MediaDescription(caption="A walk")
+        ),
+    ]
+    async with consuming(replica, COMPRESS) as seen:
+        await replica.append(*media, page_pb2.PageInput(page_id="words", text="word " * 120))
+        await replica.outbox.publish()
+        await settled()
+    assert [list(event_pb2.CompressWork.FromString(item.data).page_ids) for item in seen] == [["picture"]]
 
 
 async def test_a_repeated_request_leaves_no_work_behind() -> None:

@@ -23,6 +23,7 @@ from pagekeeper.memory.pages import (
     TrustClass,
     Version,
 )
+from pagekeeper.memory.previews import PREVIEW_MIME_TYPES
 from pagekeeper.memory.reuse import PageReuse
 from pagekeeper.memory.session import Session
 from pagekeeper.memory.session_pages import SessionPages
@@ -46,6 +47,7 @@ media = st.none() | st.builds(
 def representations(draw: st.DrawFn) -> StoredRepresentation:
     """Mostly where as many bytes are as there should be."""
     one = StoredRepresentation(draw(int32s), draw(int32s), draw(int64s), draw(digests), draw(names))
+    one = replace(one, preview_mime_type=draw(st.sampled_from(["", *PREVIEW_MIME_TYPES])))
     place = draw(places)
     if place is not None and draw(st.booleans()):
         place = replace(place, length=one.size_bytes)

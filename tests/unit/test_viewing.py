@@ -1,57 +1,153 @@
-"""Media tell their size, their length and when their scenes begin; nothing that was written about them is lost."""
+"""What media tell of themselves and look like joins what was written about them, and replaces none of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagekeeper.fault_handler import viewing
-from pagekeeper.fault_handler.viewing import viewed
-from pagekeeper.memory.compress.compressor import Source
-from pagekeeper.memory.pages import MediaDescription, Modality
-from tests.unit.films import film
+from pagekeeper.fault_handler.viewing import lowered, viewed
+from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.memory.previews import PREVIEW_BYTES_MAX, Preview
+from tests.unit.films import film, song
 
 image = pytest.importorskip("PIL.Image")
+numpy = pytest.importorskip("numpy")
 
 FILM = Source("v1", Modality.VIDEO, media=MediaDescription("A walk through three rooms"))
+SONG = Source("a1", Modality.AUDIO, media=MediaDescription())
+PICTURE = Source("i1", Modality.IMAGE, media=MediaDescription("A dot"))
 
 
-def test_a_film_tells_when_its_scenes_begin() -> None:
-    told = viewed(FILM, film(10, 200, 90)).media
-    assert told is not None
-    assert told.caption == "A walk through three rooms"
-    assert (told.width, told.height, round(told.duration_seconds)) == (64, 64, 6)
-    assert told.scenes == ("0:00 scene", "0:02 scene", "0:04 scene")
+def told(source: Source, data: bytes) -> MediaDescription:
+    media = viewed(source, data).source.media
+    assert media is not None
+    return media
+
+
+def encoded(picture: object, kind: str = "PNG", **options: object) -> bytes:
+    data = BytesIO()
+    picture.save(data, kind, **options)  # type: ignore[attr-defined]  # of an extra
+    return data.getvalue()
+
+
+def shown(preview: Preview | None) -> tuple[int, int]:
+    """The size of a preview that is what it says, and not too large."""
+    assert preview is not None
+    assert len(preview.data) <= PREVIEW_BYTES_MAX
+    with image.open(BytesIO(preview.data)) as opened:
+        opened.load()
+        assert opened.get_format_mimetype() == preview.mime_type
+        size: tuple[int, int] = opened.size
+        return size
+
+
+def levels(source: Source, data: bytes) -> Sequence[Compressed]:
+    return lowered(CompressorRegistry.default(), source, data, len)
+
+
+def test_a_film_tells_when_its_scenes_begin_and_what_colour_they_have() -> None:
+    media = told(FILM, film(10, (200, 30, 30), (20, 20, 90)))
+    assert media.caption == "A walk through three rooms"
+    assert (media.width, media.height, round(media.duration_seconds)) == (64, 64, 6)
+    assert media.scenes == ("0:00 scene, mostly black", "0:02 scene, mostly red", "0:04 scene, mostly dark blue")
+
+
+def test_a_film_is_shown_by_a_frame_of_each_scene() -> None:
+    preview = viewed(FILM, film(*[10, 200] * 3)).preview
+    assert shown(preview) == (4 * 128, 2 * 128)
+    assert preview is not None
+    with image.open(BytesIO(preview.data)) as sheet:
+        centres = [sheet.getpixel((column * 128 + 64, row * 128 + 64))[0] for row in (0, 1) for column in range(4)]
+    assert [round(shade / 100) for shade in centres] == [0, 2, 0, 2, 0, 2, 0, 0]
+
+
+def test_what_is_written_and_said_in_a_film_is_told() -> None:
+    said = ["The key is under the mat.", "Bring two  lanterns.", "The key is under the mat."]
+    source = Source("v1", Modality.VIDEO, media=MediaDescription())
+    media = told(source, film(10, 200, 90, said=said, chapters=["Arrival", "", "Descent"], tags={"title": "Caves"}))
+    assert media.caption == "Caves"
+    assert media.transcript == "The key is under the mat.\nBring two lanterns."
+    assert media.scenes == ("0:00 Arrival", "0:04 Descent")
 
 
 def test_frames_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewing, "FRAME_PIXELS_MAX", 64 * 64 - 1)
-    told = viewed(FILM, film(10, 200)).media
-    assert told is not None
-    assert (told.width, told.height, round(told.duration_seconds), told.scenes) == (64, 64, 4, ())
+    seen = viewed(FILM, film(10, 200))
+    assert seen.source.media is not None
+    media = seen.source.media
+    assert (media.width, media.height, round(media.duration_seconds), media.scenes) == (64, 64, 4, ())
+    assert seen.preview is None
+    large = viewed(PICTURE, encoded(image.new("RGB", (64, 64))))
+    assert (large.source.media, large.preview) == (MediaDescription("A dot", width=64, height=64), None)
 
 
 def test_what_was_written_stays() -> None:
-    media = MediaDescription("A walk", scenes=("The hall", "The stairs"), duration_seconds=7.0, width=1, height=2)
-    assert viewed(replace(FILM, media=media), film(10, 200)).media == media
+    media = MediaDescription("A walk", "Steps", 1, 2, 7.0, ("The hall", "The stairs"))
+    assert told(replace(FILM, media=media), film(10, 200, said=["x"], chapters=["y"], tags={"title": "z"})) == media
 
 
-def test_a_picture_tells_its_size() -> None:
-    data = BytesIO()
-    image.new("RGB", (31, 17)).save(data, "PNG")
-    told = viewed(Source("i1", Modality.IMAGE, media=MediaDescription("A dot")), data.getvalue()).media
-    assert told == MediaDescription("A dot", width=31, height=17)
+def test_a_song_tells_its_tags_and_shows_its_cover() -> None:
+    cover = encoded(image.new("RGB", (300, 300), "red"), "JPEG")
+    seen = viewed(SONG, song(cover, tags={"title": "Nocturne", "artist": "Nobody", "LYRICS": "Quiet now"}))
+    assert seen.source.media == MediaDescription("Nocturne, Nobody", "Quiet now", duration_seconds=1.0)
+    assert shown(seen.preview) == (300, 300)
+    assert viewed(SONG, song()).preview is None
+
+
+def test_a_cover_that_cannot_be_read_is_not_shown() -> None:
+    seen = viewed(SONG, song(b"no picture", tags={"title": "Nocturne"}))
+    assert (seen.preview, seen.decoded) == (None, True)
+    assert seen.source.media == MediaDescription("Nocturne", duration_seconds=1.0)
+
+
+def test_a_picture_tells_its_size_and_what_is_written_in_it() -> None:
+    assert told(PICTURE, encoded(image.new("RGB", (31, 17)))) == MediaDescription("A dot", width=31, height=17)
+    exif = image.Exif()
+    exif[viewing.EXIF_DESCRIPTION] = "The  harbour\nat dawn"
+    photo = encoded(image.new("RGB", (31, 17)), "JPEG", exif=exif)
+    assert told(replace(PICTURE, media=MediaDescription()), photo).caption == "The harbour at dawn"
+
+
+@pytest.mark.parametrize(("mode", "mime_type"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
+def test_noise_of_any_mode_fits_a_preview(mode: str, mime_type: str) -> None:
+    pixels = numpy.random.default_rng(7).integers(0, 256, (900, 1200, len(mode)), dtype="uint8")
+    preview = viewed(PICTURE, encoded(image.fromarray(pixels, mode))).preview
+    assert preview is not None
+    assert preview.mime_type == mime_type
+    assert min(shown(preview)) >= 72
+
+
+@given(
+    width=st.integers(1, 700), height=st.integers(1, 700), mode=st.sampled_from(["1", "L", "P", "RGB", "LA", "RGBA"])
+)
+def test_a_picture_of_any_shape_has_a_preview_no_larger_than_it(width: int, height: int, mode: str) -> None:
+    preview_width, preview_height = shown(viewed(PICTURE, encoded(image.new(mode, (width, height)))).preview)
+    assert 1 <= preview_width <= min(width, 512)
+    assert 1 <= preview_height <= min(height, 512)
 
 
 @pytest.mark.parametrize("modality", [Modality.IMAGE, Modality.AUDIO, Modality.VIDEO])
-@pytest.mark.parametrize("data", [b"", b"no medium at all", film(10)[:300]])
+@pytest.mark.parametrize("data", [b"", b"no medium at all", film(10)[:300], encoded(image.new("RGB", (90, 90)))[:60]])
 def test_what_cannot_be_read_is_what_was_written(modality: Modality, data: bytes) -> None:
     source = Source("m1", modality, media=MediaDescription("A thing"))
-    told = viewed(source, data).media
-    assert told is not None
-    assert told.caption == "A thing"
+    assert told(source, data).caption == "A thing"
+
+
+def test_what_was_decoded_is_at_the_first_level_though_it_saves_nothing() -> None:
+    [reduced] = levels(PICTURE, encoded(image.new("RGB", (31, 17))))
+    assert (reduced.level, reduced.text) == (CompressionLevel.REDUCED, "A dot")
+    assert shown(reduced.preview) == (31, 17)
+    [bare] = levels(replace(PICTURE, media=MediaDescription()), encoded(image.new("RGB", (31, 17))))
+    assert bare.text == "image, 31x17 pixels"
+    assert not levels(PICTURE, b"no picture")
 
 
 def test_text_is_not_looked_at() -> None:
     source = Source("t1", Modality.TEXT, "words")
-    assert viewed(source, b"bytes") == source
+    assert viewed(source, b"bytes").source == source

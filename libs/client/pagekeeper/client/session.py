@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pagekeeper.memory.errors import LevelUnavailable
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 
@@ -246,6 +247,20 @@ class Session:
         )
         content = (await self._pagekeeper.api.read_page(self._pagekeeper.caller(), request)).content
         return content.data if content.WhichOneof("content") == "data" else content.text.encode()
+
+    async def preview(self, page_id: str, *, version: int = 0) -> page_pb2.MediaPreview | None:
+        """What a medium looks like: a thumbnail, a film's key frames, a cover; None when there is none, or not yet.
+
+        Raises PageNotFound, ContentCorrupt.
+        """
+        request = pb.ReadPageRequest(
+            session_id=self.session_id, page_id=page_id, version=version, level=1, min_revision=self.revision
+        )
+        try:
+            content = (await self._pagekeeper.api.read_page(self._pagekeeper.caller(), request)).content
+        except LevelUnavailable:
+            return None
+        return content.preview if content.HasField("preview") else None
 
     async def stats(self) -> session_pb2.SessionStats:
         request = pb.GetStatsRequest(session_id=self.session_id, min_revision=self.revision)

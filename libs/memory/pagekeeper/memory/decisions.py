@@ -230,9 +230,14 @@ def set_importance(session: Session, page_id: str, importance: float) -> ev.Impo
 
 
 def resident_at(session: Session, page: PageState, target_level: int) -> Resident | None:
-    """The page's residency when it is in the prompt at that fidelity already."""
+    """The page's residency when it is in the prompt at that fidelity already, and the one asked for says no more there.
+
+    A medium's full line is what was written about it; the level that was made of its bytes may say more.
+    """
     resident = session.working_set.get(page.page_id)
-    return resident if resident is not None and resident.level <= target_level else None
+    if resident is None or resident.level > target_level:
+        return None
+    return resident if page.current.at_least(target_level).size_tokens <= resident.size_tokens else None
 
 
 def admit(

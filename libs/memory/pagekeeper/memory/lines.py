@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pagekeeper.memory.packing import marks_of, prefix_of, render_line, render_media_line
 from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.memory.previews import parted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,14 @@ class LineFacts:
     media: MediaDescription | None
 
 
-def page_line(facts: LineFacts, level: int, content: bytes) -> str:
+def page_line(facts: LineFacts, level: int, content: bytes, preview_mime_type: str = "") -> str:
     """The page's line at `level`, whose stored bytes are `content`; it ends with its only line break.
 
-    A medium's full bytes are not text: its description stands for them.
+    A medium's full bytes are not text: its description stands for them. A preview is in no line.
     """
     prefix = prefix_of(facts.modality, facts.page_type, facts.role)
     marks = marks_of(prefix, facts.page_type, facts.role, facts.trust)
     if level == 0 and facts.media is not None:
         return render_media_line(prefix, facts.page_id, facts.media, marks=marks)
-    return render_line(prefix, facts.page_id, level, content.decode(), marks=marks)
+    text, _ = parted(content, preview_mime_type)
+    return render_line(prefix, facts.page_id, level, text.decode(), marks=marks)

@@ -233,7 +233,10 @@ class _Step:
 
 
 def _steps(pages: Mapping[str, ContextPage], worth: Mapping[str, float]) -> Iterator[_Step]:
-    """For each page that is worth something, its reduced line, then its full one; one step when it has only one."""
+    """For each page that is worth something, its reduced line, then its full one if that is longer.
+
+    A medium's reduced line may be the longer one: it says what its bytes tell, its full line what was written about it.
+    """
     for page_id, page in pages.items():
         value = worth.get(page_id, 0.0)
         if value <= 0.0:

@@ -4,7 +4,7 @@ Values only. A version's bytes never change: a page changes by getting another v
 representations or by its bytes moving from the log to the object store.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
@@ -134,6 +134,7 @@ class StoredRepresentation:
     """A version's bytes at one level: in the log (`inline`) or in the object store (`extent`), never both.
 
     `size_tokens` counts the page's whole line in a prompt, header and newline included, in the session's encoding.
+    `preview_mime_type` is the content type of the picture that the bytes have beside their text (`previews`), or empty.
     """
 
     level: int
@@ -143,6 +144,7 @@ class StoredRepresentation:
     compressor: str = ""
     inline: bytes | None = None
     extent: Extent | None = None
+    preview_mime_type: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "compressor", _shared(self.compressor))
@@ -186,9 +188,9 @@ class Version(NamedTuple):
         """The lowest fidelity that is not below `target_level`; the full one at worst."""
         return next(r for r in reversed(self.representations) if r.level <= target_level)
 
-    def below(self, level: int) -> Iterator[StoredRepresentation]:
-        """Lower fidelities than `level`, the next one first."""
-        return (r for r in self.representations if r.level > level)
+    def shorter(self, level: int, size_tokens: int) -> StoredRepresentation | None:
+        """The next fidelity below `level` whose line is shorter; one made to be looked at may be longer."""
+        return next((r for r in self.representations if r.level > level and r.size_tokens < size_tokens), None)
 
 
 TELLING_PERCENT: Final = 50

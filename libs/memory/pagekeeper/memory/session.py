@@ -48,7 +48,7 @@ from pagekeeper.memory.session_pages import SessionPages
 from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 3
+FOLD_VERSION: Final = 4
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6
@@ -400,7 +400,7 @@ class Session:
 
     def _give_up(self, resident: Resident) -> Compressed | Evicted:
         version = self.pages.at_hand[resident.page_id].versions[resident.version - 1]
-        lower = next(version.below(resident.level), None)
+        lower = version.shorter(resident.level, resident.size_tokens)
         if lower is not None and lower.size_tokens < resident.size_tokens * COMPRESS_BELOW:
             self.working_set.replace(replace(resident, level=lower.level, size_tokens=lower.size_tokens))
             self.counters.compressions_total += 1
@@ -435,11 +435,11 @@ class Session:
             self.working_set.append(
                 Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn)
             )
-            left = before.get(resident.page_id)
-            if left is None or left.level > resident.level or left.version != resident.version:
+            was = before.get(resident.page_id)
+            if was is None or was.version != resident.version or was.level > resident.level or was.size_tokens < size:
                 happened.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
-            elif left.level < resident.level:
-                happened.append(Compressed(resident.page_id, left.level, resident.level, left.size_tokens - size))
+            elif was.level < resident.level:
+                happened.append(Compressed(resident.page_id, was.level, resident.level, was.size_tokens - size))
         happened += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
         self.recent_evictions = {}
         return [*happened, *self._make_room(0)]

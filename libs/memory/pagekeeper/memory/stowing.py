@@ -107,8 +107,8 @@ class Stowage:
         """With the tool's name."""
         self._forms = _Table[tuple[str, PageType, TrustClass, bool]]()
         """Of versions: MIME type, mapped type, trust, whether it is a medium."""
-        self._makes = _Table[tuple[int, str]]()
-        """Of representations: level and compressor."""
+        self._makes = _Table[tuple[int, str, str]]()
+        """Of representations: level, compressor, and the content type of a preview."""
         self._objects = _Table[str]()
 
     def stow(self, page: PageState) -> bytes | None:
@@ -223,7 +223,7 @@ class Stowage:
         for stored in representations:
             extent = stored.extent
             values += (
-                self._makes.number((stored.level, stored.compressor)),
+                self._makes.number((stored.level, stored.compressor, stored.preview_mime_type)),
                 stored.size_tokens,
                 stored.size_bytes,
                 stored.digest,
@@ -268,11 +268,13 @@ class Stowage:
         offset: int,
         length: int | None = None,
     ) -> StoredRepresentation:
-        level, compressor = self._makes[make]
+        level, compressor, preview_mime_type = self._makes[make]
         extent = None
         if object_number:
             extent = Extent(self._objects[object_number], offset, size_bytes if length is None else length)
-        return StoredRepresentation(level, size_tokens, size_bytes, digest, compressor, extent=extent)
+        return StoredRepresentation(
+            level, size_tokens, size_bytes, digest, compressor, extent=extent, preview_mime_type=preview_mime_type
+        )
 
 
 class _Levels(StowedLevels):

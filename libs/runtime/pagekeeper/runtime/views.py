@@ -56,6 +56,7 @@ def representation_message(representation: StoredRepresentation) -> page_pb2.Rep
         digest=representation.digest,
         compressor=representation.compressor,
         placement=placement,
+        preview_mime_type=representation.preview_mime_type,
     )
 
 

@@ -479,6 +479,7 @@ class StoredRepresentation(_message.Message):
     COMPRESSOR_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
     EXTENT_FIELD_NUMBER: _builtins.int
+    PREVIEW_MIME_TYPE_FIELD_NUMBER: _builtins.int
     level: _builtins.int
     """0 to 3."""
     size_tokens: _builtins.int
@@ -491,6 +492,10 @@ class StoredRepresentation(_message.Message):
     """What made it."""
     inline: _builtins.bytes
     """The bytes themselves, when they travel in the log."""
+    preview_mime_type: _builtins.str
+    """Content type of a preview among the bytes: these are then the text's length in four bytes, big-endian, the text, and
+    the preview. Empty when the bytes are the text alone, or a medium's own.
+    """
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
         """Where they are otherwise."""
@@ -505,10 +510,11 @@ class StoredRepresentation(_message.Message):
         compressor: _builtins.str = ...,
         inline: _builtins.bytes | None = ...,
         extent: _page_pb2.Extent | None = ...,
+        preview_mime_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "extent", b"extent", "inline", b"inline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "compressor", b"compressor", "digest", b"digest", "extent", b"extent", "inline", b"inline", "level", b"level", "size_bytes", b"size_bytes", "size_tokens", b"size_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inline", b"_inline", "compressor", b"compressor", "digest", b"digest", "extent", b"extent", "inline", b"inline", "level", b"level", "preview_mime_type", b"preview_mime_type", "size_bytes", b"size_bytes", "size_tokens", b"size_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__inline: _TypeAlias = _typing.Literal["inline"]  # noqa: Y015
     _WhichOneofArgType__inline: _TypeAlias = _typing.Literal["_inline", b"_inline"]  # noqa: Y015

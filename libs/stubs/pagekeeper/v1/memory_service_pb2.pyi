@@ -1616,7 +1616,9 @@ class ReadPageRequest(_message.Message):
     offset: _builtins.int
     """First byte."""
     length: _builtins.int
-    """Number of bytes; 0 reads to the end. A range of text that would split a character is answered as data."""
+    """Number of bytes; 0 reads to the end. A range of text that would split a character is answered as data. Where the level
+    has a preview, a range is one of the text; the preview is answered whole with its first byte.
+    """
     min_revision: _builtins.int
     """Answer from a state at least this new."""
     def __init__(
@@ -1648,9 +1650,11 @@ class ReadPageResponse(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
-    """Size of the whole."""
+    """Size of what a range may be asked of."""
     digest: _builtins.bytes
-    """SHA-256 of the whole."""
+    """SHA-256 of the stored bytes, which are the text where it is text alone; of a level with a preview, those are the text's
+    length in four bytes, big-endian, the text, and the preview.
+    """
     @_builtins.property
     def content(self) -> _page_pb2.PageContent:
         """The content."""

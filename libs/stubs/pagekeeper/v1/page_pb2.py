@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pagekeeper/v1/page.proto\x12\rpagekeeper.v1\"I\n\x08PageLink\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.pagekeeper.v1.LinkKind\x12\x16\n\x0etarget_page_id\x18\x02 \x01(\t\"o\n\tPlacement\x12\x30\n\x06inline\x18\x01 \x01(\x0b\x32\x1e.pagekeeper.v1.InlinePlacementH\x00\x12\'\n\x06\x65xtent\x18\x02 \x01(\x0b\x32\x15.pagekeeper.v1.ExtentH\x00\x42\x07\n\x05place\"\x11\n\x0fInlinePlacement\"<\n\x06\x45xtent\x12\x12\n\nobject_key\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"\x99\x01\n\x0eRepresentation\x12\r\n\x05level\x18\x01 \x01(\r\x12\x13\n\x0bsize_tokens\x18\x02 \x01(\r\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ncompressor\x18\x05 \x01(\t\x12+\n\tplacement\x18\x06 \x01(\x0b\x32\x18.pagekeeper.v1.Placement\"\x80\x01\n\x10MediaDescription\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x12\n\ntranscript\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06scenes\x18\x06 \x03(\t\"\xf5\x05\n\x04Page\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12)\n\x08modality\x18\x03 \x01(\x0e\x32\x17.pagekeeper.v1.Modality\x12*\n\tpage_type\x18\x04 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.MessageRole\x12(\n\x05trust\x18\x06 \x01(\x0e\x32\x19.pagekeeper.v1.TrustClass\x12(\n\x04tier\x18\x07 \x01(\x0e\x32\x1a.pagekeeper.v1.StorageTier\x12\x16\n\x0eresident_level\x18\x08 \x01(\r\x12\x36\n\x0frepresentations\x18\t \x03(\x0b\x32\x1d.pagekeeper.v1.Representation\x12\x0c\n\x04hint\x18\n \x01(\t\x12\x12\n\nimportance\x18\x0b \x01(\x01\x12\x0e\n\x06pinned\x18\x0c \x01(\x08\x12&\n\x05links\x18\r \x03(\x0b\x32\x17.pagekeeper.v1.PageLink\x12\x0c\n\x04turn\x18\x0e \x01(\r\x12\x10\n\x08revision\x18\x0f \x01(\x04\x12\x17\n\x0f\x63reated_unix_ms\x18\x10 \x01(\x04\x12\x13\n\x0b\x66\x61ult_count\x18\x11 \x01(\r\x12\x11\n\tmime_type\x18\x12 \x01(\t\x12\x11\n\ttool_name\x18\x13 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x14 \x01(\t\x12.\n\x05media\x18\x15 \x01(\x0b\x32\x1f.pagekeeper.v1.MediaDescription\x12\x33\n\x08metadata\x18\x16 \x03(\x0b\x32!.pagekeeper.v1.Page.MetadataEntry\x12,\n\x0bmapped_type\x18\x17 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x04\n\tPageInput\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x13\n\x0bnew_version\x18\x02 \x01(\x08\x12)\n\x08modality\x18\x03 \x01(\x0e\x32\x17.pagekeeper.v1.Modality\x12*\n\tpage_type\x18\x04 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.MessageRole\x12(\n\x05trust\x18\x06 \x01(\x0e\x32\x19.pagekeeper.v1.TrustClass\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x08 \x01(\x0cH\x00\x12.\n\x05media\x18\t \x01(\x0b\x32\x1f.pagekeeper.v1.MediaDescription\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x0c\n\x04hint\x18\x0b \x01(\t\x12\x17\n\nimportance\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\r \x01(\x08\x12&\n\x05links\x18\x0e \x03(\x0b\x32\x17.pagekeeper.v1.PageLink\x12\x11\n\ttool_name\x18\x0f \x01(\t\x12\x14\n\x0ctool_call_id\x18\x10 \x01(\t\x12\x38\n\x08metadata\x18\x11 \x03(\x0b\x32&.pagekeeper.v1.PageInput.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontentB\r\n\x0b_importance\"\xaf\x01\n\x0bPageContent\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05level\x18\x03 \x01(\r\x12/\n\x0bsource_tier\x18\x04 \x01(\x0e\x32\x1a.pagekeeper.v1.StorageTier\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x06 \x01(\x0cH\x00\x12\x13\n\x0bsize_tokens\x18\x07 \x01(\rB\t\n\x07\x63ontent*\x8c\x01\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04\x12\x17\n\x13MODALITY_STRUCTURED\x10\x05*\xb1\x01\n\x08PageType\x12\x19\n\x15PAGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14PAGE_TYPE_TRANSCRIPT\x10\x01\x12\x15\n\x11PAGE_TYPE_SUMMARY\x10\x02\x12\x16\n\x12PAGE_TYPE_ARTIFACT\x10\x03\x12\x13\n\x0fPAGE_TYPE_CLAIM\x10\x04\x12\x17\n\x13PAGE_TYPE_PROCEDURE\x10\x05\x12\x13\n\x0fPAGE_TYPE_INDEX\x10\x06*\x8e\x01\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x03\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x04*\x94\x01\n\x0bStorageTier\x12\x1c\n\x18STORAGE_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTORAGE_TIER_L0\x10\x01\x12\x13\n\x0fSTORAGE_TIER_L1\x10\x02\x12\x13\n\x0fSTORAGE_TIER_L2\x10\x03\x12\x13\n\x0fSTORAGE_TIER_L3\x10\x04\x12\x13\n\x0fSTORAGE_TIER_L4\x10\x05*\x84\x01\n\nTrustClass\x12\x1b\n\x17TRUST_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUST_CLASS_TOOL\x10\x01\x12\x15\n\x11TRUST_CLASS_MODEL\x10\x02\x12\x14\n\x10TRUST_CLASS_USER\x10\x03\x12\x16\n\x12TRUST_CLASS_SYSTEM\x10\x04*\xb9\x01\n\x0b\x46\x61ultReason\x12\x1c\n\x18\x46\x41ULT_REASON_UNSPECIFIED\x10\x00\x12&\n\"FAULT_REASON_USER_REQUESTED_RECALL\x10\x01\x12\"\n\x1e\x46\x41ULT_REASON_RESOLVE_REFERENCE\x10\x02\x12\"\n\x1e\x46\x41ULT_REASON_TOOL_PREREQUISITE\x10\x03\x12\x1c\n\x18\x46\x41ULT_REASON_SPECULATIVE\x10\x04*\x8e\x01\n\x08LinkKind\x12\x19\n\x15LINK_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_KIND_DERIVED_FROM\x10\x01\x12\x18\n\x14LINK_KIND_REPRESENTS\x10\x02\x12\x17\n\x13LINK_KIND_REFERS_TO\x10\x03\x12\x18\n\x14LINK_KIND_SUPERSEDES\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pagekeeper/v1/page.proto\x12\rpagekeeper.v1\"I\n\x08PageLink\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.pagekeeper.v1.LinkKind\x12\x16\n\x0etarget_page_id\x18\x02 \x01(\t\"o\n\tPlacement\x12\x30\n\x06inline\x18\x01 \x01(\x0b\x32\x1e.pagekeeper.v1.InlinePlacementH\x00\x12\'\n\x06\x65xtent\x18\x02 \x01(\x0b\x32\x15.pagekeeper.v1.ExtentH\x00\x42\x07\n\x05place\"\x11\n\x0fInlinePlacement\"<\n\x06\x45xtent\x12\x12\n\nobject_key\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"\xb4\x01\n\x0eRepresentation\x12\r\n\x05level\x18\x01 \x01(\r\x12\x13\n\x0bsize_tokens\x18\x02 \x01(\r\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ncompressor\x18\x05 \x01(\t\x12+\n\tplacement\x18\x06 \x01(\x0b\x32\x18.pagekeeper.v1.Placement\x12\x19\n\x11preview_mime_type\x18\x07 \x01(\t\"\x80\x01\n\x10MediaDescription\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x12\n\ntranscript\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06scenes\x18\x06 \x03(\t\"\xf5\x05\n\x04Page\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12)\n\x08modality\x18\x03 \x01(\x0e\x32\x17.pagekeeper.v1.Modality\x12*\n\tpage_type\x18\x04 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.MessageRole\x12(\n\x05trust\x18\x06 \x01(\x0e\x32\x19.pagekeeper.v1.TrustClass\x12(\n\x04tier\x18\x07 \x01(\x0e\x32\x1a.pagekeeper.v1.StorageTier\x12\x16\n\x0eresident_level\x18\x08 \x01(\r\x12\x36\n\x0frepresentations\x18\t \x03(\x0b\x32\x1d.pagekeeper.v1.Representation\x12\x0c\n\x04hint\x18\n \x01(\t\x12\x12\n\nimportance\x18\x0b \x01(\x01\x12\x0e\n\x06pinned\x18\x0c \x01(\x08\x12&\n\x05links\x18\r \x03(\x0b\x32\x17.pagekeeper.v1.PageLink\x12\x0c\n\x04turn\x18\x0e \x01(\r\x12\x10\n\x08revision\x18\x0f \x01(\x04\x12\x17\n\x0f\x63reated_unix_ms\x18\x10 \x01(\x04\x12\x13\n\x0b\x66\x61ult_count\x18\x11 \x01(\r\x12\x11\n\tmime_type\x18\x12 \x01(\t\x12\x11\n\ttool_name\x18\x13 \x01(\t\x12\x14\n\x0ctool_call_id\x18\x14 \x01(\t\x12.\n\x05media\x18\x15 \x01(\x0b\x32\x1f.pagekeeper.v1.MediaDescription\x12\x33\n\x08metadata\x18\x16 \x03(\x0b\x32!.pagekeeper.v1.Page.MetadataEntry\x12,\n\x0bmapped_type\x18\x17 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x04\n\tPageInput\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x13\n\x0bnew_version\x18\x02 \x01(\x08\x12)\n\x08modality\x18\x03 \x01(\x0e\x32\x17.pagekeeper.v1.Modality\x12*\n\tpage_type\x18\x04 \x01(\x0e\x32\x17.pagekeeper.v1.PageType\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.MessageRole\x12(\n\x05trust\x18\x06 \x01(\x0e\x32\x19.pagekeeper.v1.TrustClass\x12\x0e\n\x04text\x18\x07 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x08 \x01(\x0cH\x00\x12.\n\x05media\x18\t \x01(\x0b\x32\x1f.pagekeeper.v1.MediaDescription\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x0c\n\x04hint\x18\x0b \x01(\t\x12\x17\n\nimportance\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\r \x01(\x08\x12&\n\x05links\x18\x0e \x03(\x0b\x32\x17.pagekeeper.v1.PageLink\x12\x11\n\ttool_name\x18\x0f \x01(\t\x12\x14\n\x0ctool_call_id\x18\x10 \x01(\t\x12\x38\n\x08metadata\x18\x11 \x03(\x0b\x32&.pagekeeper.v1.PageInput.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontentB\r\n\x0b_importance\"\xdd\x01\n\x0bPageContent\x12\x0f\n\x07page_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05level\x18\x03 \x01(\r\x12/\n\x0bsource_tier\x18\x04 \x01(\x0e\x32\x1a.pagekeeper.v1.StorageTier\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x06 \x01(\x0cH\x00\x12\x13\n\x0bsize_tokens\x18\x07 \x01(\r\x12,\n\x07preview\x18\x08 \x01(\x0b\x32\x1b.pagekeeper.v1.MediaPreviewB\t\n\x07\x63ontent\"/\n\x0cMediaPreview\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c*\x8c\x01\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04\x12\x17\n\x13MODALITY_STRUCTURED\x10\x05*\xb1\x01\n\x08PageType\x12\x19\n\x15PAGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14PAGE_TYPE_TRANSCRIPT\x10\x01\x12\x15\n\x11PAGE_TYPE_SUMMARY\x10\x02\x12\x16\n\x12PAGE_TYPE_ARTIFACT\x10\x03\x12\x13\n\x0fPAGE_TYPE_CLAIM\x10\x04\x12\x17\n\x13PAGE_TYPE_PROCEDURE\x10\x05\x12\x13\n\x0fPAGE_TYPE_INDEX\x10\x06*\x8e\x01\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x03\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x04*\x94\x01\n\x0bStorageTier\x12\x1c\n\x18STORAGE_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTORAGE_TIER_L0\x10\x01\x12\x13\n\x0fSTORAGE_TIER_L1\x10\x02\x12\x13\n\x0fSTORAGE_TIER_L2\x10\x03\x12\x13\n\x0fSTORAGE_TIER_L3\x10\x04\x12\x13\n\x0fSTORAGE_TIER_L4\x10\x05*\x84\x01\n\nTrustClass\x12\x1b\n\x17TRUST_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUST_CLASS_TOOL\x10\x01\x12\x15\n\x11TRUST_CLASS_MODEL\x10\x02\x12\x14\n\x10TRUST_CLASS_USER\x10\x03\x12\x16\n\x12TRUST_CLASS_SYSTEM\x10\x04*\xb9\x01\n\x0b\x46\x61ultReason\x12\x1c\n\x18\x46\x41ULT_REASON_UNSPECIFIED\x10\x00\x12&\n\"FAULT_REASON_USER_REQUESTED_RECALL\x10\x01\x12\"\n\x1e\x46\x41ULT_REASON_RESOLVE_REFERENCE\x10\x02\x12\"\n\x1e\x46\x41ULT_REASON_TOOL_PREREQUISITE\x10\x03\x12\x1c\n\x18\x46\x41ULT_REASON_SPECULATIVE\x10\x04*\x8e\x01\n\x08LinkKind\x12\x19\n\x15LINK_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_KIND_DERIVED_FROM\x10\x01\x12\x18\n\x14LINK_KIND_REPRESENTS\x10\x02\x12\x17\n\x13LINK_KIND_REFERS_TO\x10\x03\x12\x18\n\x14LINK_KIND_SUPERSEDES\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAGE_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_PAGEINPUT_METADATAENTRY']._loaded_options = None
   _globals['_PAGEINPUT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_MODALITY']._serialized_start=2129
-  _globals['_MODALITY']._serialized_end=2269
-  _globals['_PAGETYPE']._serialized_start=2272
-  _globals['_PAGETYPE']._serialized_end=2449
-  _globals['_MESSAGEROLE']._serialized_start=2452
-  _globals['_MESSAGEROLE']._serialized_end=2594
-  _globals['_STORAGETIER']._serialized_start=2597
-  _globals['_STORAGETIER']._serialized_end=2745
-  _globals['_TRUSTCLASS']._serialized_start=2748
-  _globals['_TRUSTCLASS']._serialized_end=2880
-  _globals['_FAULTREASON']._serialized_start=2883
-  _globals['_FAULTREASON']._serialized_end=3068
-  _globals['_LINKKIND']._serialized_start=3071
-  _globals['_LINKKIND']._serialized_end=3213
+  _globals['_MODALITY']._serialized_start=2251
+  _globals['_MODALITY']._serialized_end=2391
+  _globals['_PAGETYPE']._serialized_start=2394
+  _globals['_PAGETYPE']._serialized_end=2571
+  _globals['_MESSAGEROLE']._serialized_start=2574
+  _globals['_MESSAGEROLE']._serialized_end=2716
+  _globals['_STORAGETIER']._serialized_start=2719
+  _globals['_STORAGETIER']._serialized_end=2867
+  _globals['_TRUSTCLASS']._serialized_start=2870
+  _globals['_TRUSTCLASS']._serialized_end=3002
+  _globals['_FAULTREASON']._serialized_start=3005
+  _globals['_FAULTREASON']._serialized_end=3190
+  _globals['_LINKKIND']._serialized_start=3193
+  _globals['_LINKKIND']._serialized_end=3335
   _globals['_PAGELINK']._serialized_start=43
   _globals['_PAGELINK']._serialized_end=116
   _globals['_PLACEMENT']._serialized_start=118
@@ -58,17 +58,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTENT']._serialized_start=250
   _globals['_EXTENT']._serialized_end=310
   _globals['_REPRESENTATION']._serialized_start=313
-  _globals['_REPRESENTATION']._serialized_end=466
-  _globals['_MEDIADESCRIPTION']._serialized_start=469
-  _globals['_MEDIADESCRIPTION']._serialized_end=597
-  _globals['_PAGE']._serialized_start=600
-  _globals['_PAGE']._serialized_end=1357
-  _globals['_PAGE_METADATAENTRY']._serialized_start=1310
-  _globals['_PAGE_METADATAENTRY']._serialized_end=1357
-  _globals['_PAGEINPUT']._serialized_start=1360
-  _globals['_PAGEINPUT']._serialized_end=1948
-  _globals['_PAGEINPUT_METADATAENTRY']._serialized_start=1310
-  _globals['_PAGEINPUT_METADATAENTRY']._serialized_end=1357
-  _globals['_PAGECONTENT']._serialized_start=1951
-  _globals['_PAGECONTENT']._serialized_end=2126
+  _globals['_REPRESENTATION']._serialized_end=493
+  _globals['_MEDIADESCRIPTION']._serialized_start=496
+  _globals['_MEDIADESCRIPTION']._serialized_end=624
+  _globals['_PAGE']._serialized_start=627
+  _globals['_PAGE']._serialized_end=1384
+  _globals['_PAGE_METADATAENTRY']._serialized_start=1337
+  _globals['_PAGE_METADATAENTRY']._serialized_end=1384
+  _globals['_PAGEINPUT']._serialized_start=1387
+  _globals['_PAGEINPUT']._serialized_end=1975
+  _globals['_PAGEINPUT_METADATAENTRY']._serialized_start=1337
+  _globals['_PAGEINPUT_METADATAENTRY']._serialized_end=1384
+  _globals['_PAGECONTENT']._serialized_start=1978
+  _globals['_PAGECONTENT']._serialized_end=2199
+  _globals['_MEDIAPREVIEW']._serialized_start=2201
+  _globals['_MEDIAPREVIEW']._serialized_end=2248
 # @@protoc_insertion_point(module_scope)

@@ -376,6 +376,7 @@ class Representation(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     COMPRESSOR_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
+    PREVIEW_MIME_TYPE_FIELD_NUMBER: _builtins.int
     level: _builtins.int
     """0 full, 1 reduced, 2 abstract, 3 reference."""
     size_tokens: _builtins.int
@@ -386,6 +387,8 @@ class Representation(_message.Message):
     """SHA-256 of the stored bytes; checked on every read."""
     compressor: _builtins.str
     """What made it, with its version; empty for level 0."""
+    preview_mime_type: _builtins.str
+    """Content type of the preview that is stored with the text, such as image/jpeg; empty where there is text alone."""
     @_builtins.property
     def placement(self) -> Global___Placement:
         """Where it lies."""
@@ -399,10 +402,11 @@ class Representation(_message.Message):
         digest: _builtins.bytes = ...,
         compressor: _builtins.str = ...,
         placement: Global___Placement | None = ...,
+        preview_mime_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compressor", b"compressor", "digest", b"digest", "level", b"level", "placement", b"placement", "size_bytes", b"size_bytes", "size_tokens", b"size_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compressor", b"compressor", "digest", b"digest", "level", b"level", "placement", b"placement", "preview_mime_type", b"preview_mime_type", "size_bytes", b"size_bytes", "size_tokens", b"size_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -722,6 +726,7 @@ class PageContent(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """The page."""
     version: _builtins.int
@@ -736,6 +741,10 @@ class PageContent(_message.Message):
     """A medium's bytes."""
     size_tokens: _builtins.int
     """Tokens of its line in the prompt."""
+    @_builtins.property
+    def preview(self) -> Global___MediaPreview:
+        """What a lower level of a medium shows beside its text, if it shows anything."""
+
     def __init__(
         self,
         *,
@@ -746,13 +755,40 @@ class PageContent(_message.Message):
         text: _builtins.str = ...,
         data: _builtins.bytes = ...,
         size_tokens: _builtins.int = ...,
+        preview: Global___MediaPreview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "preview", b"preview", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "level", b"level", "page_id", b"page_id", "size_tokens", b"size_tokens", "source_tier", b"source_tier", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "level", b"level", "page_id", b"page_id", "preview", b"preview", "size_tokens", b"size_tokens", "source_tier", b"source_tier", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "data"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___PageContent: _TypeAlias = PageContent  # noqa: Y015
+
+@_typing.final
+class MediaPreview(_message.Message):
+    """A picture that stands for a medium: a thumbnail, the key frames of a film's scenes, a cover. At most 48 KiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    mime_type: _builtins.str
+    """Its content type: image/jpeg or image/png."""
+    data: _builtins.bytes
+    """Its bytes."""
+    def __init__(
+        self,
+        *,
+        mime_type: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "mime_type", b"mime_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MediaPreview: _TypeAlias = MediaPreview  # noqa: Y015

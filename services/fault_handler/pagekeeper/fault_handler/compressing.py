@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -11,10 +12,12 @@ from pagekeeper.fault_handler.lowering import Lowering, Page
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.compress.media import DECODED
 from pagekeeper.memory.compress.registry import LOWER_LEVELS
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType
+from pagekeeper.memory.previews import joined
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.queue.port import WorkItem
@@ -114,7 +117,8 @@ class Compressing:
         """Of these levels, those that would save tokens."""
         pages = [await self._page(caller, key, found) for found, _ in wanted]
         extracted = await self._lowering.lower(pages)
-        lowered = await asyncio.gather(*map(summariser.rewrite, [page.source for page in pages], extracted))
+        sources = map(_told, [page.source for page in pages], extracted)
+        lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
         return [
             _added(found.page, compressed)
             for (found, levels), made in zip(wanted, lowered, strict=True)
@@ -146,13 +150,19 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
         yield batch
 
 
+def _told(source: Source, made: Sequence[Compressed]) -> Source:
+    """All there is to say of a page: of a medium that was decoded, the level that has it."""
+    decoded = next((one for one in made if one.compressor == DECODED), None)
+    return source if decoded is None else replace(source, text=decoded.text, media=None)
+
+
 def _missing_levels(page: page_pb2.Page) -> list[CompressionLevel]:
     there = {representation.level for representation in page.representations}
     return [level for level in LOWER_LEVELS if level not in there]
 
 
 def _added(page: page_pb2.Page, compressed: Compressed) -> event_pb2.AddedRepresentation:
-    data = compressed.text.encode()
+    data = joined(compressed.text, compressed.preview)
     return event_pb2.AddedRepresentation(
         page_id=page.page_id,
         version=page.version,
@@ -162,5 +172,6 @@ def _added(page: page_pb2.Page, compressed: Compressed) -> event_pb2.AddedRepres
             digest=sha256(data).digest(),
             compressor=compressed.compressor,
             inline=data,
+            preview_mime_type=compressed.preview.mime_type if compressed.preview else "",
         ),
     )

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO, Final, Protocol
 
-from pagekeeper.fault_handler.viewing import viewed
+from pagekeeper.fault_handler.viewing import lowered
 from pagekeeper.memory.compress.compressor import Compressed, Source
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.memory.previews import Preview
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 NICENESS: Final = 10
@@ -56,7 +57,7 @@ class Here:
         return self.lower_now(pages)
 
     def lower_now(self, pages: Sequence[Page]) -> list[list[Compressed]]:
-        return [self._registry.compress_all(viewed(page.source, page.data), self._count) for page in pages]
+        return [lowered(self._registry, page.source, page.data, self._count) for page in pages]
 
     async def close(self) -> None:
         pass
@@ -144,16 +145,21 @@ def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] |
     return Page(Source(page_id, Modality(modality), text, described), b64decode(data))
 
 
-def _compressed(level: int, text: str, tokens: int, compressor: str) -> Compressed:
-    return Compressed(CompressionLevel(level), text, tokens, compressor)
+def _packed_level(made: Compressed) -> tuple[object, ...]:
+    preview = made.preview and (made.preview.mime_type, b64encode(made.preview.data).decode())
+    return int(made.level), made.text, made.tokens, made.compressor, preview
+
+
+def _compressed(level: int, text: str, tokens: int, compressor: str, preview: tuple[str, str] | None) -> Compressed:
+    shown = Preview(preview[0], b64decode(preview[1])) if preview else None
+    return Compressed(CompressionLevel(level), text, tokens, compressor, shown)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, here: Here) -> None:
     """Answer each frame by one, until there is no more."""
     while len(length := requests.read(LENGTH_BYTES)) == LENGTH_BYTES:
         pages = [_unpacked(**one) for one in json.loads(requests.read(int.from_bytes(length, "big")))]
-        lowered = here.lower_now(pages)
-        answers.write(_frame([[(int(m.level), m.text, m.tokens, m.compressor) for m in made] for made in lowered]))
+        answers.write(_frame([[_packed_level(one) for one in made] for made in here.lower_now(pages)]))
         answers.flush()
 
 

@@ -7,6 +7,7 @@ was made without it only when it is shorter; when the model fails, the level sta
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import httpx
@@ -93,7 +94,8 @@ class ChatSummariser:
             _log.warning("a page is not summarised: %s", problem, extra={"page": page_id, "level": int(made.level)})
             return made
         tokens = self._count(text)
-        return Compressed(made.level, text, tokens, f"model:{self._model}") if 0 < tokens <= made.tokens else made
+        shorter = replace(made, text=text, tokens=tokens, compressor=f"model:{self._model}")
+        return shorter if 0 < tokens <= made.tokens else made
 
     async def _summary(self, instruction: str, page: str) -> str:
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": page}]

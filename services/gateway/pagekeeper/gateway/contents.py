@@ -110,7 +110,8 @@ class Contents:
         return [found[_address(caller, session_id, want)] for want in wanted]
 
     def _keep(self, address: Address, want: Wanted, data: bytes) -> Content:
-        content = Content(data, page_line(line_facts(want.page), want.level, data))
+        preview_mime_type = representation_of(want.page, want.level).preview_mime_type
+        content = Content(data, page_line(line_facts(want.page), want.level, data, preview_mime_type))
         self._cache.put(address, content)
         return content
 

@@ -16,6 +16,7 @@ from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, Page
 from pagekeeper.gateway.tool_calls import ToolCalls
 from pagekeeper.gateway.validation import check
 from pagekeeper.memory.errors import InvalidField
+from pagekeeper.memory.previews import parted
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -168,14 +169,13 @@ class GatewayService:
         entry = (await self._page_table.lookup(caller, lookup)).entries[0]
         page, level = entry.page, request.level
         representation = representation_of(page, level)
-        if request.offset > representation.size_bytes:
-            raise InvalidField(
-                "offset", f"must be at most the size of the content, {representation.size_bytes:,} bytes"
-            )
         inline = next((one.data for one in entry.inline if one.level == level), None)
         (content,) = await self._contents.load(caller, request.session_id, [Wanted(page, level, inline)])
-        end = request.offset + request.length if request.length else len(content.data)
-        part = content.data[request.offset : end]
+        data, preview = parted(content.data, representation.preview_mime_type)
+        if request.offset > len(data):
+            raise InvalidField("offset", f"must be at most the size of the content, {len(data):,} bytes")
+        end = request.offset + request.length if request.length else len(data)
+        part = data[request.offset : end]
         answer = page_pb2.PageContent(
             page_id=page.page_id,
             version=page.version,
@@ -184,7 +184,9 @@ class GatewayService:
             size_tokens=representation.size_tokens,
         )
         _put_part(answer, part, text=is_text(page, level))
-        return pb.ReadPageResponse(content=answer, total_bytes=len(content.data), digest=representation.digest)
+        if preview is not None and not request.offset:
+            answer.preview.CopyFrom(page_pb2.MediaPreview(mime_type=preview.mime_type, data=preview.data))
+        return pb.ReadPageResponse(content=answer, total_bytes=len(data), digest=representation.digest)
 
     async def pin_pages(self, caller: Caller, request: pb.PinPagesRequest) -> pb.PinPagesResponse:
         response = await self._working_set.pin(caller, self._prepare(caller, request))

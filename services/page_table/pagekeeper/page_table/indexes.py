@@ -18,7 +18,16 @@ from typing import Final
 
 from pagekeeper.memory.embedding import Embedder
 from pagekeeper.memory.ids import SessionKey
-from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageState, PageType, StoredRepresentation
+from pagekeeper.memory.pages import (
+    CompressionLevel,
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageState,
+    PageType,
+    StoredRepresentation,
+)
+from pagekeeper.memory.previews import parted
 from pagekeeper.memory.search import SessionIndex
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.ports import ArtifactPort
@@ -43,11 +52,13 @@ class _Shown:
     version: int
     hint: str
     page_type: PageType
+    decoded: bool
+    """Whether a medium has told what it says itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A page to index: its text, or where that is."""
+    """A page to index: its text, and where there is more of it."""
 
     page_id: str
     shown: _Shown
@@ -135,11 +146,12 @@ class Indexes:
                 if one.extent is not None
             ]
             response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
-            for (page_id, _), item in zip(stored, response.items, strict=True):
+            for (page_id, stored_level), item in zip(stored, response.items, strict=True):
                 if item.error_reason:
                     _log.warning("a page is not searchable", extra={"page": page_id, "reason": item.error_reason})
-                loaded[page_id] = item.data.decode()
-        return [loaded.get(source.page_id, source.text) for source in batch]
+                else:
+                    loaded[page_id] = _text_of(item.data, stored_level)
+        return [_both(source.text, loaded.get(source.page_id, "")) for source in batch]
 
 
 def _changed(indexed: Indexed, session: Session) -> list[str]:
@@ -149,19 +161,45 @@ def _changed(indexed: Indexed, session: Session) -> list[str]:
 
 
 def _shown(page: PageState) -> _Shown:
-    return _Shown(page.current_version, page.hint, page.page_type)
+    return _Shown(page.current_version, page.hint, page.page_type, _decoded(page) is not None)
+
+
+def _decoded(page: PageState) -> StoredRepresentation | None:
+    """The level that has what a medium's bytes say, if they were decoded and may say more than its description."""
+    version = page.current
+    if (
+        version.media is None
+        or not version.full.size_bytes
+        or (page.modality is Modality.IMAGE and version.media.caption)
+    ):
+        return None
+    return version.at(CompressionLevel.REDUCED)
 
 
 def _source(page: PageState) -> _Source:
     version = page.current
     text, stored = "", None
+    more: StoredRepresentation | None = version.full
     if version.media is not None:
         text = _description(version.media)
-    elif version.full.inline is not None:
-        text = version.full.inline.decode()
+        more = _decoded(page)
+    if more is not None and more.inline is not None:
+        text = _both(text, _text_of(more.inline, more))
     else:
-        stored = version.full
+        stored = more
     return _Source(page.page_id, _shown(page), page.modality, page.role, version.turn, text, stored)
+
+
+def _text_of(content: bytes, stored: StoredRepresentation) -> str:
+    text, _ = parted(content, stored.preview_mime_type)
+    return text.decode()
+
+
+def _both(description: str, text: str) -> str:
+    """What is in one of the two, once."""
+    if not description:
+        return text
+    return "\n".join(dict.fromkeys(f"{description}\n{text}".splitlines()))
 
 
 def _description(media: MediaDescription) -> str:

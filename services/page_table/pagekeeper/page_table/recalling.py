@@ -40,7 +40,7 @@ class Recalling:
                 if page is None:
                     continue
                 # The shortest line that the page has: what it takes of the room at least.
-                room_tokens -= page.current.representations[-1].size_tokens
+                room_tokens -= min(level.size_tokens for level in page.current.representations)
                 if room_tokens < 0:
                     break
                 response.pages.add(entry=_entry(session, page), worth=ranked.worth)

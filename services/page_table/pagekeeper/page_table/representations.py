@@ -14,6 +14,7 @@ from pagekeeper.memory.errors import InvalidField, PageNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.lines import LineFacts, page_line
 from pagekeeper.memory.pages import StoredRepresentation
+from pagekeeper.memory.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, parted
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.mapping import TokenizerOf, note_tail
 from pagekeeper.page_table.outbox import Outbox
@@ -72,7 +73,8 @@ class Representations:
         """What was sent, with its bytes; those that cannot travel in the log are stored first."""
         contents = await self._contents(caller, sent)
         inline = [i for i, one in enumerate(sent) if one.representation.HasField("inline")]
-        spilled = await spill(self._artifacts, caller, key, [contents[i] for i in inline])
+        shown = [position for position, i in enumerate(inline) if sent[i].representation.preview_mime_type]
+        spilled = await spill(self._artifacts, caller, key, [contents[i] for i in inline], anyway=shown)
         extents = {inline[position]: extent for position, extent in spilled.items()}
         made = []
         for index, (one, content) in enumerate(zip(sent, contents, strict=True)):
@@ -88,6 +90,7 @@ class Representations:
                 compressor=stored.compressor,
                 inline=content if extent is None else None,
                 extent=extent,
+                preview_mime_type=stored.preview_mime_type,
             )
             made.append(Made(ev.AddedRepresentation(one.page_id, one.version, representation), content))
         return made
@@ -117,7 +120,22 @@ class Representations:
             for index, item in zip(stored, response.items, strict=True):
                 page_id = sent[index].page_id
                 contents[index] = blob_of(item, f"page {page_id!r}", page_id=page_id)
+        for index, content in contents.items():
+            _check_preview(f"representations[{index}].representation", sent[index].representation, content)
         return [contents[index] for index in range(len(sent))]
+
+
+def _check_preview(where: str, stored: event_pb2.StoredRepresentation, content: bytes) -> None:
+    """Raises InvalidField."""
+    if stored.preview_mime_type not in ("", *PREVIEW_MIME_TYPES):
+        raise InvalidField(f"{where}.preview_mime_type", f"must be {' or '.join(PREVIEW_MIME_TYPES)}, or empty")
+    try:
+        text, preview = parted(content, stored.preview_mime_type)
+        text.decode()
+    except ValueError as error:
+        raise InvalidField(f"{where}.inline", f"must be text, with a preview as its type says: {error}") from error
+    if preview is not None and len(preview.data) > PREVIEW_BYTES_MAX:
+        raise InvalidField(f"{where}.inline", f"must have a preview of at most {PREVIEW_BYTES_MAX:,} bytes")
 
 
 CountLine = Callable[[Session, Tokenizer, Made], ev.AddedRepresentation]
@@ -138,7 +156,8 @@ def _counting_once() -> CountLine:
             if version is None:
                 raise PageNotFound(added.page_id)
             facts = LineFacts(page.page_id, page.modality, version.mapped_type, page.role, version.trust, version.media)
-            counted[address] = tokenizer.count(page_line(facts, representation.level, one.content))
+            line = page_line(facts, representation.level, one.content, representation.preview_mime_type)
+            counted[address] = tokenizer.count(line)
         return replace(added, representation=replace(representation, size_tokens=counted[address]))
 
     return count_line

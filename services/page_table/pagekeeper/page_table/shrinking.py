@@ -1,7 +1,8 @@
 """Which pages are worth having at lower levels soon.
 
 A session that is small is shown whole: its pages need no lower levels. In one that outgrew `SMALL_TOKENS`, or half of
-its prompt, every page gets them soon after it was appended; ADR 9 says what that costs.
+its prompt, every page gets them soon after it was appended; ADR 9 says what that costs. A medium gets them anyway: they
+are what can be seen of it, and what its bytes tell.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,8 +33,10 @@ def pages_to_compress(session: Session, happenings: Sequence[Happening]) -> list
             case Evicted(page_id) | NotAdmitted(page_id):
                 page_ids[page_id] = None
                 evicted += isinstance(happening.what, Evicted)
-            case Admitted(page_id, size_tokens=size_tokens):
+            case Admitted(page_id, size_tokens=size_tokens, faulted=faulted):
                 admitted[page_id] = size_tokens
+                if not faulted and _has_medium(session.page(page_id)):
+                    page_ids[page_id] = None
             case _:
                 pass
     page_ids.update(dict.fromkeys(_grown(session, admitted, evicted)))
@@ -69,11 +72,15 @@ def _leaving_soon(session: Session) -> Iterator[str]:
             yield resident.page_id
 
 
+def _has_medium(page: PageState | None) -> bool:
+    return page is not None and page.current.media is not None and page.current.full.size_bytes > 0
+
+
 def _is_compressible(page: PageState | None) -> bool:
     return (
         page is not None
         and (page.modality in (Modality.TEXT, Modality.STRUCTURED) or page.current.media is not None)
         and page.page_type is not PageType.INDEX
-        and page.current.full.size_tokens >= COMPRESS_TOKENS_MIN
+        and (page.current.full.size_tokens >= COMPRESS_TOKENS_MIN or _has_medium(page))
         and len(page.current.representations) == 1
     )

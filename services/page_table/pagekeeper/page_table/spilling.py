@@ -4,7 +4,7 @@ A record of the log is limited; what does not fit is durable in the object store
 mapping can never point at nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pagekeeper.memory.ids import SessionKey
@@ -35,10 +35,13 @@ def to_spill(sizes_bytes: Sequence[int]) -> list[int]:
 
 
 async def spill(
-    artifacts: ArtifactPort, caller: Caller, key: SessionKey, contents: Sequence[bytes]
+    artifacts: ArtifactPort, caller: Caller, key: SessionKey, contents: Sequence[bytes], anyway: Iterable[int] = ()
 ) -> dict[int, Extent]:
-    """Store what cannot travel in the log; places by index. Raises StoreUnavailable, ContentTooLarge."""
-    spilled = to_spill([len(content) for content in contents])
+    """Store what cannot travel in the log, and `anyway` these; places by index.
+
+    Raises StoreUnavailable, ContentTooLarge.
+    """
+    spilled = sorted({*to_spill([len(content) for content in contents]), *anyway})
     if not spilled:
         return {}
     extents = await put(artifacts, caller, key, "pages", [contents[index] for index in spilled])

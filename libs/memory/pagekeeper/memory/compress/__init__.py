@@ -9,5 +9,7 @@
     audio      transcript, as a telegram    its best lines     topics
     video      scenes and transcript        scenes             topics
 
+A medium that could be decoded has level 1 always, with what its bytes tell in it, and a preview beside it.
+
 Compressors are deterministic and leave the full representation alone. One that would not save tokens answers None.
 """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.memory.previews import Preview
 
 GAIN_TOKENS_MIN: Final = 4
 """A lower level that saves less is not worth another set of bytes, and its header alone says ` L1` more."""
@@ -29,12 +30,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """A lower level of a page. `compressor` is the name and version of what made it."""
+    """A lower level of a page: text, and of a medium maybe a picture. `compressor`: what made it, with its version."""
 
     level: CompressionLevel
     text: str
     tokens: int
     compressor: str
+    preview: Preview | None = None
 
 
 class Compressor(Protocol):

@@ -1,11 +1,18 @@
-"""Pictures, sounds and films by what was written about them; the bytes are never looked at."""
+"""Pictures, sounds and films by what was written about them; the bytes are never looked at.
 
-from collections.abc import Callable
+Whoever has looked at them (decoders are not the memory's business) adds what they tell with `with_what_was_seen`.
+"""
+
+from collections.abc import Callable, Sequence
 
 from pagekeeper.memory.compress.compressor import Compressed, Source, if_shorter
 from pagekeeper.memory.compress.text import extract
 from pagekeeper.memory.compress.topics import topics
 from pagekeeper.memory.pages import CompressionLevel, MediaDescription
+from pagekeeper.memory.previews import Preview
+
+DECODED = "decoded/1"
+"""What makes the level that has what a medium's bytes tell."""
 
 REFERENCE_TOPICS_MAX = 4
 
@@ -34,3 +41,22 @@ def _described(source: Source, level: CompressionLevel) -> str:
         case CompressionLevel.REFERENCE:
             about = ", ".join(topics(source.readable)[:REFERENCE_TOPICS_MAX])
             return f"{source.modality.value}:{source.page_id}{f' ({about})' if about else ''}"
+
+
+def with_what_was_seen(
+    source: Source, levels: Sequence[Compressed], preview: Preview | None, count: Callable[[str], int]
+) -> list[Compressed]:
+    """`levels` of a medium that was decoded: REDUCED is among them, with the preview, also where it saves no tokens.
+
+    The full level is the bytes and what the caller wrote; what they told besides is nowhere else.
+    """
+    text = _described(source, CompressionLevel.REDUCED) or _bare(source)
+    reduced = Compressed(CompressionLevel.REDUCED, text, count(text), DECODED, preview)
+    return [reduced, *(made for made in levels if made.level > CompressionLevel.REDUCED)]
+
+
+def _bare(source: Source) -> str:
+    media = source.media or MediaDescription()
+    size = f"{media.width}x{media.height} pixels" if media.width and media.height else ""
+    seconds = f"{media.duration_seconds:g} seconds" if media.duration_seconds else ""
+    return ", ".join(filter(None, [source.modality.value, size, seconds]))
