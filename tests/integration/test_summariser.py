@@ -5,14 +5,17 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from pagekeeper.fault_handler.main import open_summariser
 from pagekeeper.fault_handler.summarising import SUMMARISED_TOKENS_MIN, ChatSummariser, NoSummariser
 from pagekeeper.memory.compress.compressor import Compressed, Source
+from pagekeeper.memory.compress.media import DECODED
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.memory.pages import CompressionLevel, Modality
+from pagekeeper.memory.previews import Preview
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import SummariserSettings
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -50,11 +53,11 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint(answer: Answer) -> AsyncIterator[tuple[Endpoint, ChatSummariser]]:
+async def endpoint(answer: Answer, *, sees: bool = False) -> AsyncIterator[tuple[Endpoint, ChatSummariser]]:
     one = Endpoint(answer)
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    summariser = ChatSummariser(f"http://{host}:{port}/v1/", "small", "s3cret", COUNT)
+    summariser = ChatSummariser(f"http://{host}:{port}/v1/", "small", "s3cret", COUNT, sees=sees)
     try:
         yield one, summariser
     finally:
@@ -110,6 +113,37 @@ async def test_a_short_page_is_not_sent() -> None:
     made = CompressorRegistry.default().compress_all(short, COUNT)
     async with endpoint(saying("Nets.")) as (one, summariser):
         assert await summariser.rewrite(short, made) == made
+    assert not one.asked
+
+
+PHOTO = Source("i1", Modality.IMAGE, "The harbour")
+SHOWN = [
+    Compressed(
+        CompressionLevel.REDUCED, "The harbour", COUNT("The harbour"), DECODED, Preview("image/png", b"\x89PNG")
+    ),
+    Compressed(CompressionLevel.REFERENCE, "image:i1", COUNT("image:i1"), "description/1"),
+]
+
+
+async def test_what_a_model_sees_in_a_preview_is_put_before_its_text() -> None:
+    async with endpoint(saying("Two trawlers at a quay, the nearer one named Aurora."), sees=True) as (one, summariser):
+        described, reference = await summariser.rewrite(PHOTO, SHOWN)
+    text = "Two trawlers at a quay, the nearer one named Aurora.\nThe harbour"
+    assert described == replace(SHOWN[0], text=text, tokens=COUNT(text), compressor="model:small")
+    assert reference == SHOWN[1]
+    [asked] = one.asked
+    assert '{"url": "data:image/png;base64,iVBORw=="}' in json.dumps(asked["messages"])
+
+
+@pytest.mark.parametrize("answer", [saying("word " * 200), saying(" "), lambda _asked: (500, {})])
+async def test_a_preview_that_a_model_fails_to_describe_stays(answer: Answer) -> None:
+    async with endpoint(answer, sees=True) as (_, summariser):
+        assert await summariser.rewrite(PHOTO, SHOWN) == SHOWN
+
+
+async def test_a_model_that_sees_nothing_is_sent_no_picture() -> None:
+    async with endpoint(saying("Nets.")) as (one, summariser):
+        assert await summariser.rewrite(PHOTO, SHOWN) == SHOWN
     assert not one.asked
 
 

@@ -109,6 +109,9 @@ class SummariserSettings(Settings):
         default="", description="an OpenAI-compatible endpoint that shortens pages, such as http://127.0.0.1:8080/v1"
     )
     summariser_model: str = Field(default="", description="the model that the summariser's endpoint is asked for")
+    summariser_sees: bool = Field(
+        default=False, description="whether that model takes pictures; then it describes what previews of media show"
+    )
     summariser_key: SecretStr = Field(default=SecretStr(""), description="the key of the summariser's endpoint")
 
 

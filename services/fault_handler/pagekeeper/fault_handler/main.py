@@ -74,7 +74,9 @@ def open_summariser(settings: SummariserSettings) -> Summariser:
     if not settings.summariser_model:
         raise CannotStart("PK_SUMMARISER_MODEL is missing: the model that PK_SUMMARISER_URL is to be asked for")
     key = settings.summariser_key.get_secret_value()
-    return ChatSummariser(settings.summariser_url, settings.summariser_model, key, _count)
+    return ChatSummariser(
+        settings.summariser_url, settings.summariser_model, key, _count, sees=settings.summariser_sees
+    )
 
 
 def _count(text: str) -> int:

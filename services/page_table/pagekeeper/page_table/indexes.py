@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from pagekeeper.memory.compress.media import DECODED
 from pagekeeper.memory.embedding import Embedder
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import (
@@ -167,13 +168,11 @@ def _shown(page: PageState) -> _Shown:
 def _decoded(page: PageState) -> StoredRepresentation | None:
     """The level that has what a medium's bytes say, if they were decoded and may say more than its description."""
     version = page.current
-    if (
-        version.media is None
-        or not version.full.size_bytes
-        or (page.modality is Modality.IMAGE and version.media.caption)
-    ):
+    if version.media is None or not version.full.size_bytes:
         return None
-    return version.at(CompressionLevel.REDUCED)
+    level = version.at(CompressionLevel.REDUCED)
+    described = page.modality is Modality.IMAGE and version.media.caption
+    return None if level is None or (described and level.compressor == DECODED) else level
 
 
 def _source(page: PageState) -> _Source:
