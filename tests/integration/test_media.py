@@ -1,14 +1,20 @@
 """Pictures, sounds and films: what they look like and say is made in the background; their bytes stay."""
 
+import asyncio
+import os
+import sys
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
 from pagekeeper.client import Pagekeeper, Session, user
+from pagekeeper.local.stack import LocalStack
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.servers import eventually
+from tests.stacks import client, new_tenant
 from tests.unit.films import film, song
 
 image = pytest.importorskip("PIL.Image")
@@ -159,3 +165,30 @@ async def test_a_fork_has_them_too(session: Session) -> None:
     fork = await session.fork()
     assert await fork.preview("photo") == await session.preview("photo")
     assert await fork.read("walk") == WALK
+
+
+async def test_the_command_line_writes_a_preview(stack: LocalStack, tmp_path: Path) -> None:
+    tenant = new_tenant("alice")
+    async with client(stack, tenant) as pagekeeper:
+        session = await pagekeeper.open_session()
+        await session.append(*MEDIA)
+        await session.compress("photo")
+        env = {**os.environ, "PK_ENDPOINT": stack.endpoint, "PK_TOKEN": stack.token(tenant)}
+
+        async def show(page_id: str) -> tuple[int | None, str]:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "pagekeeper.platform", "page", "show", session.session_id, page_id),
+                *("--preview", str(tmp_path / page_id)),
+                env=env,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            output, _ = await process.communicate()
+            return process.returncode, output.decode()
+
+        code, output = await show("photo")
+        assert (code, "with a preview: image/jpeg" in output) == (0, True), output
+        assert (tmp_path / "photo").read_bytes() == (await session.preview("photo")).data  # type: ignore[union-attr]
+        code, output = await show("noise")
+        assert (code, "page 'noise' has no preview" in output) == (1, True), output
+        assert not (tmp_path / "noise").exists()

@@ -139,6 +139,19 @@ def test_what_cannot_be_read_is_what_was_written(modality: Modality, data: bytes
     assert told(source, data).caption == "A thing"
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile 'http://127.0.0.1:9/a.mkv'\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    ],
+    ids=["hls", "concat", "sdp"],
+)
+def test_what_only_says_where_a_recording_is_is_not_opened(elsewhere: bytes) -> None:
+    assert not viewed(FILM, elsewhere).decoded
+
+
 def test_what_was_decoded_is_at_the_first_level_though_it_saves_nothing() -> None:
     [reduced] = levels(PICTURE, encoded(image.new("RGB", (31, 17))))
     assert (reduced.level, reduced.text) == (CompressionLevel.REDUCED, "A dot")

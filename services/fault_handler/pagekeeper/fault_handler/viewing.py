@@ -31,6 +31,12 @@ FRAME_PIXELS: Final = 16
 """On a side: what a key frame is made smaller to before it is compared with the one before."""
 SCENE_DIFFERENCE_MIN: Final = 24.0
 """Of 255, the mean over the pixels, from one key frame to the next."""
+SELF_CONTAINED: Final = {
+    "format_whitelist": "matroska,mov,avi,asf,flv,mpeg,mpegts,ogg,mp3,flac,wav,w64,aiff,caf,aac,ac3,amr",
+    "protocol_whitelist": "",
+}
+"""What recordings are opened as: formats that are all there. A playlist or a session description names other addresses,
+which whoever uploads it must not have this process ask."""
 CHAPTERS_MAX: Final = 64
 CAPTION_CHARS_MAX: Final = 1_000
 TRANSCRIPT_CHARS_MAX: Final = 200_000
@@ -121,14 +127,14 @@ def _recording(data: bytes, media: MediaDescription, source: Source) -> tuple[Me
     import av  # noqa: PLC0415 - of an extra
 
     try:
-        with av.open(BytesIO(data), "r") as container:
+        with av.open(BytesIO(data), "r", options=SELF_CONTAINED) as container:
             media = _played(container, media)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _Unreadable(str(error)) from error
     try:
         if not media.transcript:
             media = replace(media, transcript=_subtitles(data))
-        with av.open(BytesIO(data), "r") as container:
+        with av.open(BytesIO(data), "r", options=SELF_CONTAINED) as container:
             return _seen(container, media, source)
     except (av.FFmpegError, OSError, ValueError) as error:
         _log.warning("a recording is known by its tags alone: %s", error, extra={"page": source.page_id})
@@ -171,7 +177,7 @@ def _subtitles(data: bytes) -> str:
 
     said: dict[str, None] = {}
     chars = 0
-    with av.open(BytesIO(data), "r") as container:
+    with av.open(BytesIO(data), "r", options=SELF_CONTAINED) as container:
         if not container.streams.subtitles:
             return ""
         for packet in container.demux(container.streams.subtitles[0]):

@@ -229,13 +229,21 @@ def page() -> None:
 @click.argument("session_id")
 @click.argument("page_id")
 @click.option("--level", type=click.IntRange(0, 3), default=0, help="0 full, 1 reduced, 2 abstract, 3 reference.")
+@click.option(
+    "--preview", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Write what a medium looks like here."
+)
 @asynchronous
-async def page_show(session_id: str, page_id: str, level: int) -> None:
+async def page_show(session_id: str, page_id: str, level: int, picture: Path | None) -> None:
     """Show a page: what is known about it, its content, what happened to it."""
     async with connected() as pagekeeper:
         handle = pagekeeper.session(session_id)
         known = await handle.page(page_id)
         content = await handle.read(page_id, level=level)
+        if picture is not None:
+            preview = await handle.preview(page_id)
+            if preview is None:
+                raise click.ClickException(f"page {page_id!r} has no preview, or none yet")
+            await asyncio.to_thread(picture.write_bytes, preview.data)
         history = [entry async for entry in handle.page_history(page_id)]
     console = Console(soft_wrap=True)
     console.print(
@@ -247,7 +255,8 @@ async def page_show(session_id: str, page_id: str, level: int) -> None:
         where = representation.placement.extent.object_key or "the log"
         console.print(
             f"  level {representation.level}: {representation.size_tokens:,} tokens, "
-            f"{representation.size_bytes:,} bytes in {where} {representation.compressor}",
+            f"{representation.size_bytes:,} bytes in {where} {representation.compressor}"
+            f"{f', with a preview: {representation.preview_mime_type}' if representation.preview_mime_type else ''}",
             highlight=False,
         )
     click.echo(content.decode(errors="replace") if known.modality in TEXTUAL or level else f"({len(content):,} bytes)")
