@@ -71,12 +71,18 @@ async def test_another_process_goes_on_where_the_first_stopped(alice: Pagekeeper
 
     second = SessionManager(client=alice, session_id="shared", infinite_context=True, max_turns_per_segment=4)
     assert [said["content"] for said in await second.get_conversation()] == ["One.", "Two.", "Three."]
+    assert await second.get_stats(include_all_segments=False) == await second.get_stats()
     await second.ai_responds("Four.")
     await second.user_says("Five.")
     assert await second.get_messages_for_llm(include_system=False) == [{"role": "user", "content": "Five."}]
     stats = await SessionManager(client=alice, session_id="shared").get_stats()
     assert (stats.session_segments, stats.user_messages, stats.ai_messages) == (2, 3, 2)
     assert stats.session_chain == ["shared"]
+    third = SessionManager(client=alice, session_id="shared", infinite_context=True, max_turns_per_segment=4)
+    await third.load_session_chain()
+    current = await third.get_stats(include_all_segments=False)
+    assert (current.session_segments, current.user_messages, current.ai_messages) == (1, 1, 0)
+    assert 0 < current.total_tokens < stats.total_tokens
 
 
 async def test_a_full_segment_has_a_checkpoint_and_a_pinned_summary(alice: Pagekeeper) -> None:

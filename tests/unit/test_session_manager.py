@@ -206,6 +206,24 @@ async def test_segments_end_by_tokens_too_and_only_the_newest_summary_is_pinned(
     assert sm.vm.working_set.is_in_l0(pinned[0])
 
 
+async def test_figures_of_the_current_segment_are_its_own() -> None:
+    sm = SessionManager(infinite_context=True, max_turns_per_segment=2)
+    await sm.load_session_chain()
+    await talk(sm, 1)
+    assert await sm.get_stats(include_all_segments=False) == await sm.get_stats()
+    first = await sm.get_stats()
+    await sm.user_says("And now for something else.")
+    await sm.tool_used("clock", {}, "noon")
+    every, current = await sm.get_stats(), await sm.get_stats(include_all_segments=False)
+    assert (every.session_segments, every.total_messages, every.tool_calls) == (2, 3, 1)
+    assert (current.session_segments, current.total_messages, current.tool_calls) == (1, 1, 1)
+    assert current.session_chain == [sm.session_id] == every.session_chain[-1:]
+    assert current.total_tokens == every.total_tokens - first.total_tokens > 0
+    only = {"role": "user", "content": "And now for something else."}
+    assert await sm.get_messages_for_llm(False) == [only]  # noqa: FBT003 - callers of that system give it by place
+    assert [said["content"] for said in await sm.get_conversation(False)] == [only["content"]]  # noqa: FBT003 - as above
+
+
 async def test_a_checkpoint_is_the_way_back() -> None:
     sm = SessionManager(enable_vm=True, vm_config=SMALL)
     await sm.user_says(DECISION)

@@ -75,12 +75,14 @@ class Transcript:
         self._summaries.append(summary)
         self._segments.append(str(uuid4()))
 
-    async def totals(self) -> Totals:
+    async def totals(self, *, all_segments: bool) -> Totals:
+        segments = self._segments if all_segments else self._segments[-1:]
+        counted = [said for said in self._said if all_segments or said.session_id == self.session_id]
         return Totals(
-            messages_by_role=Counter(said.role for said in self._said),
-            tokens=sum(self._count(said.text) for said in self._said),
-            segments=tuple(self._segments),
-            segment_count=len(self._segments),
+            messages_by_role=Counter(said.role for said in counted),
+            tokens=sum(self._count(said.text) for said in counted),
+            segments=tuple(segments),
+            segment_count=len(segments),
             created_unix_ms=self._created_unix_ms,
             updated_unix_ms=self._said[-1].spoken_unix_ms if self._said else self._created_unix_ms,
         )

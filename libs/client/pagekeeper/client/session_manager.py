@@ -198,7 +198,10 @@ class SessionManager:
 
     # What to send to the model
 
-    async def get_messages_for_llm(self, *, include_system: bool = True) -> list[ChatMessage]:
+    async def get_messages_for_llm(
+        self,
+        include_system: bool = True,  # noqa: FBT001, FBT002 - that system's signature
+    ) -> list[ChatMessage]:
         """The messages of a request: instructions and memory first. Without the system, the segment's bare messages."""
         await self._memory.open()
         if not include_system:
@@ -262,7 +265,10 @@ class SessionManager:
 
     # What was said
 
-    async def get_conversation(self, *, include_all_segments: bool | None = None) -> list[dict[str, Any]]:
+    async def get_conversation(
+        self,
+        include_all_segments: bool | None = None,  # noqa: FBT001 - as above
+    ) -> list[dict[str, Any]]:
         """Messages with their time, oldest first: of all segments when the conversation is infinite, unless told."""
         await self._memory.open()
         every = self._infinite_context if include_all_segments is None else include_all_segments
@@ -275,12 +281,19 @@ class SessionManager:
     async def get_session_chain(self) -> list[str]:
         """The segments' session ids, oldest first."""
         await self._memory.open()
-        return list((await self._memory.totals()).segments)
+        return list((await self._memory.totals(all_segments=True)).segments)
 
-    async def get_stats(self) -> SessionStats:
-        """What the conversation has come to, all segments together."""
+    async def load_session_chain(self) -> None:
+        """Read where the conversation stands before anything is asked of it; every other call does so too."""
         await self._memory.open()
-        totals = await self._memory.totals()
+
+    async def get_stats(
+        self,
+        include_all_segments: bool | None = None,  # noqa: FBT001 - as above
+    ) -> SessionStats:
+        """What the conversation has come to: in all segments, unless the current one's figures are asked for."""
+        await self._memory.open()
+        totals = await self._memory.totals(all_segments=include_all_segments is not False)
         by_role = totals.messages_by_role
         user, ai, tools = (by_role.get(role, 0) for role in (MessageRole.USER, MessageRole.ASSISTANT, MessageRole.TOOL))
         return SessionStats(
@@ -315,7 +328,7 @@ class SessionManager:
         if size.tokens < self._token_threshold and size.messages < self._max_turns_per_segment:
             return
         messages = _bare(await self._memory.spoken(all_segments=False))
-        number = (await self._memory.totals()).segment_count
+        number = (await self._memory.totals(all_segments=True)).segment_count
         await self._memory.end_segment(await self._summarizer(messages), number)
 
     async def _extract(self, messages: list[dict[str, str]]) -> str:

@@ -50,7 +50,7 @@ class SegmentSize:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Everything the session ever remembered, all segments together."""
+    """What the session remembered: in all its segments, or in the current one."""
 
     messages_by_role: Mapping[MessageRole, int]
     tokens: int
@@ -87,7 +87,7 @@ class SessionMemory(Protocol):
         """Checkpoint the segment of that number, put its summary in its place, and begin the next one."""
         ...
 
-    async def totals(self) -> Totals: ...
+    async def totals(self, *, all_segments: bool) -> Totals: ...
 
 
 class PagedMemory(SessionMemory, Protocol):

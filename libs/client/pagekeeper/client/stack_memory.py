@@ -125,17 +125,18 @@ class StackMemory:
             await self._session.unpin(self._summary_page_id)
         self._begin_segment(response.pages[0].page_id)
 
-    async def totals(self) -> Totals:
+    async def totals(self, *, all_segments: bool) -> Totals:
         counted: Counter[MessageRole] = Counter()
+        current = set(self._segment_pages)
         async for page in self._session.pages():
-            role = _SPEAKERS.get(page.role, MessageRole.TOOL)
-            counted[role] += page.page_type != page_pb2.PAGE_TYPE_SUMMARY
+            if page.page_type != page_pb2.PAGE_TYPE_SUMMARY and (all_segments or page.page_id in current):
+                counted[_SPEAKERS.get(page.role, MessageRole.TOOL)] += 1
         stats, session = await self._session.stats(), await self._session.get()
         return Totals(
             messages_by_role=counted,
-            tokens=stats.total_tokens,
+            tokens=stats.total_tokens if all_segments else self._segment.tokens,
             segments=[self.session_id],
-            segment_count=self._segments,
+            segment_count=self._segments if all_segments else 1,
             created_unix_ms=session.created_unix_ms,
             updated_unix_ms=session.updated_unix_ms,
         )
