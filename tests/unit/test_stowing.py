@@ -103,6 +103,30 @@ def test_what_is_unstowed_equals_what_was_stowed(some: list[PageState]) -> None:
         assert is_mapped(data) == page.mapped
 
 
+@given(pages)
+def test_a_page_is_lowered_alike_whether_its_levels_are_stowed_or_not(page: PageState) -> None:
+    slimmed = Stowage().slimmed(page)
+    for whole, slim in zip(page.versions, slimmed.versions, strict=True):
+        for one in (replace(whole.full, level=-1, size_tokens=INT32_MAX), *whole.representations):
+            lower = [(r.level, r.size_tokens) for r in whole.representations]
+            expected = next((r for r in lower if r[0] > one.level and r[1] < one.size_tokens), None)
+            assert whole.shorter(one.level, one.size_tokens) == expected
+            assert slim.shorter(one.level, one.size_tokens) == expected
+        assert (slim.dirty, slimmed.dirty) == (False, False)
+
+
+@given(st.lists(pages, min_size=1, max_size=4))
+def test_levels_that_one_session_stowed_are_read_in_another(some: list[PageState]) -> None:
+    """They name things by numbers of their own session's."""
+    here, there = Stowage(), Stowage()
+    for page in reversed(some):
+        assert here.stow(page) is not None
+    for page in some:
+        stowed = there.stow(here.slimmed(page))
+        assert stowed is not None
+        assert there.unstow(page.page_id, stowed) == page
+
+
 @given(pages, st.binary(max_size=40))
 def test_what_has_bytes_in_the_log_alone_is_not_stowed(page: PageState, data: bytes) -> None:
     [first, *others] = page.versions

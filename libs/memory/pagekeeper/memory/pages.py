@@ -4,11 +4,12 @@ Values only. A version's bytes never change: a page changes by getting another v
 representations or by its bytes moving from the log to the object store.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, cast
 
 from pagekeeper.memory.reuse import PageReuse
 
@@ -157,11 +158,17 @@ class StoredRepresentation:
 
 
 class StowedLevels(Sequence[StoredRepresentation]):
-    """A version's representations, each made when it is asked for; what ranks the page is at hand."""
+    """A version's representations, none with bytes in the log; each is made when it is asked for.
+
+    What eviction asks of every page needs none of them.
+    """
 
     __slots__ = ("full_size_tokens",)
 
     full_size_tokens: int
+
+    @abstractmethod
+    def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None: ...
 
 
 class Version(NamedTuple):
@@ -172,7 +179,7 @@ class Version(NamedTuple):
     mime_type: str
     media: MediaDescription | None
     representations: Sequence[StoredRepresentation]
-    """Ascending by level; the full one first and always there."""
+    """Ascending by level; the full one first and always there. A tuple or stowed."""
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
     trust: TrustClass
@@ -188,9 +195,21 @@ class Version(NamedTuple):
         """The lowest fidelity that is not below `target_level`; the full one at worst."""
         return next(r for r in reversed(self.representations) if r.level <= target_level)
 
-    def shorter(self, level: int, size_tokens: int) -> StoredRepresentation | None:
-        """The next fidelity below `level` whose line is shorter; one made to be looked at may be longer."""
-        return next((r for r in self.representations if r.level > level and r.size_tokens < size_tokens), None)
+    def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None:
+        """The next fidelity below `level` whose line is shorter, and its tokens.
+
+        One made to be looked at may be longer.
+        """
+        levels = self.representations
+        if isinstance(levels, tuple):
+            lower = ((r.level, r.size_tokens) for r in levels if r.level > level and r.size_tokens < size_tokens)
+            return next(lower, None)
+        return cast(StowedLevels, levels).shorter(level, size_tokens)
+
+    @property
+    def dirty(self) -> bool:
+        levels = self.representations
+        return not isinstance(levels, StowedLevels) and any(r.dirty for r in levels)
 
 
 TELLING_PERCENT: Final = 50
@@ -232,7 +251,8 @@ class PageState(NamedTuple):
     @property
     def first_size_tokens(self) -> int:
         levels = self.versions[0].representations
-        return levels.full_size_tokens if isinstance(levels, StowedLevels) else levels[0].size_tokens
+        # What is no tuple is stowed; to ask an abstract class takes longer, and each ranking asks of all residents.
+        return levels[0].size_tokens if isinstance(levels, tuple) else cast(StowedLevels, levels).full_size_tokens
 
     def version(self, number: int) -> Version | None:
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None
@@ -245,7 +265,7 @@ class PageState(NamedTuple):
 
     @property
     def dirty(self) -> bool:
-        return any(r.dirty for v in self.versions for r in v.representations)
+        return any(version.dirty for version in self.versions)
 
     @property
     def stored_tier(self) -> StorageTier:

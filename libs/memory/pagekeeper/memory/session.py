@@ -399,12 +399,12 @@ class Session:
         return happened
 
     def _give_up(self, resident: Resident) -> Compressed | Evicted:
-        version = self.pages.at_hand[resident.page_id].versions[resident.version - 1]
-        lower = version.shorter(resident.level, resident.size_tokens)
-        if lower is not None and lower.size_tokens < resident.size_tokens * COMPRESS_BELOW:
-            self.working_set.replace(replace(resident, level=lower.level, size_tokens=lower.size_tokens))
+        version, now = self.pages.at_hand[resident.page_id].versions[resident.version - 1], resident.level
+        level, size_tokens = version.shorter(now, resident.size_tokens) or (now, resident.size_tokens)
+        if size_tokens < resident.size_tokens * COMPRESS_BELOW:
+            self.working_set.replace(resident.at(level, size_tokens))
             self.counters.compressions_total += 1
-            return Compressed(resident.page_id, resident.level, lower.level, resident.size_tokens - lower.size_tokens)
+            return Compressed(resident.page_id, resident.level, level, resident.size_tokens - size_tokens)
         self.working_set.remove(resident.page_id)
         self.recent_evictions.pop(resident.page_id, None)
         self.recent_evictions[resident.page_id] = self.turn

@@ -68,7 +68,7 @@ class SessionPages(Mapping[str, PageState]):
 
     def settle(self, page_ids: Iterable[str], resident: Container[str]) -> None:
         """Of these pages, have at hand what is resident or dirty, and stow the others."""
-        for page_id in page_ids:
+        for page_id in dict.fromkeys(page_ids):
             page = self.at_hand.get(page_id)
             if page is None:
                 if page_id in resident:

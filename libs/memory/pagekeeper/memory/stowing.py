@@ -75,6 +75,8 @@ _LAYOUTS: Final = (
 )
 """The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
 _LEVEL: Final = _LAYOUTS[0].representations(1)
+_MAKE_AND_TOKENS: Final = Struct("<BH")
+"""What a level begins with."""
 _COUNT: Final = Struct("<I")
 _BYTE: Final = Struct("<B")
 _MEDIA: Final = Struct("<IIdI")
@@ -113,7 +115,7 @@ class Stowage:
 
     def stow(self, page: PageState) -> bytes | None:
         """None for a page that stays as it is: one with bytes in the log alone, or a digest that is not SHA-256's."""
-        if not all(_is_stowable(stored) for version in page.versions for stored in version.representations):
+        if not all(_are_stowable(version.representations) for version in page.versions):
             return None
         for layout in _LAYOUTS[:-1]:
             try:
@@ -163,7 +165,7 @@ class Stowage:
 
     def _slimmed(self, version: Version) -> Version:
         levels = version.representations
-        if isinstance(levels, StowedLevels) or not all(map(_is_stowable, levels)):
+        if type(levels) is _Levels or not _are_stowable(levels):
             return version
         try:
             data = self._representations(levels, _LAYOUTS[0])
@@ -173,6 +175,10 @@ class Stowage:
 
     def level(self, levels: bytes, place: int) -> StoredRepresentation:
         return self._stored(*_LEVEL.unpack_from(levels, place * _LEVEL.size))
+
+    def level_and_tokens(self, levels: bytes, at: int) -> tuple[int, int]:
+        make, size_tokens = _MAKE_AND_TOKENS.unpack_from(levels, at)
+        return self._makes[make][0], size_tokens
 
     # Writing
 
@@ -219,6 +225,8 @@ class Stowage:
         return b"".join(parts)
 
     def _representations(self, representations: Sequence[StoredRepresentation], layout: _Layout) -> bytes:
+        if type(representations) is _Levels and representations.stowage is self and not layout.wide:
+            return representations.data
         values: list[int | bytes] = []
         for stored in representations:
             extent = stored.extent
@@ -278,15 +286,24 @@ class Stowage:
 
 
 class _Levels(StowedLevels):
-    __slots__ = ("_data", "_stowage")
+    """`data` is as all layouts but the widest have it."""
+
+    __slots__ = ("data", "stowage")
 
     def __init__(self, full_size_tokens: int, data: bytes, stowage: Stowage) -> None:
         self.full_size_tokens = full_size_tokens
-        self._data = data
-        self._stowage = stowage
+        self.data = data
+        self.stowage = stowage
+
+    def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None:
+        for at in range(0, len(self.data), _LEVEL.size):
+            lower = self.stowage.level_and_tokens(self.data, at)
+            if lower[0] > level and lower[1] < size_tokens:
+                return lower
+        return None
 
     def __len__(self) -> int:
-        return len(self._data) // _LEVEL.size
+        return len(self.data) // _LEVEL.size
 
     @overload
     def __getitem__(self, index: int) -> StoredRepresentation: ...
@@ -295,7 +312,7 @@ class _Levels(StowedLevels):
     def __getitem__(self, index: int | slice) -> StoredRepresentation | tuple[StoredRepresentation, ...]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        return self._stowage.level(self._data, range(len(self))[index])
+        return self.stowage.level(self.data, range(len(self))[index])
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
@@ -304,8 +321,10 @@ class _Levels(StowedLevels):
         return hash(tuple(self))
 
 
-def _is_stowable(stored: StoredRepresentation) -> bool:
-    return stored.inline is None and len(stored.digest) == DIGEST_BYTES
+def _are_stowable(levels: Sequence[StoredRepresentation]) -> bool:
+    if type(levels) is _Levels:
+        return True
+    return all(stored.inline is None and len(stored.digest) == DIGEST_BYTES for stored in levels)
 
 
 def is_mapped(stowed: bytes) -> bool:

@@ -20,6 +20,9 @@ class Resident:
     faulted: bool
     admitted_turn: int
 
+    def at(self, level: int, size_tokens: int) -> "Resident":
+        return Resident(self.page_id, self.version, level, size_tokens, self.faulted, self.admitted_turn)
+
 
 class WorkingSet:
     def __init__(self, residents: Iterable[Resident] = ()) -> None:
