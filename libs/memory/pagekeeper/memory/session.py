@@ -13,7 +13,6 @@ It never raises for a transaction that `decisions` produced, and never does I/O.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -328,7 +327,7 @@ class Session:
         page = self.pages[page_id]
         by_level = dict(reversed(placed))
         representations = [
-            replace(r, inline=None, extent=by_level[r.level]) if r.dirty and r.level in by_level else r
+            r.placed(by_level[r.level]) if r.dirty and r.level in by_level else r
             for r in page.versions[number - 1].representations
         ]
         self.pages.put(page.with_representations(number, representations))
@@ -399,8 +398,9 @@ class Session:
         return happened
 
     def _give_up(self, resident: Resident) -> Compressed | Evicted:
-        version, now = self.pages.at_hand[resident.page_id].versions[resident.version - 1], resident.level
-        level, size_tokens = version.shorter(now, resident.size_tokens) or (now, resident.size_tokens)
+        version = self.pages.at_hand[resident.page_id].versions[resident.version - 1]
+        held = resident.level, resident.size_tokens
+        level, size_tokens = version.shorter(*held) or held
         if size_tokens < resident.size_tokens * COMPRESS_BELOW:
             self.working_set.replace(resident.at(level, size_tokens))
             self.counters.compressions_total += 1
