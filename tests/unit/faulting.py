@@ -7,12 +7,13 @@ from hashlib import sha256
 
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
-from pagekeeper.fault_handler.loading import ContentCache, Loader
+from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.memory.compress.registry import CompressorRegistry
+from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -34,7 +35,7 @@ class FaultingReplica(Replica):
     def compose(self, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: ArtifactPort) -> None:
         """Make the fault handler, with somebody between it and the others perhaps."""
         self.entries = Entries(page_table, self.stores.log)
-        loader = Loader(ContentCache(self.cache_bytes_max), self.entries, artifacts)
+        loader = Loader(ByteCache(len, self.cache_bytes_max), self.entries, artifacts)
         lowering = Here(CompressorRegistry.default(), WORDS.count)
         compressing = Compressing(self.entries, loader, page_table, lowering, self.summariser)
         self.faults = FaultHandlerService(self.entries, loader, working_set, compressing)

@@ -1,14 +1,21 @@
 """The bytes that a fold needs, through artifact-storage: it alone reads the object store, and verifies what it read."""
 
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol, TypeVar
 
 from pagekeeper.memory.errors import ContentCorrupt, StoreUnavailable
 from pagekeeper.memory.ids import SessionKey
 from pagekeeper.memory.pages import Extent
+from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.work import platform_caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as pb
+
+BLOBS_PER_CALL_MAX: Final = 512
+BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class BlobsPort(Protocol):
@@ -28,6 +35,11 @@ class ArtifactBlobReader:
         ref = pb.BlobRef(extent=extent_message(extent), digest=digest)
         response = await self._artifacts.get_blobs(platform_caller(key), pb.GetBlobsRequest(refs=[ref]))
         return blob_of(response.items[0], f"{extent.object_key} at {extent.offset:,}")
+
+
+def blob_batches(wanted: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
+    """In pieces whose bytes come in one message."""
+    return batches(wanted, size_bytes, count_max=BLOBS_PER_CALL_MAX, bytes_max=BLOB_BYTES_PER_CALL_MAX)
 
 
 def blob_of(item: pb.BlobItem, what: str, **metadata: str) -> bytes:

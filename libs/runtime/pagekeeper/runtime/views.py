@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pagekeeper.memory.bookkeeping import Checkpoint, SessionState
+from pagekeeper.memory.errors import LevelUnavailable
 from pagekeeper.memory.happenings import Pressure
 from pagekeeper.memory.pages import (
     FaultReason,
@@ -57,6 +58,17 @@ def representation_message(representation: StoredRepresentation) -> page_pb2.Rep
         compressor=representation.compressor,
         placement=placement,
         preview_mime_type=representation.preview_mime_type,
+    )
+
+
+def representation_of(page: page_pb2.Page, level: int) -> page_pb2.Representation:
+    """The page's representation at that level. Raises LevelUnavailable."""
+    for representation in page.representations:
+        if representation.level == level:
+            return representation
+    levels = ", ".join(str(r.level) for r in page.representations)
+    raise LevelUnavailable(
+        f"page {page.page_id!r} has levels {levels}, not {level}", page_id=page.page_id, level=str(level)
     )
 
 

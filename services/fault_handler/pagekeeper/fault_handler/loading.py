@@ -4,25 +4,22 @@ Invariant: whatever leaves this module has the digest that the page table says, 
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Final
 
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.ports import ArtifactPort
-from pagekeeper.memory.errors import ContentCorrupt, LevelUnavailable
+from pagekeeper.memory.errors import ContentCorrupt
 from pagekeeper.memory.ids import SessionKey, TenantId
-from pagekeeper.runtime.blob_reader import blob_of
+from pagekeeper.runtime.blob_reader import blob_batches, blob_of
+from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.single_flight import SingleFlight
+from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_pb2
-
-BLOBS_PER_CALL_MAX: Final = 512
-BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
 
 Address = tuple[TenantId, bytes]
 """Tenant, SHA-256 of the bytes: a fork shares its parent's, tenants share nothing."""
@@ -30,33 +27,6 @@ Address = tuple[TenantId, bytes]
 
 class _Moved(Exception):
     """The bytes are not where the entry says any more: look the page up again."""
-
-
-class ContentCache:
-    """Bytes by address, the least recently used forgotten first."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._contents: OrderedDict[Address, bytes] = OrderedDict()
-
-    def __contains__(self, address: Address) -> bool:
-        return address in self._contents
-
-    def get(self, address: Address) -> bytes | None:
-        data = self._contents.get(address)
-        if data is not None:
-            self._contents.move_to_end(address)
-        return data
-
-    def put(self, address: Address, data: bytes) -> None:
-        if address in self._contents:
-            return
-        self._contents[address] = data
-        self._bytes += len(data)
-        while self._bytes > self._bytes_max:
-            _, forgotten = self._contents.popitem(last=False)
-            self._bytes -= len(forgotten)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,7 +37,7 @@ class _Batch:
 
 
 class Loader:
-    def __init__(self, cache: ContentCache, entries: Entries, artifacts: ArtifactPort) -> None:
+    def __init__(self, cache: ByteCache[Address, bytes], entries: Entries, artifacts: ArtifactPort) -> None:
         self._cache = cache
         self._entries = entries
         self._artifacts = artifacts
@@ -86,7 +56,7 @@ class Loader:
             fresh = await self._same_version(caller, key, found)
         except ContentCorrupt:
             fresh = await self._same_version(caller, key, found)
-            if representation_at(fresh.page, level) == representation_at(found.page, level):
+            if representation_of(fresh.page, level) == representation_of(found.page, level):
                 raise
         return fresh, await self._load(caller, fresh, level)
 
@@ -97,7 +67,7 @@ class Loader:
 
     async def _load(self, caller: Caller, found: Found, level: int) -> bytes:
         """Raises _Moved when only the log may have the bytes."""
-        representation = representation_at(found.page, level)
+        representation = representation_of(found.page, level)
         address = (caller.tenant, representation.digest)
         data = self._cache.get(address)
         if data is not None:
@@ -112,11 +82,11 @@ class Loader:
         """Bring contents into the cache, with one call for many. What fails is left to `read`, which says why."""
         absent: dict[Address, tuple[page_pb2.Page, page_pb2.Representation]] = {}
         for found, level in wanted:
-            representation = representation_at(found.page, level)
+            representation = representation_of(found.page, level)
             address = (caller.tenant, representation.digest)
             if level not in found.inline and representation.placement.HasField("extent") and address not in self._cache:
                 absent[address] = (found.page, representation)
-        for some in _batches(list(absent.items())):
+        for some in blob_batches(absent.items(), lambda one: one[1][1].size_bytes):
             batch = _batch([representation for _, (_, representation) in some])
             loads = [
                 self._flights.do(address, partial(self._fetch, caller, batch, index, page))
@@ -138,14 +108,6 @@ class Loader:
         return data
 
 
-def representation_at(page: page_pb2.Page, level: int) -> page_pb2.Representation:
-    """Raises LevelUnavailable."""
-    for representation in page.representations:
-        if representation.level == level:
-            return representation
-    raise LevelUnavailable(f"page {page.page_id!r} has no level {level}", page_id=page.page_id, level=str(level))
-
-
 def level_for(page: page_pb2.Page, target_level: int) -> int:
     """The lowest fidelity that is not below `target_level`."""
     return max(r.level for r in page.representations if r.level <= target_level)
@@ -154,21 +116,3 @@ def level_for(page: page_pb2.Page, target_level: int) -> int:
 def _batch(representations: Iterable[page_pb2.Representation]) -> _Batch:
     refs = [artifact_pb.BlobRef(extent=one.placement.extent, digest=one.digest) for one in representations]
     return _Batch(artifact_pb.GetBlobsRequest(refs=refs))
-
-
-Absent = tuple[Address, tuple[page_pb2.Page, page_pb2.Representation]]
-
-
-def _batches(absent: Sequence[Absent]) -> Iterator[list[Absent]]:
-    """Batches whose bytes fit one message."""
-    batch: list[Absent] = []
-    batch_bytes = 0
-    for one in absent:
-        size_bytes = one[1][1].size_bytes
-        if batch and (len(batch) == BLOBS_PER_CALL_MAX or batch_bytes + size_bytes > BLOB_BYTES_PER_CALL_MAX):
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(one)
-        batch_bytes += size_bytes
-    if batch:
-        yield batch

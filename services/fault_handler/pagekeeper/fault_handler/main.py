@@ -5,13 +5,14 @@ from typing import Final
 
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
-from pagekeeper.fault_handler.loading import ContentCache, Loader
+from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
@@ -56,7 +57,7 @@ def compose(
     summariser: Summariser,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
-    loader = Loader(ContentCache(CACHE_BYTES_MAX), entries, artifacts)
+    loader = Loader(ByteCache(len, CACHE_BYTES_MAX), entries, artifacts)
     compressing = Compressing(entries, loader, page_table, lowering, summariser)
     return FaultHandler(
         FaultHandlerService(entries, loader, working_set, compressing), entries, queue, lowering, summariser

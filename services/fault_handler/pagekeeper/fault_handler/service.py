@@ -9,7 +9,7 @@ from typing import Final
 
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries, Found
-from pagekeeper.fault_handler.loading import Loader, level_for, representation_at
+from pagekeeper.fault_handler.loading import Loader, level_for
 from pagekeeper.fault_handler.ports import WorkingSetPort
 from pagekeeper.memory.errors import (
     ContentCorrupt,
@@ -23,6 +23,7 @@ from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.previews import parted
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id
+from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
@@ -151,7 +152,7 @@ def _response(admitted: working_pb.AdmitResponse, data: bytes) -> pb.FaultPageRe
     if outcome.level == 0 and page.HasField("media"):
         content.data = data
     else:
-        text, preview = parted(data, representation_at(page, outcome.level).preview_mime_type)
+        text, preview = parted(data, representation_of(page, outcome.level).preview_mime_type)
         content.text = text.decode()
         if preview is not None:
             content.preview.CopyFrom(page_pb2.MediaPreview(mime_type=preview.mime_type, data=preview.data))

@@ -4,25 +4,24 @@ A version's bytes at a level never change, so nothing here is ever invalidated, 
 first, by size. Every byte that comes from the object store was verified by artifact-storage.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from pagekeeper.gateway.ports import ArtifactStoragePort, PageTablePort
-from pagekeeper.memory.errors import ContentCorrupt, LevelUnavailable, PageNotFound, StoreUnavailable
 from pagekeeper.memory.lines import LineFacts, page_line
 from pagekeeper.memory.pages import MediaDescription, TrustClass
+from pagekeeper.runtime.blob_reader import blob_batches, blob_of
+from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
+from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, ROLE_OF, representation_of
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
-BLOBS_PER_CALL_MAX: Final = 512
-BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
 LOOKUPS_PER_CALL_MAX: Final = 1024
 
 _MEDIA: Final = codec_of(MediaDescription)
@@ -34,6 +33,10 @@ class Content:
 
     data: bytes
     line: str
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) + len(self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +52,11 @@ Address = tuple[str, str, str, int, int]
 """Tenant, session, page, version, level."""
 
 
-class ContentCache:
-    def __init__(self, bytes_max: int = CACHE_BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._contents: OrderedDict[Address, Content] = OrderedDict()
+ContentCache = ByteCache[Address, Content]
 
-    def get(self, address: Address) -> Content | None:
-        content = self._contents.get(address)
-        if content is not None:
-            self._contents.move_to_end(address)
-        return content
 
-    def put(self, address: Address, content: Content) -> None:
-        if address in self._contents:
-            return
-        self._contents[address] = content
-        self._bytes += _size_bytes(content)
-        while self._bytes > self._bytes_max:
-            _, forgotten = self._contents.popitem(last=False)
-            self._bytes -= _size_bytes(forgotten)
+def content_cache() -> ContentCache:
+    return ByteCache(attrgetter("size_bytes"), CACHE_BYTES_MAX)
 
 
 class Contents:
@@ -139,26 +127,16 @@ class Contents:
 
     async def _from_store(self, caller: Caller, wanted: Sequence[Wanted]) -> list[tuple[Wanted, bytes]]:
         loaded = []
-        for batch in _blob_batches(wanted):
+        for batch in blob_batches(wanted, _stored_bytes):
             refs = [
                 artifact_pb.BlobRef(extent=r.placement.extent, digest=r.digest)
                 for r in (representation_of(want.page, want.level) for want in batch)
             ]
             response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
             for want, item in zip(batch, response.items, strict=True):
-                loaded.append((want, _verified(want.page.page_id, item)))
+                page_id = want.page.page_id
+                loaded.append((want, blob_of(item, f"page {page_id!r}", page_id=page_id)))
         return loaded
-
-
-def representation_of(page: page_pb2.Page, level: int) -> page_pb2.Representation:
-    """Raises LevelUnavailable."""
-    for representation in page.representations:
-        if representation.level == level:
-            return representation
-    levels = ", ".join(str(r.level) for r in page.representations)
-    raise LevelUnavailable(
-        f"page {page.page_id!r} has levels {levels}, not {level}", page_id=page.page_id, level=str(level)
-    )
 
 
 def line_facts(page: page_pb2.Page) -> LineFacts:
@@ -177,43 +155,16 @@ def is_text(page: page_pb2.Page, level: int) -> bool:
     return level > 0 or not page.HasField("media")
 
 
-def _verified(page_id: str, item: artifact_pb.BlobItem) -> bytes:
-    match item.error_reason:
-        case "":
-            return item.data
-        case ContentCorrupt.reason:
-            raise ContentCorrupt(f"the stored bytes of page {page_id!r} do not match their digest", page_id=page_id)
-        case PageNotFound.reason:
-            raise ContentCorrupt(f"the stored bytes of page {page_id!r} are gone", page_id=page_id)
-        case reason:
-            raise StoreUnavailable(f"the bytes of page {page_id!r} could not be read: {reason}")
-
-
 def _address(caller: Caller, session_id: str, want: Wanted) -> Address:
     return (caller.tenant, session_id, want.page.page_id, want.page.version, want.level)
 
 
-def _size_bytes(content: Content) -> int:
-    return len(content.data) + len(content.line)
+def _stored_bytes(want: Wanted) -> int:
+    return representation_of(want.page, want.level).size_bytes
 
 
 def _batches(items: Sequence[Wanted], size: int) -> Iterable[Sequence[Wanted]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _blob_batches(wanted: Sequence[Wanted]) -> Iterable[list[Wanted]]:
-    """Batches whose bytes fit one message."""
-    batch: list[Wanted] = []
-    batch_bytes = 0
-    for want in wanted:
-        size = representation_of(want.page, want.level).size_bytes
-        if batch and (len(batch) == BLOBS_PER_CALL_MAX or batch_bytes + size > BLOB_BYTES_PER_CALL_MAX):
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(want)
-        batch_bytes += size
-    if batch:
-        yield batch
 
 
 def levels_below(page: page_pb2.Page, level: int) -> list[page_pb2.Representation]:

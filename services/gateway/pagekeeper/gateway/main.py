@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from pagekeeper.gateway.contents import ContentCache, Contents
+from pagekeeper.gateway.contents import Contents, content_cache
 from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, PageTablePort, WorkingSetPort
 from pagekeeper.gateway.service import GatewayService
 from pagekeeper.memory.events import SessionConfig
@@ -14,5 +14,5 @@ def compose(
 ) -> GatewayService:
     """Loads the default model's tokenizer, which takes half a second: the first prompt must not wait for it."""
     for_model(SessionConfig().model)
-    contents = Contents(ContentCache(), page_table, artifacts)
+    contents = Contents(content_cache(), page_table, artifacts)
     return GatewayService(page_table, working_set, faults, artifacts, contents, lambda: uuid4().hex)

@@ -11,13 +11,14 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import Message
 
 from pagekeeper.gateway.assembly import PromptAssembler
-from pagekeeper.gateway.contents import Contents, Wanted, is_text, representation_of
+from pagekeeper.gateway.contents import Contents, Wanted, is_text
 from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, PageTablePort, WorkingSetPort
 from pagekeeper.gateway.tool_calls import ToolCalls
 from pagekeeper.gateway.validation import check
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.previews import parted
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb

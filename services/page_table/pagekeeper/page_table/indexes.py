@@ -11,7 +11,7 @@ import asyncio
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +32,7 @@ from pagekeeper.memory.previews import parted
 from pagekeeper.memory.search import SessionIndex
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
@@ -120,7 +121,7 @@ class Indexes:
                     indexed.index.remove(page_id)
             elif indexed.shown.get(page_id) != _shown(page):
                 sources.append(_source(page))
-        for batch in _batches(sources):
+        for batch in batches(sources, _to_read_bytes, count_max=BATCH_PAGES_MAX, bytes_max=BATCH_BYTES_MAX):
             for source, text in zip(batch, await self._texts(caller, batch), strict=True):
                 indexed.index.replace(
                     source.page_id,
@@ -205,15 +206,5 @@ def _description(media: MediaDescription) -> str:
     return "\n".join([media.caption, media.transcript, *media.scenes])
 
 
-def _batches(sources: Sequence[_Source]) -> Iterator[list[_Source]]:
-    batch: list[_Source] = []
-    size_bytes = 0
-    for source in sources:
-        source_bytes = source.stored.size_bytes if source.stored else len(source.text)
-        if batch and (len(batch) == BATCH_PAGES_MAX or size_bytes + source_bytes > BATCH_BYTES_MAX):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(source)
-        size_bytes += source_bytes
-    if batch:
-        yield batch
+def _to_read_bytes(source: _Source) -> int:
+    return source.stored.size_bytes if source.stored else len(source.text)

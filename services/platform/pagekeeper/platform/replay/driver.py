@@ -8,7 +8,7 @@ long.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from pagekeeper.platform.conversation.types import Conversation, Message, Recall
 from pagekeeper.platform.model.port import ChatMessage, Model, Reply, ToolSchema
 from pagekeeper.platform.replay.recall import cited_pages, is_correct
 from pagekeeper.platform.replay.records import CallSeen, FaultSeen, RecallSeen, TurnSeen
+from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.tokens import ModelTokens, count_messages, count_tools, for_model
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -208,7 +209,10 @@ class Replay:
         )
 
     async def _append(self, messages: Sequence[Message]) -> None:
-        for batch in _batches([_page(message) for message in messages]):
+        inputs = [_page(message) for message in messages]
+        for batch in batches(
+            inputs, page_pb2.PageInput.ByteSize, count_max=_APPEND_PAGES_MAX, bytes_max=_APPEND_BYTES_MAX
+        ):
             request = pb.AppendPagesRequest(
                 request_id=self._next_request_id(), session_id=self._session_id, pages=batch
             )
@@ -338,21 +342,6 @@ def _is_json(message: Message) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _batches(pages: Sequence[page_pb2.PageInput]) -> Iterator[list[page_pb2.PageInput]]:
-    """The pages in as few requests as their limits allow."""
-    batch: list[page_pb2.PageInput] = []
-    size_bytes = 0
-    for page in pages:
-        page_bytes = page.ByteSize()
-        if batch and (len(batch) == _APPEND_PAGES_MAX or size_bytes + page_bytes > _APPEND_BYTES_MAX):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(page)
-        size_bytes += page_bytes
-    if batch:
-        yield batch
 
 
 def _messages(prompt: pb.AssemblePromptResponse) -> list[ChatMessage]:
