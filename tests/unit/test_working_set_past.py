@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 
-from pagekeeper.memory.errors import CheckpointNotFound, InvalidField, RevisionNotFound
+from pagekeeper.memory.errors import CheckpointNotFound, InvalidField, RevisionNotFound, StoreUnavailable
 from pagekeeper.memory.happenings import decisions_digest
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
 from tests.unit.faulting import FaultingReplica, said, serving
@@ -153,6 +154,27 @@ async def test_a_restore_brings_back_what_was_there_and_can_be_undone() -> None:
         undo = pb.RestoreCheckpointRequest(request_id="undo", session_id="s1", revision=changed.revision)
         undone = await replica.working_set.restore(caller(), undo)
         assert [page.page_id for page in undone.resident] == [page.page_id for page in changed.pages]
+
+
+async def test_a_restore_that_was_done_is_not_denied_when_the_past_is_read_wrong() -> None:
+    """A definite refusal would say that nothing has happened."""
+    stores = await ready(Stores())
+    replica = FaultingReplica(stores)
+    async with serving(replica):
+        await replica.open("s1", **CONFIG)
+        for number in range(3):
+            await replica.append(said(f"p{number}", 20))
+        restore = pb.RestoreCheckpointRequest(request_id="back", session_id="s1", revision=3)
+        restored = await replica.working_set.restore(caller(), restore)
+        await replica.append(said("later", 20))
+        await replica.flush()
+        assert (await replica.snapshot()).replaced_records
+
+        stores.bucket.faults = Faults(wrong=1.0)
+        with pytest.raises(StoreUnavailable):
+            await replica.working_set.restore(caller(), restore)
+        stores.bucket.faults = Faults()
+        assert await replica.working_set.restore(caller(), restore) == restored
 
 
 async def test_what_was_never_there_is_not_restored() -> None:

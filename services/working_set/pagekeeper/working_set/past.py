@@ -2,7 +2,7 @@
 
 from pagekeeper.memory import decisions
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import InvalidField, RevisionNotFound
+from pagekeeper.memory.errors import ContentCorrupt, InvalidField, RevisionNotFound, StoreUnavailable
 from pagekeeper.memory.happenings import Happening, decisions_digest
 from pagekeeper.memory.ids import SessionKey, session_key
 from pagekeeper.memory.session import Session
@@ -126,10 +126,17 @@ class Past:
 
 
 async def state_after(history: History, key: SessionKey, committed: Committed) -> Session:
-    """The state just after a commit: for a repeated request, what it was when the request was carried out."""
+    """The state just after a commit: for a repeated request, what it was when the request was carried out.
+
+    Raises StoreUnavailable.
+    """
     if committed.session.revision == committed.revision:
         return committed.session
-    return await history.at_revision(key, committed.revision)
+    try:
+        return await history.at_revision(key, committed.revision)
+    except ContentCorrupt as corrupt:
+        # It has been done, which a definite refusal would deny; the next attempt may read the same bytes as they are.
+        raise StoreUnavailable(f"what revision {committed.revision} did cannot be read: {corrupt.message}") from corrupt
 
 
 def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:
