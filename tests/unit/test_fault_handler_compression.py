@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.memory.compress.compressor import Compressed, Source
 from pagekeeper.memory.errors import PageNotFound, SessionClosed
 from pagekeeper.runtime.queue.port import WorkItem
@@ -79,14 +80,11 @@ async def test_what_search_is_about_is_never_compressed(replica: FaultingReplica
     assert not (await replica.faults.compress(caller(), compress("index"))).made
 
 
-class Shouter:
+class Shouter(NoSummariser):
     """A summariser with a voice of its own."""
 
     async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:
         return [replace(one, text=f"{source.page_id.upper()} {one.level}", compressor="model:shout") for one in made]
-
-    async def close(self) -> None:
-        pass
 
 
 async def test_a_summariser_is_asked_in_the_background_alone() -> None:
@@ -103,7 +101,7 @@ async def test_a_summariser_is_asked_in_the_background_alone() -> None:
         assert b"Alice" in await replica.content("called", level=1)
 
 
-class Listener:
+class Listener(NoSummariser):
     """A summariser that only listens."""
 
     def __init__(self) -> None:
@@ -113,8 +111,8 @@ class Listener:
         self.heard.append(source.readable)
         return list(made)
 
-    async def close(self) -> None:
-        pass
+    async def transcript(self, page_id: str, mime_type: str, data: bytes) -> str:
+        return f"{page_id}: {mime_type} of {len(data)} bytes."
 
 
 async def test_a_summariser_is_told_what_a_recording_says_itself() -> None:
@@ -127,13 +125,16 @@ async def test_a_summariser_is_told_what_a_recording_says_itself() -> None:
         data=film(10, 200, said=["Mind the third step."]),
         media=page_pb2.MediaDescription(caption="A walk"),
     )
+    nap = page_pb2.PageInput(page_id="nap", modality=page_pb2.MODALITY_AUDIO, data=b"zzz", mime_type="audio/wav")
     async with serving(replica):
         await replica.open()
-        await replica.append(walk)
-        await replica.faults.work_compress(work("w1", "walk"))
-        [heard] = listener.heard
+        await replica.append(walk, nap)
+        await replica.faults.work_compress(work("w1", "walk", "nap"))
+        heard, slept = listener.heard
         assert heard.startswith("A walk\n")
-        assert "third step" in heard
+        assert "Mind the third step." in heard, "its own subtitles, not what a model hears"
+        assert slept == "nap: audio/wav of 3 bytes."
+        assert (await replica.fault("nap", 1)).content.text == slept
         faulted = await replica.fault("walk", 1)
         assert faulted.content.text == heard
         assert faulted.content.preview.mime_type == "image/jpeg"

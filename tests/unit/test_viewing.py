@@ -48,7 +48,7 @@ def shown(preview: Preview | None) -> tuple[int, int]:
 
 
 def levels(source: Source, data: bytes) -> Sequence[Compressed]:
-    return lowered(CompressorRegistry.default(), source, data, len)
+    return lowered(CompressorRegistry.default(), source, data, "", len)
 
 
 def test_a_film_tells_when_its_scenes_begin_and_what_colour_they_have() -> None:
@@ -74,6 +74,29 @@ def test_what_is_written_and_said_in_a_film_is_told() -> None:
     assert media.caption == "Caves"
     assert media.transcript == "The key is under the mat.\nBring two lanterns."
     assert media.scenes == ("0:00 Arrival", "0:04 Descent")
+
+
+def test_what_a_model_hears_is_told_where_nobody_wrote_what_is_said() -> None:
+    assert told(FILM, film(10, said=["Mind the step."])).transcript == "Mind the step."
+    for data in (film(10), b"no film"):
+        heard = viewed(FILM, data, "Mind the gap.")
+        assert (heard.source.media or MediaDescription()).transcript == "Mind the gap."
+        assert heard.decoded
+    written = viewed(replace(FILM, media=MediaDescription(transcript="Hello.")), film(10), "Mind the gap.")
+    assert (written.source.media or MediaDescription()).transcript == "Hello."
+    assert viewed(FILM, film(10, said=["Mind the step."]), "Mind the gap.").source.media == told(
+        FILM, film(10, said=["Mind the step."])
+    )
+
+
+def test_what_is_said_is_told_whole_unless_it_is_long() -> None:
+    short = ["The committee met on 3 May, and after a long discussion it agreed on nothing at all."]
+    assert short[0] in levels(FILM, film(10, said=short))[0].text
+    [long, *_] = levels(
+        FILM, film(*[10] * 60, seconds=1, said=[f"{short[0]} That was meeting {n}." for n in range(60)])
+    )
+    assert "3 May" in long.text
+    assert len(long.text) < 60 * len(short[0])
 
 
 def test_frames_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,12 @@ class SummariserSettings(Settings):
         default=False, description="whether that model takes pictures; then it describes what previews of media show"
     )
     summariser_key: SecretStr = Field(default=SecretStr(""), description="the key of the summariser's endpoint")
+    transcriber_url: str = Field(
+        default="",
+        description="an OpenAI-compatible endpoint that transcribes recordings, such as http://127.0.0.1:8081/v1",
+    )
+    transcriber_model: str = Field(default="", description="the model that the transcriber's endpoint is asked for")
+    transcriber_key: SecretStr = Field(default=SecretStr(""), description="the key of the transcriber's endpoint")
 
 
 S = TypeVar("S", bound=Settings)

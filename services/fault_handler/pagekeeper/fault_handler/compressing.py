@@ -16,7 +16,7 @@ from pagekeeper.memory.compress.media import DECODED
 from pagekeeper.memory.compress.registry import LOWER_LEVELS
 from pagekeeper.memory.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.memory.ids import SessionKey, session_key
-from pagekeeper.memory.pages import CompressionLevel, MediaDescription, PageType
+from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality, PageType
 from pagekeeper.memory.previews import joined
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
@@ -115,7 +115,7 @@ class Compressing:
         self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], summariser: Summariser
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
-        pages = [await self._page(caller, key, found) for found, _ in wanted]
+        pages = [await self._page(caller, key, found, summariser) for found, _ in wanted]
         extracted = await self._lowering.lower(pages)
         sources = map(_told, [page.source for page in pages], extracted)
         lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
@@ -126,12 +126,15 @@ class Compressing:
             if compressed.level in levels
         ]
 
-    async def _page(self, caller: Caller, key: SessionKey, found: Found) -> Page:
+    async def _page(self, caller: Caller, key: SessionKey, found: Found, summariser: Summariser) -> Page:
         page = found.page
         modality = MODALITY_OF[page.modality]
         _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
         if page.HasField("media"):
-            return Page(Source(page.page_id, modality, media=_MEDIA.decode(page.media)), data)
+            source = Source(page.page_id, modality, media=_MEDIA.decode(page.media))
+            unheard = modality in (Modality.AUDIO, Modality.VIDEO) and data and not page.media.transcript
+            heard = await summariser.transcript(page.page_id, page.mime_type, data) if unheard else ""
+            return Page(source, data, heard)
         return Page(Source(page.page_id, modality, text=data.decode()))
 
 

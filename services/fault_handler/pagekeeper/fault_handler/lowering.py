@@ -38,6 +38,8 @@ class Page:
 
     source: Source
     data: bytes = b""
+    heard: str = ""
+    """What a model says is said in it."""
 
 
 class Lowering(Protocol):
@@ -57,7 +59,7 @@ class Here:
         return self.lower_now(pages)
 
     def lower_now(self, pages: Sequence[Page]) -> list[list[Compressed]]:
-        return [lowered(self._registry, page.source, page.data, self._count) for page in pages]
+        return [lowered(self._registry, page.source, page.data, page.heard, self._count) for page in pages]
 
     async def close(self) -> None:
         pass
@@ -133,16 +135,16 @@ def _frame(value: object) -> bytes:
 
 def _packed(page: Page) -> dict[str, object]:
     source = {**asdict(page.source), "modality": page.source.modality.value}
-    return {**source, "data": b64encode(page.data).decode()}
+    return {**source, "data": b64encode(page.data).decode(), "heard": page.heard}
 
 
-def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] | None, data: str) -> Page:
+def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] | None, data: str, heard: str) -> Page:
     described = None
     if media is not None:
         scenes = media["scenes"]
         assert isinstance(scenes, list)
         described = MediaDescription(**{**media, "scenes": tuple(scenes)})  # type: ignore[arg-type]  # fields by name
-    return Page(Source(page_id, Modality(modality), text, described), b64decode(data))
+    return Page(Source(page_id, Modality(modality), text, described), b64decode(data), heard)
 
 
 def _packed_level(made: Compressed) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
+from pagekeeper.fault_handler.transcribing import Transcribing
 from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.byte_cache import ByteCache
@@ -70,14 +71,26 @@ def open_lowering() -> Lowering:
 
 def open_summariser(settings: SummariserSettings) -> Summariser:
     """Raises CannotStart when an endpoint is named without its model."""
-    if not settings.summariser_url:
-        return NoSummariser()
-    if not settings.summariser_model:
-        raise CannotStart("PK_SUMMARISER_MODEL is missing: the model that PK_SUMMARISER_URL is to be asked for")
-    key = settings.summariser_key.get_secret_value()
-    return ChatSummariser(
-        settings.summariser_url, settings.summariser_model, key, _count, sees=settings.summariser_sees
-    )
+    summariser: Summariser = NoSummariser()
+    if settings.summariser_url:
+        summariser = ChatSummariser(
+            settings.summariser_url,
+            _named("SUMMARISER", settings.summariser_model),
+            settings.summariser_key.get_secret_value(),
+            _count,
+            sees=settings.summariser_sees,
+        )
+    if settings.transcriber_url:
+        model = _named("TRANSCRIBER", settings.transcriber_model)
+        key = settings.transcriber_key.get_secret_value()
+        summariser = Transcribing(summariser, settings.transcriber_url, model, key)
+    return summariser
+
+
+def _named(what: str, model: str) -> str:
+    if not model:
+        raise CannotStart(f"PK_{what}_MODEL is missing: the model that PK_{what}_URL is to be asked for")
+    return model
 
 
 def _count(text: str) -> int:

@@ -53,6 +53,10 @@ class Summariser(Protocol):
         """
         ...
 
+    async def transcript(self, page_id: str, mime_type: str, data: bytes) -> str:
+        """What is said in a recording; empty when that is not known. Never raises for a model that fails."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -60,11 +64,14 @@ class NoSummariser:
     async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:  # noqa: ARG002 - the port's
         return list(made)
 
+    async def transcript(self, page_id: str, mime_type: str, data: bytes) -> str:  # noqa: ARG002 - the port's
+        return ""
+
     async def close(self) -> None:
         pass
 
 
-class ChatSummariser:
+class ChatSummariser(NoSummariser):
     """Asks any endpoint that speaks OpenAI Chat Completions. The key is sent, and never shown."""
 
     def __init__(

@@ -58,17 +58,29 @@ class Viewed:
     decoded: bool = False
 
 
-def lowered(registry: CompressorRegistry, source: Source, data: bytes, count: Callable[[str], int]) -> list[Compressed]:
+def lowered(
+    registry: CompressorRegistry, source: Source, data: bytes, heard: str, count: Callable[[str], int]
+) -> list[Compressed]:
     """The lower levels of a page; of a medium that can be decoded, what it tells and looks like is at the first."""
-    seen = viewed(source, data)
+    seen = viewed(source, data, heard)
     levels = registry.compress_all(seen.source, count)
-    return with_what_was_seen(seen.source, levels, seen.preview, count) if seen.decoded else levels
+    return with_what_was_seen(source, seen.source, levels, seen.preview, count) if seen.decoded else levels
 
 
-def viewed(source: Source, data: bytes) -> Viewed:
-    """What the bytes tell; nothing when it is no medium, or they cannot be read."""
+def viewed(source: Source, data: bytes, heard: str = "") -> Viewed:
+    """What the bytes tell, and what was `heard` in them; nothing when it is no medium, or they cannot be read."""
     media = source.media
-    if media is None or not data or len(data) > VIEWED_BYTES_MAX or not _decoders():
+    if media is None:
+        return Viewed(source)
+    seen = _viewed(source, media, data)
+    told = seen.source.media or media
+    if not heard or told.transcript:
+        return seen
+    return replace(seen, source=replace(source, media=replace(told, transcript=heard)), decoded=True)
+
+
+def _viewed(source: Source, media: MediaDescription, data: bytes) -> Viewed:
+    if not data or len(data) > VIEWED_BYTES_MAX or not _decoders():
         return Viewed(source)
     try:
         if source.modality is Modality.IMAGE:

@@ -13,6 +13,8 @@ from pagekeeper.memory.previews import Preview
 
 DECODED = "decoded/1"
 """What makes the level that has what a medium's bytes tell."""
+WHOLE_CHARS_MAX = 2_000
+"""Of what is said in a recording; of more, what says most is kept."""
 
 REFERENCE_TOPICS_MAX = 4
 
@@ -44,13 +46,18 @@ def _described(source: Source, level: CompressionLevel) -> str:
 
 
 def with_what_was_seen(
-    source: Source, levels: Sequence[Compressed], preview: Preview | None, count: Callable[[str], int]
+    written: Source, seen: Source, levels: Sequence[Compressed], preview: Preview | None, count: Callable[[str], int]
 ) -> list[Compressed]:
     """`levels` of a medium that was decoded: REDUCED is among them, with the preview, also where it saves no tokens.
 
-    The full level is the bytes and what the caller wrote; what they told besides is nowhere else.
+    The full level is the bytes and what was `written`; what the bytes told besides is nowhere else. So what is said in
+    them is here as it was said, unless that is long.
     """
-    text = _described(source, CompressionLevel.REDUCED) or _bare(source)
+    text = _described(seen, CompressionLevel.REDUCED) or _bare(seen)
+    media = seen.media
+    told = media is not None and written.media is not None and media.transcript != written.media.transcript
+    if told and media is not None and len(media.transcript) <= WHOLE_CHARS_MAX:
+        text = seen.readable
     reduced = Compressed(CompressionLevel.REDUCED, text, count(text), DECODED, preview)
     return [reduced, *(made for made in levels if made.level > CompressionLevel.REDUCED)]
 
