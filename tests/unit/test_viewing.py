@@ -52,10 +52,11 @@ def levels(source: Source, data: bytes) -> Sequence[Compressed]:
 
 
 def test_a_film_tells_when_its_scenes_begin_and_what_colour_they_have() -> None:
-    media = told(FILM, film(10, (200, 30, 30), (20, 20, 90)))
+    media = told(FILM, film(10, (200, 30, 30), (20, 20, 90), (220, 215, 210)))
     assert media.caption == "A walk through three rooms"
-    assert (media.width, media.height, round(media.duration_seconds)) == (64, 64, 6)
-    assert media.scenes == ("0:00 scene, mostly black", "0:02 scene, mostly red", "0:04 scene, mostly dark blue")
+    assert (media.width, media.height, round(media.duration_seconds)) == (64, 64, 8)
+    shades = ["black", "red", "dark blue", "light grey"]
+    assert media.scenes == tuple(f"0:0{2 * index} scene, mostly {shade}" for index, shade in enumerate(shades))
 
 
 def test_a_film_is_shown_by_a_frame_of_each_scene() -> None:

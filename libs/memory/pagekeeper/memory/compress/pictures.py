@@ -23,6 +23,7 @@ HUES: Final = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pi
 HUE_ENDS: Final = (0.04, 0.11, 0.18, 0.45, 0.53, 0.72, 0.83, 0.95, 1.0)
 SATURATED_MIN: Final = 0.25
 DARK_MAX: Final = 0.35
+LIGHT_MIN: Final = 0.75
 BLACK_MAX: Final = 0.1
 WHITE_MIN: Final = 0.9
 
@@ -78,7 +79,7 @@ def colour_of(picture: Image.Image) -> str:
         return "black"
     if lightness >= WHITE_MIN:
         return "white"
-    shade = "dark " if lightness <= DARK_MAX else ""
+    shade = "dark " if lightness <= DARK_MAX else "light " if lightness >= LIGHT_MIN else ""
     if saturation < SATURATED_MIN:
         return f"{shade}grey"
     return shade + next(name for name, end in zip(HUES, HUE_ENDS, strict=True) if hue <= end)
