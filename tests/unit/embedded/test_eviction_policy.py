@@ -131,7 +131,7 @@ def test_a_policy_of_the_core_is_had_by_its_name() -> None:
 
 
 def test_what_is_used_again_is_kept_by_who_counts_it_even_after_it_was_gone() -> None:
-    held = WorkingSetManager(eviction_policy=NamedEvictionPolicy("reuse/2"))
+    held = WorkingSetManager(eviction_policy=NamedEvictionPolicy("reuse/3"))
     pages = {page_id: text_page(page_id, size_tokens=50) for page_id in IDS}
     for page in pages.values():
         held.add_to_l0(page)
@@ -151,7 +151,6 @@ def test_the_core_s_policies_are_shown_a_page_s_whole_history(used: list[str], p
     uses = UseHistory()
     for turn, one in enumerate(used):
         uses.record_use(one, text_page(one), turn)
-        uses.record_fault(one)
     shown = uses.candidate(page_id, PageType.CLAIM, 0.7, 12, 3, turn=99)
     assert shown[:4] == (page_id, PageType.CLAIM, 0.7, 12)
     assert (shown.position, shown.turn) == (3, 99)
@@ -160,8 +159,8 @@ def test_the_core_s_policies_are_shown_a_page_s_whole_history(used: list[str], p
         assert shown[7:] == Candidate("", PageType.CLAIM, 0, 0, 0, 0, 0)[7:]
         return
     since_first, since_last = used[at[0] + 1 :], used[at[-1] + 1 :]
-    assert (shown.last_used_turn, shown.reuses, shown.fault_count) == (at[-1], len(at) - 1, len(at))
-    assert shown.known_references == len(since_first)
+    assert (shown.last_used_turn, shown.reuses) == (at[-1], len(at) - 1)
+    assert shown.first_reference == at[0] + 1
     assert shown.idle_references == len(since_last)
     assert shown.known_reuses == len(since_first) - len(set(since_first) - set(used[: at[0] + 1]))
     assert shown.idle_reuses == len(since_last) - len(set(since_last) - set(used[: at[-1] + 1]))

@@ -25,27 +25,31 @@ TYPE_WEIGHT: Final = {
 }
 """How much longer than a raw turn a page of this type is worth keeping."""
 
-FAULT_WEIGHT: Final = 0.5
-"""What one fault adds to a page's rate, as a share of it."""
-NEW_PAGE_AGES: Final = 0.1
-"""What a page's first use adds to the age of all others, where a re-use adds one: a sweep over pages that are read once
-says little about the rest, and yet nothing may stay for ever in a session that re-uses nothing."""
-RATE_PRIOR_AGE: Final = 30
-"""Every page begins as if it had been used once in such an age."""
-DEATH_PRIOR: Final = 2.0
-"""After each use a page is done with, at odds of one to one at first and fewer with each use it comes back for."""
-EXPONENT_MAX: Final = 64
-RECENCY_WEIGHT: Final = 4.0
-RECENCY_REFERENCES: Final = 40
-"""What is worked on is used in bursts: a page that was used a moment ago has a rate of so much over so many references,
-on top of its own, which falls as others are used instead."""
-MESSAGE_PRIOR_AGE: Final = 120
-"""As `RATE_PRIOR_AGE`, of a message: what was said stays true for longer than a file or an output stays in use."""
+SOON_REUSES: Final = 8
+"""A page that was used a moment ago is used again at a rate of one over so many re-uses, which falls as others are."""
+OFTEN_REUSES: Final = 16
+"""A page that was used again so often has half as much again of that rate, and none has more than twice."""
+DUE_WEIGHT: Final = 3.0
+"""The same of a page of a loop that is due now, as a share: what comes round is surer than what was used last."""
+RUN_SQUARED: Final = 256
+"""New pages age what was used again before them by the square of how many they are, over this: a few say nothing of
+it, and many without a use of it say that the work has moved on."""
+RUN_ROOT_WEIGHT: Final = 2.0
+"""They age each other by the root of how many they are, times this, until a page is used again."""
+KIND_ODDS: Final = 2.0
+"""Odds that a page is used again whose kind is half the time. By the cube of the kind's share: which kinds are, and
+which are not, is plainer than the counts of a young session say."""
+OVERDUE: Final = 0.15
+"""Share of a gap by which a page may be late before it no longer counts as due."""
+MESSAGE_PRIOR_REUSES: Final = 160
+"""A message begins as if it had been used once in so many re-uses."""
+OPENING_WEIGHT: Final = 4.0
+OPENING_REFERENCES: Final = 16
+"""How a session begins says who talks and what about: the first message is worth so much more than one from its
+middle, the one after so many references half as much more."""
 MESSAGE_ROOT_TOKENS: Final = 30
 """Root of the size at which a message is worth as much as a file of that size: about that of a usual file."""
 MESSAGE_ROLES: Final = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
-OVERDUE: Final = 0.15
-"""Share of a gap by which a page may be late before it no longer counts as due."""
 
 
 class Candidate(NamedTuple):
@@ -53,9 +57,9 @@ class Candidate(NamedTuple):
 
     What follows `turn` is its history as `pagekeeper.memory.reuse` counts it; a page without one was used once, now.
     `known_...` and `idle_...` count the session's re-uses and references since the page's first and last use,
-    `gap_references` those between its last two (or any page's), `kind_share` is how likely pages like it are used
-    again, and `rhythm` how regularly this session's are. `is_message` when user or model said it in their turn,
-    `telling_percent` how likely its words are asked for.
+    `gap_references` those between its last two (or any page's), `first_reference` those up to its first, `kind_share`
+    is how likely pages like it are used again, and `rhythm` how regularly this session's are. `is_message` when user or
+    model said it in their turn, `telling_percent` how likely its words are asked for.
     """
 
     page_id: str
@@ -67,11 +71,10 @@ class Candidate(NamedTuple):
     turn: int
     reuses: int = 0
     known_reuses: int = 0
-    known_references: int = 0
     idle_reuses: int = 0
     idle_references: int = 0
     gap_references: int = 0
-    fault_count: int = 0
+    first_reference: int = 1
     kind_share: float = 0.5
     rhythm: float = 0.0
     is_message: bool = False
@@ -96,25 +99,21 @@ def candidate(
         ),
         page.reuse,
         session,
-        fault_count=page.fault_count,
         kind_share=kinds.share(page.kind, page.first_size_tokens),
     )
 
 
-def with_history(
-    plain: Candidate, reuse: PageReuse, session: SessionReuse, *, fault_count: int, kind_share: float
-) -> Candidate:
+def with_history(plain: Candidate, reuse: PageReuse, session: SessionReuse, *, kind_share: float) -> Candidate:
     """The page as one whose history is known."""
     # By position: `_replace` takes three times as long, and all residents are ranked in each eviction.
     return Candidate(
         *plain[:7],
         reuse.count,
         session.reuses - reuse.first_reuse,
-        session.references - reuse.first_reference,
         session.reuses - reuse.last_reuse,
         session.references - reuse.last_reference,
         reuse.gap_references or session.gap_references,
-        fault_count,
+        reuse.first_reference,
         kind_share,
         session.rhythm,
         plain.is_message,
@@ -139,63 +138,42 @@ def importance_lru(candidate: Candidate) -> SortKey:
 
 
 def reuse(candidate: Candidate) -> SortKey:
-    """First what is least likely used soon, for the room it takes and for what its fault costs.
+    """First what is least likely used soon, for the room it takes.
 
-    How soon is a mixture of two answers, by how much the session is a loop: at the page's own rate unless it was given
-    up, and when it is due by the last gap. Pages that were faulted back before are worth more.
+    How soon is a mixture of two answers, by how much the session is a loop: what was used last, and what is due.
     """
     rate = _message_rate(candidate) if candidate.is_message else _rate(candidate)
-    at_own_rate = rate * (1 + FAULT_WEIGHT * candidate.fault_count)
-    if not candidate.is_message:
-        at_own_rate += _burst(candidate)
-    soon = (1 - candidate.rhythm) * at_own_rate + candidate.rhythm * _when_due(candidate, rate)
+    soon = (1 - candidate.rhythm) * rate + candidate.rhythm * _when_due(candidate, rate)
     worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance) * (10 + candidate.telling_percent)
     return (soon * worth / _burden(candidate), candidate.position)
 
 
 def _burden(candidate: Candidate) -> float:
-    """What the room costs that a page takes: its size to the power of a quarter, of three quarters for a message.
+    """What the room costs that a page takes: the root of its size, and a message's whole size.
 
     By tokens, what a fault brings is worth what it takes, and size would not count; by faults, a small page is as good
     as a large one. A message is asked for the one thing that it says, however long it is.
     """
-    root = sqrt(max(1, candidate.size_tokens))
-    return root * sqrt(root) / MESSAGE_ROOT_TOKENS if candidate.is_message else sqrt(root)
+    size_tokens = max(1, candidate.size_tokens)
+    return size_tokens / MESSAGE_ROOT_TOKENS if candidate.is_message else sqrt(size_tokens)
 
 
 def _message_rate(candidate: Candidate) -> float:
-    """Expected uses per unit of age. Nobody is done with a message: it may be asked for when it was idle for long."""
-    span = MESSAGE_PRIOR_AGE + _age(candidate.known_reuses, candidate.known_references)
-    return (1 + candidate.reuses) / span / (1 + _odds_against(candidate))
+    """Expected uses per re-use. Nobody is done with a message: it may be asked for when it was idle for long."""
+    again = 1.0 if candidate.reuses else candidate.kind_share
+    opening = 1 + OPENING_WEIGHT * OPENING_REFERENCES / (OPENING_REFERENCES + candidate.first_reference)
+    return again * opening * (1 + candidate.reuses) / (MESSAGE_PRIOR_REUSES + candidate.known_reuses)
 
 
 def _rate(candidate: Candidate) -> float:
-    """Expected uses per unit of age, times the odds that the page has not been done with.
-
-    Buy till you die (Fader, Hardie, Lee 2005), where customers are pages: rates differ between pages, each use may be
-    the last, and a page that is idle for long by its own rate has probably had its last.
-    """
-    span = RATE_PRIOR_AGE + _age(candidate.known_reuses, candidate.known_references)
-    stretch = span / (span - _age(candidate.idle_reuses, candidate.idle_references))
-    odds_against = _odds_against(candidate) * _power(stretch, 1 + min(candidate.reuses, EXPONENT_MAX))
-    return (1 + candidate.reuses) / span / (1 + odds_against)
-
-
-def _odds_against(candidate: Candidate) -> float:
-    """That the page's last use was its last, before it was idle."""
+    """Expected uses per re-use: one over how long ago the last was, more for what is used often."""
+    new_pages = candidate.idle_references - candidate.idle_reuses
     if candidate.reuses:
-        return DEATH_PRIOR / (DEATH_PRIOR + candidate.reuses - 1)
-    return (1 - candidate.kind_share) / candidate.kind_share
-
-
-def _burst(candidate: Candidate) -> float:
-    """Expected uses because it was used a moment ago, which in a loop says the opposite."""
-    in_no_loop = (1 - candidate.rhythm) * (1 - candidate.rhythm)
-    return in_no_loop * RECENCY_WEIGHT * _alive(candidate) / (RECENCY_REFERENCES + candidate.idle_references)
-
-
-def _alive(candidate: Candidate) -> float:
-    return 1.0 if candidate.reuses else candidate.kind_share
+        run = new_pages * new_pages / RUN_SQUARED
+    else:
+        run = RUN_ROOT_WEIGHT * sqrt(new_pages) / (1 + candidate.idle_reuses)
+    often = 1 + candidate.reuses / (OFTEN_REUSES + candidate.reuses)
+    return often * _likely_again(candidate) / (SOON_REUSES + candidate.idle_reuses + run)
 
 
 def _when_due(candidate: Candidate, rate: float) -> float:
@@ -203,28 +181,21 @@ def _when_due(candidate: Candidate, rate: float) -> float:
     due_references = candidate.gap_references - candidate.idle_references
     if due_references < -OVERDUE * candidate.gap_references:
         return rate
-    return _alive(candidate) / (max(1, due_references) + 1)
+    return DUE_WEIGHT * _likely_again(candidate) / (SOON_REUSES + max(0, due_references))
 
 
-def _age(reuses: int, references: int) -> float:
-    return reuses + NEW_PAGE_AGES * (references - reuses)
-
-
-def _power(base: float, exponent: int) -> float:
-    """By multiplication alone: the library's differs between machines in the last bit."""
-    power = 1.0
-    while exponent:
-        if exponent & 1:
-            power *= base
-        base *= base
-        exponent >>= 1
-    return power
+def _likely_again(candidate: Candidate) -> float:
+    if candidate.reuses:
+        return 1.0
+    share, rest = candidate.kind_share, 1 - candidate.kind_share
+    wanted = KIND_ODDS * share * share * share
+    return wanted / (wanted + rest * rest * rest)
 
 
 EVICTION_POLICIES: Final[dict[str, EvictionPolicy]] = {
     "lru/1": lru,
     "importance-lru/1": importance_lru,
-    "reuse/2": reuse,
+    "reuse/3": reuse,
 }
 
 

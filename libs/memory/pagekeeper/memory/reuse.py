@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 LIKE_THE_LAST: Final = 0.2
 """A page comes back in rhythm when the gap since its last use differs from the one before by at most this share."""
-RHYTHM_KEPT: Final = 0.8
+RHYTHM_KEPT: Final = 0.7
 """How much of what was thought of the session's rhythm one more gap leaves."""
 RHYTHM_KEPT_BY_NEW: Final = 0.9
 """The same of a page that was not known: a sweep is no loop, whatever came before it."""
 KIND_PRIOR: Final = 1.0
 KIND_PRIOR_SHARE: Final = 0.5
 """Before anything is known of its kind, every other page is used again; that counts as much as one page seen."""
-SIZE_PRIOR: Final = 4.0
+SIZE_PRIOR: Final = 8.0
 """Pages of a kind count as so many of each size."""
 
 

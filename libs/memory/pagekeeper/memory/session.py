@@ -47,7 +47,7 @@ from pagekeeper.memory.session_pages import SessionPages
 from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6

@@ -20,7 +20,6 @@ class _Use:
     first_size_tokens: int
     reuse: PageReuse
     last_used_turn: int
-    fault_count: int = 0
 
 
 MESSAGE_KINDS: Final = frozenset((role.value, None) for role in MESSAGE_ROLES)
@@ -46,12 +45,6 @@ class UseHistory:
         known.reuse = self._session.again(known.reuse)
         known.last_used_turn = turn
 
-    def record_fault(self, page_id: str) -> None:
-        """A page that was used before was missed; its use is recorded apart."""
-        known = self._pages.get(page_id)
-        if known is not None:
-            known.fault_count += 1
-
     def clear(self) -> None:
         self._pages.clear()
         self._session, self._kinds = SessionReuse(), KindCounts()
@@ -67,7 +60,7 @@ class UseHistory:
             return plain
         kind_share = self._kinds.share(known.kind, known.first_size_tokens)
         plain = plain._replace(is_message=page_type is PageType.TRANSCRIPT and known.kind in MESSAGE_KINDS)
-        return with_history(plain, known.reuse, self._session, fault_count=known.fault_count, kind_share=kind_share)
+        return with_history(plain, known.reuse, self._session, kind_share=kind_share)
 
 
 def _kind(page: MemoryPage | None) -> Hashable:

@@ -269,7 +269,6 @@ class WorkingSetManager:
     def record_fault(self, page_id: str) -> None:
         """A page was missed and brought in, which counts as its use when it is admitted."""
         self.anti_thrash.record_fault(page_id, self.current_turn)
-        self._uses.record_fault(page_id)
 
     def record_eviction(self, page_id: str) -> None:
         self.anti_thrash.record_eviction(page_id, self.current_turn)
