@@ -108,6 +108,7 @@ def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that
     just_used = PAGE._replace(rhythm=1.0, idle_references=1, idle_reuses=1)
     due = PAGE._replace(rhythm=1.0, idle_references=19, idle_reuses=19)
     assert goes_first("reuse/3", just_used, due)
+    assert goes_first("reuse/3", just_used._replace(rhythm=0.5), due._replace(rhythm=0.5)), "a doubt is enough"
     assert goes_first("reuse/3", due._replace(rhythm=0.0), just_used._replace(rhythm=0.0))
 
 
