@@ -72,6 +72,32 @@ def test_a_long_history_leaves_no_trace(history: list[tuple[str, str | None]], q
     assert recall(lived, query, limit=100) == recall(fresh, query, limit=100)
 
 
+@given(st.lists(texts, max_size=8), texts, st.lists(st.integers(0, 8), max_size=3))
+def test_others_are_measured_without_pages_that_say_just_the_message(
+    pages: list[str], query: str, places: list[int]
+) -> None:
+    """As the page that the message has become."""
+    said = list(pages)
+    for place in places:
+        said.insert(place, query)
+    found = recall(index_of(said), query, limit=100)
+    assert all(said[int(page.page_id[1:])] != query for page in found)
+    assert not found or found[0].worth == 1.0
+
+
+def test_what_stands_around_the_message_is_not_called_for_by_it() -> None:
+    index = SessionIndex()
+    for number in range(9):
+        index.add(f"p{number}", "nettle")
+    index.replace("p4", "harbour lantern")
+    assert recalled(index, "harbour lantern") == []
+    index.replace("p8", "a lantern by the harbour")
+    index.replace("p4", "a harbour")
+    assert recalled(index, "harbour lantern")[0] == "p8"
+    index.replace("p4", "harbour lantern")
+    assert recalled(index, "harbour lantern")[:2] == ["p8", "p7"]
+
+
 def test_the_answer_in_the_next_turn_comes_with_the_question() -> None:
     index = index_of(["nettle"] * 20)
     index.replace("p7", "Whom do we meet in the harbour?")

@@ -4,7 +4,8 @@ A page is worth what it says of the message's words (full text), what it means (
 what its neighbours say, since a conversation answers in the next turn what it asked in this one. That is weighed by
 whose words they are, by whether the message names who speaks, and by what the page takes of a prompt: two short pages
 that say something are worth more than one long page that says a little more. Every weight is a constant of this file;
-nothing is learned from a session.
+nothing is learned from a session. A page that says just what the message says, as the page that the message itself has
+become, is worth nothing: it would be the best of all, and every other would be measured against it.
 
 Deterministic, without a model of language, and linear in the pages of the session.
 """
@@ -51,10 +52,12 @@ def recall(index: SessionIndex, query: str, *, limit: int) -> list[Recalled]:
     pages = index.pages()
     if not len(pages.rows) or limit < 1:
         return []
-    said = _normed(index.word_scores(query)[pages.rows])
-    said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(subject_of(query)))[pages.rows])
-    said += FEEDBACK_WEIGHT * _normed(_feedback(index, pages, _spread(said)))
+    repeating = np.searchsorted(pages.rows, index.rows_saying(query))
+    said = _normed(index.word_scores(query)[pages.rows], repeating)
+    said += MEANING_WEIGHT * _normed(index.likeness(index.meaning(subject_of(query)))[pages.rows], repeating)
+    said += FEEDBACK_WEIGHT * _normed(_feedback(index, pages, _spread(said)), repeating)
     worth = _spread(said**SHARPNESS) * pages.weights
+    worth[repeating] = 0.0
     if asks_what_the_model_said(query):
         worth[pages.by_model] *= ASKED_OF_MODEL_WEIGHT
     for speaker in index.speakers_named(query):
@@ -84,8 +87,10 @@ def _highest(scores: Floats, number: int) -> NDArray[np.int64]:
     return candidates[np.argsort(-scores[candidates], kind="stable")[:number]]
 
 
-def _normed(scores: Floats) -> Floats:
+def _normed(scores: Floats, repeating: NDArray[np.int64]) -> Floats:
+    """Each page's share of the best page's score; pages that repeat the message have none."""
     positive = np.maximum(scores, 0.0)
+    positive[repeating] = 0.0
     return (positive / max(float(positive.max()), _SCORE_MIN)).astype(np.float32)
 
 

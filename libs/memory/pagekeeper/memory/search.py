@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from math import log1p
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +54,10 @@ _SCHEMA: Final = """
     PRAGMA journal_mode = OFF;
     CREATE TABLE pages (
         id INTEGER PRIMARY KEY,
-        page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, boost REAL, body TEXT, hint TEXT
+        page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, boost REAL, body TEXT, hint TEXT,
+        digest INTEGER
     );
+    CREATE INDEX digests ON pages (digest);
     CREATE VIRTUAL TABLE words USING fts5(
         body, hint, content = '',
         tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' tokenchars '_'"
@@ -72,6 +75,7 @@ _RANK: Final = """
     LIMIT :limit
 """
 _SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
+_SAYING: Final = "SELECT id FROM pages WHERE digest = :digest AND body = :text ORDER BY id"
 _LAST_TURN: Final = 2**62
 
 
@@ -218,6 +222,12 @@ class SessionIndex:
     def page_id(self, row: int) -> str:
         return self._page_ids[row]
 
+    def rows_saying(self, text: str) -> NDArray[np.int64]:
+        """The pages that say this and nothing else."""
+        body = storable(text)
+        found = self._database.execute(_SAYING, {"digest": crc32(body.encode()), "text": body}).fetchall()
+        return np.array([row for (row,) in found], np.int64)
+
     def word_scores(self, query: str) -> Floats:
         """By row: how much a page says of the query's words; 0 where it has none of them."""
         scores = np.zeros(len(self._page_ids), np.float32)
@@ -256,8 +266,8 @@ class SessionIndex:
         body, hint = storable(text), storable(hint)
         boost = _BOOST.get(page_type, 1.0)
         self._database.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, page_id, modality.value, page_type.value, turn, boost, body, hint),
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, page_id, modality.value, page_type.value, turn, boost, body, hint, crc32(body.encode())),
         )
         self._database.execute(
             "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))
