@@ -1,8 +1,9 @@
 """Whether a user's words ask for something that was said before.
 
 A cue is read from the words alone, before anything is searched: most messages need nothing that the prompt does not
-show, and what is brought in for nothing is paid for and displaces the provider's cache. It is a guess, on the generous
-side; the model can still fault in what it misses.
+show, and what is brought in for nothing is paid for and displaces the provider's cache. A message that brings what it
+is about (a text, a state of things, a plan) needs the past less than one that is a question and nothing else: that is
+about the world, or about what was said. It is a guess; the model can still fault in what it misses.
 """
 
 import re
@@ -11,13 +12,16 @@ from typing import Final
 
 READ_CHARS_MAX: Final = 600
 """Of the beginning and of the end: what lies between in a long message is pasted, and asks nothing."""
-BUDGET_SHARE: Final = 16
-"""What is recalled stands behind all that a provider caches: a plain call for the past may bring in this fraction of a
+CALLING_TURNS: Final = 32
+"""How many turns share the room of those among them that call for the past."""
+TURN_SHARE: Final = 128
+"""What is recalled stands behind all that a provider caches: for every turn, calls may bring in this fraction of a
 prompt, so that most of it stays cached."""
-ROOM_TOKENS_MIN: Final = 2_048
-"""Of a small budget more: less would not answer the question."""
-QUESTION_SHARE: Final = 8
-"""A question may bring in this fraction of what a plain call for the past may."""
+CALL_TOKENS_MIN: Final = 8_192
+"""What a lone call may bring into the prompts of a small budget, where there is room: less would not answer it."""
+QUESTION_SHARE: Final = 256
+QUESTION_TOKENS_MIN: Final = 128
+"""Any other question may bring in this fraction of a prompt, or this."""
 
 _RECALLING: Final = re.compile(
     r"\b(?:remember\w*|recall\w*|remind (?:me|us)|as (?:we|i|you) (?:said|decided|agreed|discussed)|earlier|previously"
@@ -37,13 +41,32 @@ _PAST: Final = re.compile(
     r"|решил|вирішил|договори|домовил|原来|决定|決定|決めた|결정",
     re.IGNORECASE,
 )
-"""Words of the past that call for it in a question, and tell of it in a statement."""
+"""Words of the past that call for it in what asks, and tell of it in what states."""
 
+_MARK: Final = re.compile("[?\uff1f\u061f\u037e]")
 _ASKING: Final = re.compile(
-    r"[?\uff1f\u061f\u037e]|^\W*(?:who|whom|whose|what|which|when|where|why|how|wer|wann|welche\w*|warum|qui|quand|quel\w*|pourquoi"
+    r"^\W*(?:who|whom|whose|what|which|when|where|why|how|wer|wann|welche\w*|warum|qui|quand|quel\w*|pourquoi"
     r"|quién|cuándo|cuál|dónde|кто|когда|коли|який|какой|почему|чому)\b",
     re.IGNORECASE,
 )
+_OF_THIS_CONVERSATION: Final = re.compile(
+    r"\b(?:(?:our|this|these|past|previous|my) (?:\w+ ){0,2}(?:conversations?|chats?|discussions?|sessions|messages"
+    r"|requests|questions)|brought up|bring up|(?:summar\w+|recap|overview) (?:\w+ ){0,6}(?:i|we|my|our|i've|we've))\b",
+    re.IGNORECASE,
+)
+"""What a question asks the conversation itself for. English only."""
+_FOR_HELP: Final = re.compile(
+    r"\bhow (?:do|can|should|could|would|might) (?:i|we|you)\b|\b(?:can|could|would|will) you (?!tell\b|list\b|summar)"
+    r"|\b(?:should|can|could|shall|may) (?:i|we)\b|\b(?:do|will) (?:i|we) (?:need|have to)\b"
+    r"|\bwhat (?:should|would|could|can|if|about|happens if|do you)\b|\bbest way\b|\bis it (?:ok|possible|better)\b"
+    r"|^\W*(?:i|we)\b",
+    re.IGNORECASE,
+)
+"""What a question begins with that is after something new: advice, or something done. English only."""
+_BETWEEN_SENTENCES: Final = re.compile(
+    r"(?<=[.!?…])(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?=[\"”»’')\]]*\s)|(?<=[。！？؟])|\n"
+)
+_SAYING: Final = re.compile(r"\w\w")
 _VERBS: Final = "recommend|suggest|say|tell|advise|propose|explain|mention|give|show|write|list|describe|outline|answer"
 _PAST_VERBS: Final = (
     "recommended|suggested|said|told|advised|proposed|explained|mentioned|gave|showed|wrote|listed|described|outlined"
@@ -84,23 +107,32 @@ class Cue(IntEnum):
 def cue_of(words: str) -> Cue:
     """The strongest cue in the message's beginning and end."""
     read = words if len(words) <= 2 * READ_CHARS_MAX else f"{words[:READ_CHARS_MAX]}\n{words[-READ_CHARS_MAX:]}"
-    asking = _ASKING.search(read) is not None
-    if _RECALLING.search(read) is not None or (asking and _PAST.search(read) is not None):
+    if _RECALLING.search(read) is not None:
+        return Cue.RECALL
+    sentences = [sentence for sentence in _BETWEEN_SENTENCES.split(read) if _SAYING.search(sentence) is not None]
+    asking = [sentence for sentence in sentences if _MARK.search(sentence) is not None]
+    if not asking and _ASKING.search(read) is not None:
+        asking = sentences[:1]
+    if any(_PAST.search(one) is not None or _OF_THIS_CONVERSATION.search(one) is not None for one in asking):
+        return Cue.RECALL
+    if len(sentences) == len(asking) == 1 and _FOR_HELP.search(asking[0]) is None:
         return Cue.RECALL
     return Cue.QUESTION if asking else Cue.NONE
 
 
-def recall_room(cue: Cue, budget_tokens: int, fault_tokens_max: int) -> int:
+def recall_room(cue: Cue, budget_tokens: int, fault_tokens_max: int, calls_before: int = 0) -> int:
     """Tokens that recalled pages may take of a budget when every resident page has its place.
 
+    `calls_before` are those of the last `CALLING_TURNS` turns that called for the past before this one: a call that
+    comes alone may bring in what all these turns may, and when every turn calls, each has no more than its own share.
     Never more than a turn's faults may bring.
     """
-    room_tokens = min(fault_tokens_max, max(ROOM_TOKENS_MIN, budget_tokens // BUDGET_SHARE))
     match cue:
         case Cue.RECALL:
-            return room_tokens
+            together_tokens = max(CALL_TOKENS_MIN, budget_tokens * CALLING_TURNS // TURN_SHARE)
+            return min(fault_tokens_max, together_tokens // (1 + calls_before))
         case Cue.QUESTION:
-            return room_tokens // QUESTION_SHARE
+            return min(fault_tokens_max, max(QUESTION_TOKENS_MIN, budget_tokens // QUESTION_SHARE))
         case Cue.NONE:
             return 0
 

@@ -36,6 +36,9 @@ ASKED_OF_MODEL_WEIGHT: Final = 2.0
 """Of the model's own words, when the message is after them."""
 NAMED_SPEAKER_WEIGHT: Final = 2.0
 """Of what someone said whom the message names: who is asked about has mostly said it."""
+BESIDE_SHARE_MIN: Final = 0.1
+"""What is worth less than this, of the best page that is not at hand, is not worth its tokens beside residents that all
+have their place. Where a few pages say it all, a prompt then has these and no more."""
 _SCORE_MIN: Final = 1e-9
 
 

@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from pagekeeper.memory.cues import is_standing_wish
+from pagekeeper.memory.cues import Cue, cue_of, is_standing_wish
 from pagekeeper.memory.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.memory.pages import MessageRole, Modality, PageType
 from pagekeeper.memory.sentences import SPEAKER_WORDS_MAX, names_in, speaker_of, words_of_names
@@ -55,9 +55,10 @@ _SCHEMA: Final = """
     CREATE TABLE pages (
         id INTEGER PRIMARY KEY,
         page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, boost REAL, body TEXT, hint TEXT,
-        digest INTEGER
+        digest INTEGER, calls INTEGER
     );
     CREATE INDEX digests ON pages (digest);
+    CREATE INDEX calling ON pages (turn) WHERE calls;
     CREATE VIRTUAL TABLE words USING fts5(
         body, hint, content = '',
         tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' tokenchars '_'"
@@ -76,6 +77,7 @@ _RANK: Final = """
 """
 _SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
 _SAYING: Final = "SELECT id FROM pages WHERE digest = :digest AND body = :text ORDER BY id"
+_CALLS: Final = "SELECT count(DISTINCT turn) FROM pages WHERE calls AND turn >= ? AND body <> ?"
 _LAST_TURN: Final = 2**62
 
 
@@ -228,6 +230,10 @@ class SessionIndex:
         found = self._database.execute(_SAYING, {"digest": crc32(body.encode()), "text": body}).fetchall()
         return np.array([row for (row,) in found], np.int64)
 
+    def calls_since(self, turn: int, query: str) -> int:
+        """The turns from this one on in which the user calls for the past, but for where that is just this query."""
+        return self._scalar(_CALLS, (turn, storable(query)))
+
     def word_scores(self, query: str) -> Floats:
         """By row: how much a page says of the query's words; 0 where it has none of them."""
         scores = np.zeros(len(self._page_ids), np.float32)
@@ -265,9 +271,10 @@ class SessionIndex:
     ) -> None:
         body, hint = storable(text), storable(hint)
         boost = _BOOST.get(page_type, 1.0)
+        calls = role is MessageRole.USER and cue_of(body) is Cue.RECALL
         self._database.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, page_id, modality.value, page_type.value, turn, boost, body, hint, crc32(body.encode())),
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, page_id, modality.value, page_type.value, turn, boost, body, hint, crc32(body.encode()), calls),
         )
         self._database.execute(
             "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))

@@ -151,6 +151,7 @@ class RecallPagesRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     ROOM_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    RESIDENTS_PLACED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     query: _builtins.str
@@ -159,6 +160,8 @@ class RecallPagesRequest(_message.Message):
     """Room in the prompt, in tokens of page lines: pages beyond what could fill it are not answered."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    residents_placed: _builtins.bool
+    """Every resident page has its place: the room is for others, and one that is worth little beside the best is left out."""
     def __init__(
         self,
         *,
@@ -166,10 +169,11 @@ class RecallPagesRequest(_message.Message):
         query: _builtins.str = ...,
         room_tokens: _builtins.int = ...,
         min_revision: _builtins.int = ...,
+        residents_placed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "query", b"query", "room_tokens", b"room_tokens", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "query", b"query", "residents_placed", b"residents_placed", "room_tokens", b"room_tokens", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,8 +187,11 @@ class RecallPagesResponse(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
+    CALLS_BEFORE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision that it is about."""
+    calls_before: _builtins.int
+    """Of the last 32 turns, those in which the user called for the past, in other words than these."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledPage]:
         """Entries and what they are worth."""
@@ -194,10 +201,11 @@ class RecallPagesResponse(_message.Message):
         *,
         revision: _builtins.int = ...,
         pages: _abc.Iterable[Global___RecalledPage] | None = ...,
+        calls_before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_before", b"calls_before", "pages", b"pages", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
-from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
+from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, Room, demand_paging, recall
 from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
-from pagekeeper.memory.cues import cue_of, recall_room
+from pagekeeper.memory.cues import Cue, cue_of
 from pagekeeper.memory.errors import BudgetTooSmall
 from pagekeeper.memory.events import DemandPaging, PromptLayout, SessionConfig, VMMode
 from pagekeeper.memory.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
@@ -144,8 +144,9 @@ class PromptAssembler:
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
             words = user_input or made.texts.get(known.resident.words_page_id, "")
-            limits = replace(limits, recall_tokens_max=_recall_room(words, pages, known, limits))
-            recalled = await self._recall(caller, request, known, words, limits)
+            room = _recall_room(words, pages, known, limits)
+            recalled = await self._recall(caller, request, known, words, room)
+            limits = replace(limits, recall_tokens_max=room.tokens(recalled.calls_before))
         stats = known.resident.stats
         parts = ChatParts(
             session_id=request.session_id,
@@ -196,16 +197,17 @@ class PromptAssembler:
         return made
 
     async def _recall(
-        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, limits: ChatLimits
+        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, room: Room
     ) -> Recall:
         """What the words call for, as far as there is room for it."""
-        if not words or not limits.recall_tokens_max:
+        if not words or not room.tokens():
             return NOTHING
         question = table_pb.RecallPagesRequest(
             session_id=request.session_id,
             query=words,
-            room_tokens=limits.recall_tokens_max,
+            room_tokens=room.tokens(),
             min_revision=known.resident.revision,
+            residents_placed=room.residents_placed,
         )
         return await recall(caller, self._page_table, self._contents, known.resident, question)
 
@@ -352,15 +354,14 @@ def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> Pro
     )
 
 
-def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatLimits) -> int:
-    """Tokens that recalled pages may take: the whole budget when it has no room for all that is resident anyway."""
+def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatLimits) -> Room:
+    """The whole budget when it has no room for all that is resident anyway."""
     resident_tokens = sum(page.page.line.tokens for _, page in pages)
     if resident_tokens + limits.tools_tokens > limits.budget_tokens:
-        return limits.budget_tokens
+        return Room(None, limits.budget_tokens, limits.budget_tokens)
     everything_shown = not known.resident.available_total and all(entry.resident.level == 0 for entry, _ in pages)
-    if everything_shown:
-        return 0
-    return recall_room(cue_of(words), limits.budget_tokens, known.config.max_fault_tokens_per_turn)
+    cue = Cue.NONE if everything_shown else cue_of(words)
+    return Room(cue, limits.budget_tokens, known.config.max_fault_tokens_per_turn)
 
 
 def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.ports import PageTablePort
+from pagekeeper.memory.cues import Cue, recall_room
 from pagekeeper.memory.events import DemandPaging
 from pagekeeper.runtime.codec import enum_numbers
 from pagekeeper.runtime.identity import Caller
@@ -22,6 +23,24 @@ _DEMAND_PAGING = {
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What recalled pages may take of a budget: by `cue` where residents have their place, else `tokens_max`."""
+
+    cue: Cue | None
+    budget_tokens: int
+    tokens_max: int
+
+    @property
+    def residents_placed(self) -> bool:
+        return self.cue is not None
+
+    def tokens(self, calls_before: int = 0) -> int:
+        if self.cue is None:
+            return self.tokens_max
+        return recall_room(self.cue, self.budget_tokens, self.tokens_max, calls_before)
+
+
+@dataclass(frozen=True, slots=True)
 class Recalled:
     """A page that is not resident, with its content at each of its levels, the full one first."""
 
@@ -33,14 +52,16 @@ class Recalled:
 class Recall:
     """What the words call for: what pages are worth by id, resident ones too, and those that are not resident.
 
-    The latter are in the order in which they came into the session.
+    The latter are in the order in which they came into the session. `calls_before` are the turns before that called for
+    the past lately.
     """
 
     worth: dict[str, float]
     pages: tuple[Recalled, ...]
+    calls_before: int
 
 
-NOTHING = Recall({}, ())
+NOTHING = Recall({}, (), 0)
 
 
 def demand_paging(request: pb.AssemblePromptRequest, session: DemandPaging) -> DemandPaging:
@@ -66,7 +87,8 @@ async def recall(
     wanted = [want for entry in entries for want in _levels(entry)]
     loaded = iter(await contents.load(caller, request.session_id, wanted))
     pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
-    return Recall({one.entry.page.page_id: one.worth for one in answer.pages}, tuple(pages))
+    worth = {one.entry.page.page_id: one.worth for one in answer.pages}
+    return Recall(worth, tuple(pages), answer.calls_before)
 
 
 def _levels(entry: table_pb.PageEntry) -> list[Wanted]:

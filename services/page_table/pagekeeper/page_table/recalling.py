@@ -3,12 +3,14 @@
 It reads and changes nothing: a page that is recalled is in the prompt that asked for it, and in no other.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
+from pagekeeper.memory.cues import CALLING_TURNS
 from pagekeeper.memory.errors import InvalidField
 from pagekeeper.memory.ids import session_key
 from pagekeeper.memory.pages import PageState
-from pagekeeper.memory.recall import recall
+from pagekeeper.memory.recall import BESIDE_SHARE_MIN, Recalled, recall
 from pagekeeper.memory.session import Session
 from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.queries import page_entry
@@ -33,22 +35,32 @@ class Recalling:
             raise InvalidField("room_tokens", "must be at least 1, not 0")
         session = await self._sessions.read_existing(key, min_revision=request.min_revision)
         async with self._indexes.current(caller, key, session) as indexed:
-            response = table_pb.RecallPagesResponse(revision=indexed.revision)
+            found = recall(indexed.index, request.query, limit=RECALLED_MAX)
+            calls_before = indexed.index.calls_since(session.turn - CALLING_TURNS + 1, request.query)
+            response = table_pb.RecallPagesResponse(revision=indexed.revision, calls_before=calls_before)
             room_tokens = request.room_tokens
-            for ranked in recall(indexed.index, request.query, limit=RECALLED_MAX):
+            worth_min = _worth_min(session, found) if request.residents_placed else 0.0
+            for ranked in found:
                 page = session.page(ranked.page_id)
                 if page is None:
                     continue
-                # The shortest line that the page has: what it takes of the room at least.
-                room_tokens -= min(level.size_tokens for level in page.current.representations)
-                if room_tokens < 0:
+                resident = page.page_id in session.working_set
+                if not (resident and request.residents_placed):
+                    # The shortest line that the page has: what it takes of the room at least.
+                    room_tokens -= min(level.size_tokens for level in page.current.representations)
+                if room_tokens < 0 or ranked.worth < worth_min:
                     break
-                response.pages.add(entry=_entry(session, page), worth=ranked.worth)
+                response.pages.add(entry=_entry(session, page, resident=resident), worth=ranked.worth)
             return response
 
 
-def _entry(session: Session, page: PageState) -> table_pb.PageEntry:
+def _worth_min(session: Session, found: Sequence[Recalled]) -> float:
+    best = next((ranked.worth for ranked in found if ranked.page_id not in session.working_set), 0.0)
+    return best * BESIDE_SHARE_MIN
+
+
+def _entry(session: Session, page: PageState, *, resident: bool) -> table_pb.PageEntry:
     """Of a resident page its id: the caller has the rest."""
-    if page.page_id in session.working_set:
+    if resident:
         return table_pb.PageEntry(page=page_pb2.Page(page_id=page.page_id))
     return page_entry(session, page)
