@@ -30,8 +30,13 @@ async def long_conversation(pagekeeper: Pagekeeper, **config: Any) -> Session:  
     return session
 
 
-async def prompt(pagekeeper: Pagekeeper, session: Session, **asked: Any) -> pb.AssemblePromptResponse:  # noqa: ANN401 - fields of the request
-    request = pb.AssemblePromptRequest(session_id=session.session_id, budget_tokens=BUDGET_TOKENS, **asked)
+async def prompt(
+    pagekeeper: Pagekeeper,
+    session: Session,
+    budget: int = BUDGET_TOKENS,
+    **asked: Any,  # noqa: ANN401 - fields of the request
+) -> pb.AssemblePromptResponse:
+    request = pb.AssemblePromptRequest(session_id=session.session_id, budget_tokens=budget, **asked)
     return await pagekeeper.api.assemble_prompt(pagekeeper.caller(), request)
 
 
@@ -76,3 +81,18 @@ async def test_a_session_may_leave_it_to_the_model(alice: Pagekeeper) -> None:
     assert not (await prompt(alice, session, user_input=QUESTION)).recalled_page_ids
     asked = session_pb2.DEMAND_PAGING_HYBRID
     assert (await prompt(alice, session, user_input=QUESTION, demand_paging=asked)).recalled_page_ids
+
+
+async def test_turns_that_call_for_the_past_share_what_may_be_brought_in_beside_residents(alice: Pagekeeper) -> None:
+    session = await long_conversation(alice)
+    question = "Which floors have plants that need water?"
+
+    async def brought_tokens() -> int:
+        made = await prompt(alice, session, user_input=question, budget=12_000)
+        recalled = set(made.recalled_page_ids)
+        return sum(page.size_tokens for page in made.pages if page.page_id in recalled)
+
+    alone = await brought_tokens()
+    for number in range(7):
+        await session.append(user(f"Do you remember colour {number}?"), assistant("It was blue."))
+    assert 0 < await brought_tokens() <= 8_192 // 8 < alone
