@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pagekeeper.memory import (
@@ -64,6 +64,7 @@ async def test_a_page_comes_back_as_it_was(page: MemoryPage, level: CompressionL
 
 
 @given(hostile_texts)
+@example("\ud800\udfff")
 async def test_any_text_comes_back_as_it_was(text: str) -> None:
     bridge = ArtifactsBridge(InMemoryBackend())
     loaded = await bridge.load_page(await bridge.store_page(text_page(content=text)))

@@ -373,13 +373,13 @@ class ArtifactsBridge:
 
 
 def page_bytes(page: MemoryPage) -> bytes:
-    """The page as JSON in ASCII."""
-    return json.dumps(_as_json(page)).encode()
+    """The page as JSON. Halves of a character stay two where they follow one another; escaped they would become one."""
+    return json.dumps(_as_json(page), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def page_from(data: bytes) -> MemoryPage:
     """The page that `page_bytes` was given. Raises ValueError when `data` is none."""
-    return _from_json(json.loads(data))
+    return _from_json(json.loads(data.decode("utf-8", "surrogatepass")))
 
 
 def _as_json(page: MemoryPage) -> dict[str, Any]:
