@@ -329,6 +329,7 @@ class Histories(RuleBasedStateMachine):
         assert session.counters.faults_this_turn == model.faults_this_turn
         assert session.counters.fault_tokens_this_turn == model.fault_tokens_this_turn
         assert session.counters.thrash_faults_total == model.thrash_faults
+        assert session.thrash_index == model.thrash_faults / max(4, session.faults_total)
         assert {c.checkpoint_id: c.revision for c in session.checkpoints.values()} == model.checkpoints
         self.past[session.revision] = model.copy()
 

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class SessionState(Enum):
     OPEN = 1
     CLOSED = 2
+
+
+THRASH_OF_FAULTS_MIN: Final = 4
+"""Fewer faults count as so many in the thrash index: one that undid an eviction by chance is no thrashing."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Final
 
 from pagekeeper.memory import events as ev
-from pagekeeper.memory.bookkeeping import Checkpoint, Counters, Operation, SessionState
+from pagekeeper.memory.bookkeeping import THRASH_OF_FAULTS_MIN, Checkpoint, Counters, Operation, SessionState
 from pagekeeper.memory.changes import Changes
 from pagekeeper.memory.eviction import candidate, eviction_policy
 from pagekeeper.memory.happenings import (
@@ -102,7 +102,7 @@ class Session:
     @property
     def thrash_index(self) -> float:
         """Share of the faults that undid an eviction of the last few turns."""
-        return self.counters.thrash_faults_total / self.faults_total if self.faults_total else 0.0
+        return self.counters.thrash_faults_total / max(self.faults_total, THRASH_OF_FAULTS_MIN)
 
     def is_pinned(self, page: PageState) -> bool:
         """Never evicted: pinned by the caller, or the application's own instructions."""

@@ -654,7 +654,7 @@ class SessionStats(_message.Message):
     thrash_faults_total: _builtins.int
     """Faults that undid an eviction of the last few turns, ever."""
     thrash_index: _builtins.float
-    """thrash_faults_total over faults_total; 0 without faults."""
+    """thrash_faults_total over faults_total, or over 4 where there were fewer faults."""
     pressure: Global___Pressure.ValueType
     """Pressure."""
     total_tokens: _builtins.int

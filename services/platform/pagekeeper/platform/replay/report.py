@@ -19,7 +19,7 @@ As JSON (`REPORT=FILE`), field names are stable; a figure that is added gets a n
     repeated_calls                     calls that were sent again because a service was away
     recall                             `questions`, `correct`, `topics`, `evidence_share` (pages shown or cited), and
                                        one entry a question in `answers`
-    thrash_index                       the service's: faults that undid a recent eviction, over all faults
+    thrash_index                       the service's: faults that undid a recent eviction, over all faults (4 at least)
     calls                              by name: `count`, `p50_ms`, `p95_ms`
     checks                             `name`, `passed`, `detail`
 """
