@@ -1,6 +1,5 @@
 """A summariser behind a socket: its words take a level's place when they are shorter, and nothing else changes."""
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from pagekeeper.memory.previews import Preview
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import SummariserSettings
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from tests.integration.http_endpoint import answering
 
 COUNT = tokenizer(EncodingName.O200K_BASE).count
 PAGE = Source(
@@ -38,32 +38,23 @@ class Endpoint:
         self.asked: list[dict[str, object]] = []
         self.heads: list[bytes] = []
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        asked = json.loads(await reader.readexactly(length))
+    def __call__(self, head: bytes, data: bytes) -> tuple[int, bytes]:
+        asked = json.loads(data)
         self.heads.append(head)
         self.asked.append(asked)
         status, body = self.answer(asked)
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        writer.write(b"HTTP/1.1 %d -\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (status, len(data)) + data)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        return status, body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
 @asynccontextmanager
 async def endpoint(answer: Answer, *, sees: bool = False) -> AsyncIterator[tuple[Endpoint, ChatSummariser]]:
     one = Endpoint(answer)
-    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    summariser = ChatSummariser(f"http://{host}:{port}/v1/", "small", "s3cret", COUNT, sees=sees)
-    try:
-        yield one, summariser
-    finally:
-        await summariser.close()
-        server.close()
-        await server.wait_closed()
+    async with answering(one) as address:
+        summariser = ChatSummariser(f"{address}/v1/", "small", "s3cret", COUNT, sees=sees)
+        try:
+            yield one, summariser
+        finally:
+            await summariser.close()
 
 
 def saying(text: object) -> Answer:

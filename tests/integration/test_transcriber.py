@@ -1,6 +1,5 @@
 """A transcriber behind a socket: what it hears is told, and nothing is lost when it fails."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.fault_handler.transcribing import HEARD_BYTES_MAX, Transcribing
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import SummariserSettings
+from tests.integration.http_endpoint import answering
 
 SOUND = b"fLaC\x00\x00 silence"
 
@@ -21,24 +21,16 @@ async def endpoint(status: int, body: bytes) -> AsyncIterator[tuple[list[bytes],
     """What it was asked, head and body, and a client of it."""
     asked: list[bytes] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        asked.append(head + await reader.readexactly(length))
-        writer.write(b"HTTP/1.1 %d -\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (status, len(body)) + body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+    def answer(head: bytes, sent: bytes) -> tuple[int, bytes]:
+        asked.append(head + sent)
+        return status, body
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    transcriber = Transcribing(NoSummariser(), f"http://{host}:{port}/v1", "hears", "s3cret")
-    try:
-        yield asked, transcriber
-    finally:
-        await transcriber.close()
-        server.close()
-        await server.wait_closed()
+    async with answering(answer) as address:
+        transcriber = Transcribing(NoSummariser(), f"{address}/v1", "hears", "s3cret")
+        try:
+            yield asked, transcriber
+        finally:
+            await transcriber.close()
 
 
 async def test_a_recording_is_sent_whole_and_what_is_heard_comes_back() -> None:

@@ -101,7 +101,7 @@ class Session:
 
     @property
     def thrash_index(self) -> float:
-        """Share of the faults that undid an eviction of the last few turns."""
+        """Share of the faults, taken as a few at least, that undid an eviction of the last few turns."""
         return self.counters.thrash_faults_total / max(self.faults_total, THRASH_OF_FAULTS_MIN)
 
     def is_pinned(self, page: PageState) -> bool:

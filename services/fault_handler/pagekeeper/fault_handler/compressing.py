@@ -115,7 +115,9 @@ class Compressing:
         self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], summariser: Summariser
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
-        pages = [await self._page(caller, key, found, summariser) for found, _ in wanted]
+        read = [await self._page(caller, key, found) for found, _ in wanted]
+        heard = [_heard(page, found.page, summariser) for page, (found, _) in zip(read, wanted, strict=True)]
+        pages = await asyncio.gather(*heard)
         extracted = await self._lowering.lower(pages)
         sources = map(_told, [page.source for page in pages], extracted)
         lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
@@ -126,15 +128,12 @@ class Compressing:
             if compressed.level in levels
         ]
 
-    async def _page(self, caller: Caller, key: SessionKey, found: Found, summariser: Summariser) -> Page:
+    async def _page(self, caller: Caller, key: SessionKey, found: Found) -> Page:
         page = found.page
         modality = MODALITY_OF[page.modality]
         _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
         if page.HasField("media"):
-            source = Source(page.page_id, modality, media=_MEDIA.decode(page.media))
-            unheard = modality in (Modality.AUDIO, Modality.VIDEO) and data and not page.media.transcript
-            heard = await summariser.transcript(page.page_id, page.mime_type, data) if unheard else ""
-            return Page(source, data, heard)
+            return Page(Source(page.page_id, modality, media=_MEDIA.decode(page.media)), data)
         return Page(Source(page.page_id, modality, text=data.decode()))
 
 
@@ -151,6 +150,13 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
             batch, batch_bytes = [], 0
     if batch:
         yield batch
+
+
+async def _heard(page: Page, known: page_pb2.Page, summariser: Summariser) -> Page:
+    """With what is said in a recording, where nobody wrote it."""
+    if page.source.modality not in (Modality.AUDIO, Modality.VIDEO) or not page.data or known.media.transcript:
+        return page
+    return replace(page, heard=await summariser.transcript(known.page_id, known.mime_type, page.data))
 
 
 def _told(source: Source, made: Sequence[Compressed]) -> Source:

@@ -13,6 +13,7 @@ import signal
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO, Final, Protocol
 
@@ -82,20 +83,20 @@ class Apart:
             process = self._process or await self._start()
             # Until the answer is read, the process is nobody's: a call that is cancelled leaves half of one behind.
             self._process = None
-            try:
-                async with asyncio.timeout(self._answer_seconds_max):
-                    lowered = await _asked(process, pages)
-            except (BrokenPipeError, ConnectionResetError, TimeoutError, asyncio.IncompleteReadError) as failure:
-                problem = f"{type(failure).__name__}: {failure}".rstrip(": ")
-                about = {"pid": process.pid, "pages": [page.source.page_id for page in pages]}
-                _log.warning("the process that compresses died or is stuck: %s", problem, extra=about)
-                await _end(process)
-                return await asyncio.to_thread(self._here.lower_now, [replace(page, data=b"") for page in pages])
-            except BaseException:
-                await _end(process)
-                raise
-            self._process = process
-            return lowered
+            async with AsyncExitStack() as unless_answered:
+                unless_answered.push_async_callback(_end, process)
+                try:
+                    async with asyncio.timeout(self._answer_seconds_max):
+                        answer = await _asked(process, pages)
+                except (BrokenPipeError, ConnectionResetError, TimeoutError, asyncio.IncompleteReadError) as failure:
+                    problem = f"{type(failure).__name__}: {failure}".rstrip(": ")
+                    about = {"pid": process.pid, "pages": [page.source.page_id for page in pages]}
+                    _log.warning("the process that compresses died or is stuck: %s", problem, extra=about)
+                else:
+                    unless_answered.pop_all()
+                    self._process = process
+                    return answer
+            return await asyncio.to_thread(self._here.lower_now, [replace(page, data=b"") for page in pages])
 
     async def close(self) -> None:
         process, self._process = self._process, None

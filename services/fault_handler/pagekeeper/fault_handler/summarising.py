@@ -60,6 +60,18 @@ class Summariser(Protocol):
     async def close(self) -> None: ...
 
 
+def client_of(key: str, answer_seconds_max: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(answer_seconds_max, connect=CONNECT_SECONDS_MAX),
+    )
+
+
+def problem_of(failure: Exception) -> str:
+    """For the logs."""
+    return f"{type(failure).__name__}: {failure}".rstrip(": ")
+
+
 class NoSummariser:
     async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:  # noqa: ARG002 - the port's
         return list(made)
@@ -71,7 +83,7 @@ class NoSummariser:
         pass
 
 
-class ChatSummariser(NoSummariser):
+class ChatSummariser:
     """Asks any endpoint that speaks OpenAI Chat Completions. The key is sent, and never shown."""
 
     def __init__(
@@ -80,7 +92,6 @@ class ChatSummariser(NoSummariser):
         model: str,
         key: str,
         count: Callable[[str], int],
-        transport: httpx.AsyncBaseTransport | None = None,
         *,
         sees: bool = False,
     ) -> None:
@@ -90,14 +101,13 @@ class ChatSummariser(NoSummariser):
         self._model = model
         self._count = count
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            transport=transport,
-        )
+        self._client = client_of(key, ANSWER_SECONDS_MAX)
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def transcript(self, page_id: str, mime_type: str, data: bytes) -> str:  # noqa: ARG002 - the port's
+        return ""
 
     async def rewrite(self, source: Source, made: Sequence[Compressed]) -> list[Compressed]:
         page = source.readable
@@ -134,8 +144,9 @@ class ChatSummariser(NoSummariser):
             async with self._turns:
                 return await self._summary(instruction, page)
         except (httpx.HTTPError, _NoSummary) as failure:
-            problem = f"{type(failure).__name__}: {failure}".rstrip(": ")
-            _log.warning("a page is not summarised: %s", problem, extra={"page": page_id, "level": int(level)})
+            _log.warning(
+                "a page is not summarised: %s", problem_of(failure), extra={"page": page_id, "level": int(level)}
+            )
             return ""
 
     async def _summary(self, instruction: str, page: object) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from pagekeeper.fault_handler.summarising import AT_ONCE, CONNECT_SECONDS_MAX, Summariser
+from pagekeeper.fault_handler.summarising import AT_ONCE, Summariser, client_of, problem_of
 from pagekeeper.memory.compress.compressor import Compressed, Source
 
 HEARD_SECONDS_MAX: Final = 300.0
@@ -39,24 +39,13 @@ _log: Final = logging.getLogger(__name__)
 class Transcribing:
     """Another summariser, and an endpoint that speaks OpenAI's audio transcriptions. Its key is never shown."""
 
-    def __init__(
-        self,
-        summariser: Summariser,
-        url: str,
-        model: str,
-        key: str,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, summariser: Summariser, url: str, model: str, key: str) -> None:
         """`url` is the endpoint's base, such as `http://localhost:8080/v1`."""
         self._summariser = summariser
         self._address = f"{url.rstrip('/')}/audio/transcriptions"
         self._model = model
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(HEARD_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            transport=transport,
-        )
+        self._client = client_of(key, HEARD_SECONDS_MAX)
 
     async def close(self) -> None:
         await self._summariser.close()
@@ -79,7 +68,6 @@ class Transcribing:
             response.raise_for_status()
             text: object = response.json()["text"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as failure:
-            problem = f"{type(failure).__name__}: {failure}".rstrip(": ")
-            _log.warning("a recording is not transcribed: %s", problem, extra={"page": page_id})
+            _log.warning("a recording is not transcribed: %s", problem_of(failure), extra={"page": page_id})
             return ""
         return text.strip() if isinstance(text, str) else ""

@@ -53,11 +53,10 @@ def with_what_was_seen(
     The full level is the bytes and what was `written`; what the bytes told besides is nowhere else. So what is said in
     them is here as it was said, unless that is long.
     """
-    text = _described(seen, CompressionLevel.REDUCED) or _bare(seen)
-    media = seen.media
-    told = media is not None and written.media is not None and media.transcript != written.media.transcript
-    if told and media is not None and len(media.transcript) <= WHOLE_CHARS_MAX:
-        text = seen.readable
+    said = seen.media.transcript if seen.media else ""
+    told = written.media is None or said != written.media.transcript
+    text = seen.readable if told and len(said) <= WHOLE_CHARS_MAX else _described(seen, CompressionLevel.REDUCED)
+    text = text or _bare(seen)
     reduced = Compressed(CompressionLevel.REDUCED, text, count(text), DECODED, preview)
     return [reduced, *(made for made in levels if made.level > CompressionLevel.REDUCED)]
 

@@ -16,7 +16,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -247,11 +247,11 @@ class Connection:
                 await self._slots.acquire()
         except TimeoutError:
             raise Unreachable(f"{REQUESTS_IN_FLIGHT_MAX} requests are under way", sent=False) from None
-        try:
-            return await self._connected(deadline)
-        except BaseException:
-            self._slots.release()
-            raise
+        with ExitStack() as unless_connected:
+            unless_connected.callback(self._slots.release)
+            client = await self._connected(deadline)
+            unless_connected.pop_all()
+        return client
 
     async def _connected(self, deadline: float) -> Client:
         try:

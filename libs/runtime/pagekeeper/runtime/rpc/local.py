@@ -7,7 +7,8 @@ raises is made the same, so that whoever catches it cannot tell where the servic
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from types import SimpleNamespace
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -35,31 +36,39 @@ def local(service: ServiceDescriptor, target: object) -> Any:  # noqa: ANN401 - 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The edge of the service: what it raises inside the block leaves as a refusal."""
+
+    path: str
+    trace: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        match error:
+            case asyncio.CancelledError():
+                raise refusal_of(escaped(error), self.path, self.trace) from error
+            case Exception() if not isinstance(error, PagekeeperError):
+                raise refusal_of(error, self.path, self.trace) from error
+            case _:
+                pass
+
+
 def _unary(method: Method, served: Unary) -> Unary:
     async def call(caller: Caller, request: Message) -> Message:
-        try:
+        with _Edge(method.path, caller.trace):
             return await served(caller, request)
-        except PagekeeperError:
-            raise
-        except asyncio.CancelledError as cancelled:
-            raise refusal_of(escaped(cancelled), method.path, caller.trace) from cancelled
-        except Exception as error:
-            raise refusal_of(error, method.path, caller.trace) from error
 
     return call
 
 
 def _stream(method: Method, served: Stream) -> Stream:
     async def call(caller: Caller, request: Message) -> AsyncGenerator[Message, None]:
-        try:
+        with _Edge(method.path, caller.trace):
             async with aclosing(served(caller, request)) as responses:
                 async for response in responses:
                     yield response
-        except PagekeeperError:
-            raise
-        except asyncio.CancelledError as cancelled:
-            raise refusal_of(escaped(cancelled), method.path, caller.trace) from cancelled
-        except Exception as error:
-            raise refusal_of(error, method.path, caller.trace) from error
 
     return call
