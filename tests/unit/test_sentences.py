@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.memory.sentences import (
+    FULL_WEIGHT,
     JUDGED_CHARS,
     SENTENCE_CHARS_MAX,
     facts_of,
@@ -82,12 +83,34 @@ def test_filler(text: str, filler: bool) -> None:  # noqa: FBT001 - a table of c
 
 def test_names_are_capitals_that_no_sentence_began() -> None:
     assert names_in("Yesterday Caroline met Élodie. Then NASA called. Nothing else.") == ["Caroline", "Élodie", "NASA"]
+    assert names_in("on iPhones, _Harbour and eLyon") == []
 
 
 @given(text=hostile_texts, rest=hostile_texts)
 def test_telling_is_a_share_and_of_the_beginning(text: str, rest: str) -> None:
     assert 0 <= telling_percent_of(text) <= 100
     assert telling_percent_of(text.ljust(JUDGED_CHARS) + rest) == telling_percent_of(text.ljust(JUDGED_CHARS))
+
+
+LETTERS = str.maketrans("01", "xy")
+messages = st.lists(
+    st.sampled_from(
+        ["Great", "thanks", "So", "glad", "to", "hear", "Oh", "parcel", "depot", "Lyon", "12:30", "took_ms", "agreed"]
+    )
+    | hostile_texts
+)
+
+
+@given(
+    opening=st.sampled_from(["", "Great, thanks! ", "Hi there! How are you? "]),
+    text=st.just("") | messages.map(" ".join),
+    words=st.integers(0, 30) | st.integers(35, 41),
+    ends=st.sampled_from([".", "?", ", Mel!"]),
+)
+def test_telling_goes_by_all_facts_however_soon_it_is_known(opening: str, text: str, words: int, ends: str) -> None:
+    message = f"{opening}{text} {' '.join(f'{one:b}'.translate(LETTERS) for one in range(words))}{ends}"
+    full = min(1.0, facts_of(message[:JUDGED_CHARS]).weight / FULL_WEIGHT)
+    assert telling_percent_of(message) == round(100 * full * full)
 
 
 def test_what_tells_more_is_more_telling() -> None:
