@@ -22,10 +22,11 @@ JSON_READ_CHARS_MAX: Final = 65_536
 
 _OPENING_SENTENCE: Final = re.compile(r"[^.!?。！？]{1,400}(?:[.!?](?=\S)[^.!?。！？]*)*[.!?。！？]*\s*")
 _OPENING_SENTENCES_MAX: Final = 4
-_DECISION: Final = re.compile(
-    r"\b(?:decided|decision|agreed|chose|chosen|deadline|root cause|conclusion|approved|rejected|instead of|favou?rite"
-    r"|allergic|my name is)\b"
-)
+_DECIDING: Final = (
+    "decided", "decision", "agreed", "chose", "chosen", "deadline", "root cause", "conclusion", "approved", "rejected",
+    "instead of", "favorite", "favourite", "allergic", "my name is",
+)  # fmt: skip
+_DECISION: Final = re.compile(rf"\b(?:{'|'.join(_DECIDING)})\b")
 _SENTENCE_ENDS: Final = (". ", "! ", "? ", "。", ": ")
 _TITLES: Final = ("Dr.", "Mr.", "Mrs.", "Ms.", "Prof.")
 _PUNCTUATION: Final = ".,;:!?()[]{}<>\"'“”‘’`*#|-"
@@ -44,7 +45,8 @@ def _of_text(text: str) -> str:
     flat = _flat(text)
     if len(flat) <= HINT_CHARS_MAX:
         return flat
-    decision = _DECISION.search(flat)
+    # Most texts have none of the words, which is found out sooner one by one.
+    decision = _DECISION.search(flat) if any(word in flat for word in _DECIDING) else None
     lead = _cut(_opening(flat) if decision is None else _around(flat, decision.start()), LEAD_CHARS_MAX)
     keys = ", ".join(_keys(flat, lead, HINT_CHARS_MAX - len(lead) - 2))
     return f"{lead}; {keys}" if keys else lead
@@ -85,13 +87,14 @@ def _keys(flat: str, lead: str, chars_max: int) -> Iterator[str]:
     seen = {""}
     before = "."
     for word in flat.split(" "):
-        key = "" if word.islower() else word.strip(_PUNCTUATION)
-        if key not in seen and key not in lead and _is_key(key, before):
-            if len(key) + 2 > chars_max:
-                return
-            chars_max -= len(key) + 2
-            yield key
-        seen.add(key)
+        if not word.islower():
+            key = word.strip(_PUNCTUATION)
+            if key not in seen and key not in lead and _is_key(key, before):
+                if len(key) + 2 > chars_max:
+                    return
+                chars_max -= len(key) + 2
+                yield key
+            seen.add(key)
         before = word
 
 
