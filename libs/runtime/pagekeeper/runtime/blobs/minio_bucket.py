@@ -42,6 +42,10 @@ BUCKET_LENGTH_MIN: Final = 3
 BUCKET_LENGTH_MAX: Final = 63
 PART_BYTES_MIN: Final = 5 * 1024 * 1024
 
+CONTENT_TYPE: Final = "application/vnd.pagekeeper"
+"""Said of every object, since a store may compress what it is told nothing of, when it looks like text. SeaweedFS then
+unpacks a whole object for each range of it: 8 ms instead of 1.6 for a page of a segment of 1.3 MB."""
+
 _DIGEST_FIELD: Final = "sha256"
 _DIGEST_HEADER: Final = "x-amz-meta-sha256"
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject"})
@@ -122,6 +126,7 @@ class MinioBucket:
                 key,
                 BytesIO(data),
                 len(data),
+                content_type=CONTENT_TYPE,
                 metadata={_DIGEST_FIELD: digest.hex()},
                 part_size=max(len(data), PART_BYTES_MIN),  # one request, so never half an upload
             )
