@@ -9,6 +9,7 @@ Law: what is unstowed equals what was stowed.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import starmap
 from operator import is_
 from struct import Struct, error
 from typing import Any, Final, Generic, TypeVar, get_type_hints, overload
@@ -58,7 +59,6 @@ class _Layout:
         # Make, tokens, bytes, digest, object, offset, and in the widest the length.
         self._representation = representation
         self.wide = representation.endswith("QQ")
-        self.representation_fields = 7 if self.wide else 6
         self._representations: dict[int, Struct] = {}
 
     def representations(self, count: int) -> Struct:
@@ -176,6 +176,9 @@ class Stowage:
     def level(self, levels: bytes, place: int) -> StoredRepresentation:
         return self._stored(*_LEVEL.unpack_from(levels, place * _LEVEL.size))
 
+    def every_level(self, levels: bytes) -> Iterator[StoredRepresentation]:
+        return starmap(self._stored, _LEVEL.iter_unpack(levels))
+
     def level_and_tokens(self, levels: bytes, at: int) -> tuple[int, int]:
         make, size_tokens = _MAKE_AND_TOKENS.unpack_from(levels, at)
         return self._makes[make][0], size_tokens
@@ -251,9 +254,14 @@ class Stowage:
     def _version(self, reader: "_Reader", layout: _Layout) -> Version:
         version, revision, turn, unix_ms, form, count = reader.take(layout.version)
         mime_type, mapped_type, trust, is_medium = self._forms[form]
-        values = reader.take(layout.representations(count))
-        step = layout.representation_fields
-        representations = tuple([self._stored(*values[at : at + step]) for at in range(0, count * step, step)])
+        representations: Sequence[StoredRepresentation]
+        if layout.wide:
+            values = reader.take(layout.representations(count))
+            representations = tuple([self._stored(*values[at : at + 7]) for at in range(0, count * 7, 7)])
+        else:
+            # Most of who asks for a page asks for none of its levels, or for one.
+            levels = reader.part(count * _LEVEL.size)
+            representations = _Levels(self.level_and_tokens(levels, 0)[1], levels, self)
         return Version(
             version,
             revision,
@@ -305,6 +313,9 @@ class _Levels(StowedLevels):
     def __len__(self) -> int:
         return len(self.data) // _LEVEL.size
 
+    def __iter__(self) -> Iterator[StoredRepresentation]:
+        return self.stowage.every_level(self.data)
+
     @overload
     def __getitem__(self, index: int) -> StoredRepresentation: ...
     @overload
@@ -319,6 +330,9 @@ class _Levels(StowedLevels):
 
     def __hash__(self) -> int:
         return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
 
 
 def _are_stowable(levels: Sequence[StoredRepresentation]) -> bool:
@@ -345,11 +359,14 @@ class _Reader:
         self._at += layout.size
         return values
 
+    def part(self, length: int) -> bytes:
+        part = self._data[self._at : self._at + length]
+        self._at += length
+        return part
+
     def text(self) -> str:
         [length] = self.take(_COUNT)
-        text = self._data[self._at : self._at + length].decode()
-        self._at += length
-        return text
+        return self.part(length).decode()
 
 
 def _text_parts(texts: Iterable[str]) -> Iterator[bytes]:
