@@ -32,8 +32,8 @@ _STRUCTURE = re.compile(
     rf"|\[{_SPACE}(?i:ref){_SPACE}"
     rf"|[UATSIDVJ?]{_SPACE}\([A-Za-z0-9_ -]{{1,160}}\){_SPACE}):"
 )
-# A cheap test for all three: most texts have none.
-_STRUCTURE_END = re.compile(rf"[)mMfF]{_SPACE}:")
+# A cheap test for all three: most texts have none. It looks for the colons first, which are found soonest.
+_STRUCTURE_END = re.compile(r":(?<=[)mMfF\s\u200c\u200d]:)")
 _TAG = re.compile(rf"(<[\s/\u200c\u200d]{{0,8}}(?i:vm){_SPACE}):")
 
 # What a serving engine may read as a control token of its chat template, even inside a message.
@@ -54,7 +54,8 @@ def escape(text: str) -> str:
         text = _MISREADABLE_BACKSLASH.sub(r"\\\\", text)
     if _STRUCTURE_END.search(text) is not None:
         text = _STRUCTURE.sub(r"\1\\:", text)
-    text = _CONTROL_TOKEN.sub(_code_point, text)
+    if "<" in text or "[" in text:
+        text = _CONTROL_TOKEN.sub(_code_point, text)
     text = text.replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     if text.isascii() and text.isprintable():
         return text
