@@ -9,9 +9,11 @@ Raises InvalidField or ContentTooLarge for the first offence, naming the field b
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from pagekeeper.memory.errors import ContentTooLarge, InvalidField
@@ -105,25 +107,51 @@ def check(request: Message) -> None:
         special(request)
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What is asked of every field, found out once: a descriptor takes its time to tell."""
+
+    descriptor: FieldDescriptor
+    name: str
+    is_map: bool
+    counts: tuple[int, int] | None
+    """Of a list."""
+    has_presence: bool
+    may_be_empty: bool
+    """What is empty, zero or false is right everywhere but in ids and lists that must be given."""
+
+
+@cache
+def _fields_of(descriptor: Descriptor) -> tuple[_Field, ...]:
+    return tuple(_field(descriptor.name, field) for field in descriptor.fields)
+
+
+def _field(owner: str, field: FieldDescriptor) -> _Field:
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    counts = COUNT_RANGES.get((owner, field.name), (0, 1_000)) if field.is_repeated else None
+    may_be_empty = (
+        counts[0] == 0 if counts is not None else not _is_id(owner, field.name) or _may_lack(owner, field.name)
+    )
+    return _Field(field, field.name, is_map, counts, field.has_presence, may_be_empty)
+
+
 def _walk(message: Message, path: str) -> None:
     owner = message.DESCRIPTOR.name
-    for field in message.DESCRIPTOR.fields:
-        field = cast(FieldDescriptor, field)
-        where = f"{path}{field.name}"
+    for field in _fields_of(message.DESCRIPTOR):
         value = getattr(message, field.name)
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        if not value and field.may_be_empty:
+            continue
+        where = f"{path}{field.name}"
+        if field.is_map:
             _check_map(where, value)
-        elif field.is_repeated:
-            low, high = COUNT_RANGES.get((owner, field.name), (0, 1_000))
+        elif field.counts is not None:
+            low, high = field.counts
             if not low <= len(value) <= high:
                 raise InvalidField(where, f"must have {low} to {high} entries, not {len(value)}")
             for index, one in enumerate(value):
-                _check_value(owner, field, f"{where}[{index}]", one)
-        elif field.message_type is not None:
-            if message.HasField(field.name):
-                _walk(value, f"{where}.")
-        elif field.containing_oneof is None or message.HasField(field.name):
-            _check_value(owner, field, where, value)
+                _check_value(owner, field.descriptor, f"{where}[{index}]", one)
+        elif not field.has_presence or message.HasField(field.name):
+            _check_value(owner, field.descriptor, where, value)
 
 
 def _check_value(owner: str, field: FieldDescriptor, where: str, value: Any) -> None:  # noqa: ANN401 - any field's value
@@ -155,15 +183,23 @@ def _check_range(where: str, name: str, value: float) -> None:
 
 
 def _check_text(owner: str, name: str, where: str, value: str | bytes) -> None:
-    is_id = (name == "id" or name.endswith(("_id", "_ids"))) and (owner, name) not in FOREIGN_IDS
-    if is_id:
-        if value or not (name == "request_id" or (owner, name) in OPTIONAL_IDS):
+    if _is_id(owner, name):
+        if value or not _may_lack(owner, name):
             check_id(where, cast(str, value))
         return
     size_bytes = len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else len(value)
     limit_bytes = TEXT_BYTES_MAX.get((owner, name), TEXT_FIELD_BYTES_MAX)
     if size_bytes > limit_bytes:
         raise ContentTooLarge(where, size_bytes, limit_bytes)
+
+
+def _is_id(owner: str, name: str) -> bool:
+    return (name == "id" or name.endswith(("_id", "_ids"))) and (owner, name) not in FOREIGN_IDS
+
+
+def _may_lack(owner: str, name: str) -> bool:
+    """Whether a request may come without this id."""
+    return name == "request_id" or (owner, name) in OPTIONAL_IDS
 
 
 def _check_map(where: str, value: Mapping[str, str]) -> None:
