@@ -52,10 +52,19 @@ class RanksDiffer(Exception):
 class _Definition:
     ranks_sha256: str
     pieces: tuple[str, ...]
-    """Alternatives of the pattern that splits a text into the pieces that are encoded one by one."""
+    """Alternatives of the pattern that splits a text into the pieces that are encoded one by one, but for _SPACE."""
+
+    @property
+    def pattern(self) -> str:
+        """In a group, what looks at nothing behind itself is left to an engine that takes half of the time."""
+        return f"(?:{'|'.join(self.pieces)})|{_SPACE}"
 
 
-# From tiktoken_ext.openai_public, whose functions download the ranks before they answer.
+_SPACE: Final = r"\s+(?!\S)|\s"
+"""White space but its last character, which goes with what follows or stands alone."""
+
+# From tiktoken_ext.openai_public, whose functions download the ranks before they answer. Without its possessive
+# quantifiers, which change no match of these and keep them from that engine.
 _DEFINITIONS: Final = {
     EncodingName.O200K_BASE: _Definition(
         "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
@@ -65,21 +74,17 @@ _DEFINITIONS: Final = {
             r"\p{N}{1,3}",
             r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
             r"\s*[\r\n]+",
-            r"\s+(?!\S)",
-            r"\s+",
         ),
     ),
     EncodingName.CL100K_BASE: _Definition(
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
         (
             r"'(?i:[sdmt]|ll|ve|re)",
-            r"[^\r\n\p{L}\p{N}]?+\p{L}++",
-            r"\p{N}{1,3}+",
-            r" ?[^\s\p{L}\p{N}]++[\r\n]*+",
-            r"\s++$",
+            r"[^\r\n\p{L}\p{N}]?\p{L}+",
+            r"\p{N}{1,3}",
+            r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+            r"\s+$",
             r"\s*[\r\n]",
-            r"\s+(?!\S)",
-            r"\s",
         ),
     ),
 }
@@ -93,7 +98,7 @@ class TiktokenTokenizer:
         self._name = encoding.value
         self._encoding = tiktoken.Encoding(
             self._name,
-            pat_str="|".join(definition.pieces),
+            pat_str=definition.pattern,
             mergeable_ranks=read_ranks(encoding, definition.ranks_sha256),
             special_tokens={},
         )
