@@ -7,9 +7,9 @@ best of three greedy ones for each trace and measure. A fault thrashes when the 
 Cost is in tokens as a provider charges them: what stayed in place since the last call at 0.1, what is new or comes
 after a place where something left at 1.25, and a fault costs one more call. Every access is a call, every call a turn.
 
-The constants of the policy, and how a message's words are read, were chosen on seeds 100 to 159 of the agents'
-families, two of LoCoMo's conversations (26 and 30), three of BEAM's chats (1 to 3) and generated ones (2 and 3). The
-agents' results are of other seeds; the conversations' are of all, and once more of those that nothing was chosen on.
+The constants of the policy, and how a message's words are read, were chosen on seeds 100 to 159 and 200 to
+259 of the agents' families, two of LoCoMo's conversations (26 and 30), three of BEAM's chats (1 to 3) and generated
+ones (2 and 3). The agents' results are of other seeds; the conversations' are of all, and once more of those that nothing was chosen on.
 """
 
 import os

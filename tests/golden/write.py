@@ -80,7 +80,7 @@ ADDITIONS: Final[dict[type, tuple[Addition, ...]]] = {
     ),
     ev.PagesUsed: (
         lambda session: decisions.use(session, [resident.page_id for resident in session.working_set][:3]),
-        lambda session: decisions.configure(session, replace(CONFIGS[2], eviction_policy="reuse/3"), ()),
+        lambda session: decisions.configure(session, replace(CONFIGS[2], eviction_policy="reuse/4"), ()),
         *(partial(_some_fault, offset=offset) for offset in range(12)),
         lambda session: decisions.use(session, [resident.page_id for resident in session.working_set][-2:]),
         *(partial(_some_fault, offset=offset) for offset in range(12, 24)),

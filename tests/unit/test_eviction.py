@@ -34,6 +34,7 @@ PAGE = Candidate(
     idle_reuses=10,
     idle_references=15,
     gap_references=20,
+    residents=40,
 )
 
 candidates = st.builds(
@@ -53,6 +54,8 @@ candidates = st.builds(
     rhythm=st.floats(0, 1),
     is_message=st.booleans(),
     telling_percent=st.integers(0, 100),
+    run_references=st.integers(0, 200_000),
+    residents=st.integers(1, 10_000),
 )
 
 
@@ -62,7 +65,7 @@ def goes_first(policy: str, first: Candidate, second: Candidate) -> bool:
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:
-    with pytest.raises(InvalidField, match="reuse/3"):
+    with pytest.raises(InvalidField, match="reuse/4"):
         eviction_policy("reuse/99")
 
 
@@ -81,7 +84,7 @@ def test_what_was_used_longest_ago_goes_first(policy: str) -> None:
     assert goes_first(policy, longer_ago, PAGE)
 
 
-@pytest.mark.parametrize("policy", ["importance-lru/1", "reuse/3"])
+@pytest.mark.parametrize("policy", ["importance-lru/1", "reuse/4"])
 def test_what_matters_less_goes_first(policy: str) -> None:
     assert goes_first(policy, PAGE._replace(importance=0.1), PAGE)
     assert goes_first(policy, PAGE, PAGE._replace(page_type=PageType.CLAIM))
@@ -96,68 +99,76 @@ def test_what_matters_less_goes_first(policy: str) -> None:
     ],
 )
 def test_by_reuse_what_is_worth_less_for_its_room_goes_first(less: Candidate) -> None:
-    assert goes_first("reuse/3", less, PAGE)
+    assert goes_first("reuse/4", less, PAGE)
 
 
 def test_by_reuse_kinds_that_nobody_asks_for_again_go_first() -> None:
     once = PAGE._replace(reuses=0, idle_reuses=PAGE.known_reuses, idle_references=60)
-    assert goes_first("reuse/3", once._replace(kind_share=0.05), once._replace(kind_share=0.6))
+    assert goes_first("reuse/4", once._replace(kind_share=0.05), once._replace(kind_share=0.6))
 
 
 def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that_is_due() -> None:
     just_used = PAGE._replace(rhythm=1.0, idle_references=1, idle_reuses=1)
     due = PAGE._replace(rhythm=1.0, idle_references=19, idle_reuses=19)
-    assert goes_first("reuse/3", just_used, due)
-    assert goes_first("reuse/3", just_used._replace(rhythm=0.5), due._replace(rhythm=0.5)), "a doubt is enough"
-    assert goes_first("reuse/3", due._replace(rhythm=0.0), just_used._replace(rhythm=0.0))
+    assert goes_first("reuse/4", just_used, due)
+    assert goes_first("reuse/4", just_used._replace(rhythm=0.5), due._replace(rhythm=0.5)), "a doubt is enough"
+    assert goes_first("reuse/4", due._replace(rhythm=0.0), just_used._replace(rhythm=0.0))
 
 
 @given(size_tokens=st.integers(1, 2**40))
-def test_by_reuse_a_page_in_sixteen_times_the_room_is_worth_a_fourth_and_a_message_a_sixteenth(
+def test_by_reuse_a_page_in_sixteen_times_the_room_is_worth_an_eighth_and_a_message_a_sixteenth(
     size_tokens: int,
 ) -> None:
-    key = eviction_policy("reuse/3")
-    for is_message, times in ((False, 4), (True, 16)):
+    key = eviction_policy("reuse/4")
+    for is_message, times in ((False, 8), (True, 16)):
         page = PAGE._replace(is_message=is_message)
         small, large = (key(page._replace(size_tokens=size_tokens * sixteen))[0] for sixteen in (1, 16))
         assert Fraction(small) / Fraction(large) == pytest.approx(times)
 
 
 @given(new_pages=st.integers(0, 200))
-def test_by_reuse_a_long_run_of_new_pages_ages_what_was_in_use_and_its_own_pages_less_and_less(new_pages: int) -> None:
-    """Until pages are used again: from then on, it says little of those that came with it."""
-    key = eviction_policy("reuse/3")
+def test_by_reuse_new_pages_age_what_was_used_before_them_more_and_more_and_as_a_run_less_and_less(
+    new_pages: int,
+) -> None:
+    """A run, until pages are used again: from then on, it says little of those that came with it."""
+    key = eviction_policy("reuse/4")
 
     def lost_to_one_more(page: Candidate, new: int) -> float:
         after, before = (1 / key(page._replace(idle_references=page.idle_reuses + n))[0] for n in (new + 1, new))
         return after - before
 
+    def lost_to_a_longer_run(page: Candidate, run: int) -> float:
+        after, before = (1 / key(page._replace(run_references=n))[0] for n in (run + 1, run))
+        return after - before
+
     once = PAGE._replace(reuses=0, idle_reuses=0)
-    assert 0 < lost_to_one_more(PAGE, new_pages) < lost_to_one_more(PAGE, new_pages + 1)
-    assert lost_to_one_more(once, new_pages) > lost_to_one_more(once, new_pages + 1) > 0
-    assert lost_to_one_more(once._replace(idle_reuses=9), new_pages) < lost_to_one_more(once, new_pages) / 5
+    for page in (PAGE, once):
+        assert 0 <= lost_to_one_more(page, new_pages) < lost_to_one_more(page, new_pages + 1)
+    assert lost_to_a_longer_run(once, new_pages) > lost_to_a_longer_run(once, new_pages + 1) > 0
+    assert lost_to_a_longer_run(PAGE, new_pages) == 0
+    assert lost_to_a_longer_run(once._replace(idle_reuses=9), new_pages) < lost_to_a_longer_run(once, new_pages) / 5
 
 
 @given(earlier=st.integers(1, 1_000), later=st.integers(1, 1_000))
 def test_by_reuse_of_two_messages_the_one_from_the_session_s_beginning_stays(earlier: int, later: int) -> None:
     said = PAGE._replace(is_message=True)
     if earlier < later:
-        assert goes_first("reuse/3", said._replace(first_reference=later), said._replace(first_reference=earlier))
+        assert goes_first("reuse/4", said._replace(first_reference=later), said._replace(first_reference=earlier))
 
 
 def test_by_reuse_a_message_that_was_asked_for_more_often_stays() -> None:
     said = PAGE._replace(is_message=True)
-    assert goes_first("reuse/3", said._replace(reuses=1), said)
+    assert goes_first("reuse/4", said._replace(reuses=1), said)
 
 
 def test_by_reuse_what_says_little_goes_first() -> None:
-    assert goes_first("reuse/3", PAGE._replace(telling_percent=20), PAGE)
+    assert goes_first("reuse/4", PAGE._replace(telling_percent=20), PAGE)
 
 
 def test_by_reuse_a_message_is_not_given_up_for_being_idle() -> None:
     """What was read is done with after a while; what was said may be asked for at any time."""
     idle = PAGE._replace(idle_reuses=PAGE.known_reuses, idle_references=60)
-    key = eviction_policy("reuse/3")
+    key = eviction_policy("reuse/4")
     assert key(idle) < key(PAGE)
     assert key(idle._replace(is_message=True)) == key(PAGE._replace(is_message=True))
 
@@ -229,22 +240,22 @@ def loop(pages: int, rounds: int) -> Iterator[str]:
 def test_a_loop_larger_than_memory_keeps_a_part_of_itself() -> None:
     """Ten pages fit: nine of thirteen gaps can be hits at best, and least recently used has none."""
     assert hit_share(session("lru/1"), loop(13, 12)) == 0
-    assert hit_share(session("reuse/3"), loop(13, 12)) > 0.5
+    assert hit_share(session("reuse/4"), loop(13, 12)) > 0.5
 
 
 def test_a_sweep_does_not_push_out_what_is_used_all_the_time() -> None:
     kept = {}
-    for policy in ("lru/1", "reuse/3"):
+    for policy in ("lru/1", "reuse/4"):
         swept = session(policy)
         hit_share(swept, loop(8, 6))
         hit_share(swept, [f"once{number}" for number in range(40)])
         kept[policy] = sum(f"p{number}" in swept.working_set for number in range(8))
     assert kept["lru/1"] == 0
-    assert kept["reuse/3"] >= 4
+    assert kept["reuse/4"] >= 4
 
 
 def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files() -> None:
-    mixed = session("reuse/3")
+    mixed = session("reuse/4")
     for number in range(60):
         want(mixed, f"p{number % 8}")
         want(mixed, f"output{number}", "run_tests")
@@ -252,7 +263,7 @@ def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files() -> 
 
 
 def test_nothing_stays_for_ever_where_nothing_is_used_again() -> None:
-    told = session("reuse/3")
+    told = session("reuse/4")
     small = ev.MappedPage(
         **{name: getattr(mapped("small", "read"), name) for name in ev.MappedPage.__slots__}
         | {"full": StoredRepresentation(0, PAGE_TOKENS * 7 // 10, 1, bytes(32), inline=b"x")}
@@ -278,7 +289,7 @@ def test_a_use_of_a_resident_page_moves_nothing_and_keeps_it_longer(policy: str)
 
 
 def test_a_guess_counts_as_no_use() -> None:
-    guessed = session("reuse/3")
+    guessed = session("reuse/4")
     hit_share(guessed, loop(11, 1))
     references = guessed.reuse.references
     apply(guessed, ev.PageAdmitted("p0", 1, 0, FaultReason.SPECULATIVE))

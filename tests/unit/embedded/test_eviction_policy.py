@@ -131,7 +131,7 @@ def test_a_policy_of_the_core_is_had_by_its_name() -> None:
 
 
 def test_what_is_used_again_is_kept_by_who_counts_it_even_after_it_was_gone() -> None:
-    held = WorkingSetManager(eviction_policy=NamedEvictionPolicy("reuse/3"))
+    held = WorkingSetManager(eviction_policy=NamedEvictionPolicy("reuse/4"))
     pages = {page_id: text_page(page_id, size_tokens=50) for page_id in IDS}
     for page in pages.values():
         held.add_to_l0(page)

@@ -54,7 +54,7 @@ class SessionConfig:
     pin_last_turns: int = 3
     fault_protection_turns: int = 2
     eviction_cooldown_turns: int = 3
-    eviction_policy: str = "reuse/3"
+    eviction_policy: str = "reuse/4"
     mode: VMMode = VMMode.STRICT
     layout: PromptLayout = PromptLayout.CACHE_STABLE
     model: str = "gpt-4o"

@@ -25,21 +25,32 @@ TYPE_WEIGHT: Final = {
 }
 """How much longer than a raw turn a page of this type is worth keeping."""
 
-SOON_REUSES: Final = 8
-"""A page that was used a moment ago is used again at a rate of one over so many re-uses, which falls as others are."""
-OFTEN_REUSES: Final = 16
-"""A page that was used again so often has half as much again of that rate, and none has more than twice."""
-DUE_WEIGHT: Final = 3.0
-"""The same of a page of a loop that is due now, as a share: what comes round is surer than what was used last."""
-RUN_SQUARED: Final = 256
-"""New pages age what was used again before them by the square of how many they are, over this: a few say nothing of
-it, and many without a use of it say that the work has moved on."""
-RUN_ROOT_WEIGHT: Final = 2.0
-"""They age each other by the root of how many they are, times this, until a page is used again."""
-KIND_ODDS: Final = 2.0
-"""Odds that a page is used again whose kind is half the time. By the cube of the kind's share: which kinds are, and
+OFTEN_REUSES: Final = 8
+OFTEN_WEIGHT: Final = 2.0
+"""A page that was used again 8 times is twice as likely wanted as one that was once, and none is thrice."""
+RUN_SHARE: Final = 0.9
+"""New pages age what was used before them by the sixth power of how many they are, as a multiple of this share of what
+is resident: a few say nothing of it, and as many as there is room for say that the work has moved on."""
+NEW_WEIGHT: Final = 1.5
+NEW_REUSES: Final = 0.5
+"""A page that was not used again yet, and will be, is used sooner than others, and loses that sooner."""
+RUN_ROOT_WEIGHT: Final = 2.5
+"""New pages age by the root of how long the run is that brings them, times this, until a page is used again: all of a
+run alike, since the first of a loop is wanted first. By the square of how many times what is resident came since, they
+age each other, so that nothing stays for ever."""
+KIND_ODDS: Final = 2.5
+KIND_POWER: Final = 5
+"""Odds that a page is used again whose kind is half the time. By a power of the kind's share: which kinds are, and
 which are not, is plainer than the counts of a young session say."""
-OVERDUE: Final = 0.15
+DUE_REFERENCES: Final = 3
+DUE_WEIGHT: Final = 2.0
+DUE_KIND_ODDS: Final = 14.0
+DUE_KIND_POWER: Final = 2
+"""The same of a page that is due: in a loop all come round, and only what nobody asks for does not."""
+RHYTHM_ODDS: Final = 5.0
+RHYTHM_POWER: Final = 6
+"""How sure it is that the session is a loop whose pages come back when they are due half the time."""
+OVERDUE: Final = 0.2
 """Share of a gap by which a page may be late before it no longer counts as due."""
 MESSAGE_PRIOR_REUSES: Final = 160
 """A message begins as if it had been used once in so many re-uses."""
@@ -57,8 +68,9 @@ class Candidate(NamedTuple):
 
     What follows `turn` is its history as `pagekeeper.memory.reuse` counts it; a page without one was used once, now.
     `known_...` and `idle_...` count the session's re-uses and references since the page's first and last use,
-    `gap_references` those between its last two (or any page's), `first_reference` those up to its first, `kind_share`
-    is how likely pages like it are used again, and `rhythm` how regularly this session's are. `is_message` when user or
+    `gap_references` those between its last two (or another page's first two), `first_reference` those up to its first,
+    `run_references` those since any page was used again. `residents` is how many pages are, `kind_share` how likely
+    pages like it are used again, and `rhythm` how regularly this session's are. `is_message` when user or
     model said it in their turn, `telling_percent` how likely its words are asked for.
     """
 
@@ -79,12 +91,20 @@ class Candidate(NamedTuple):
     rhythm: float = 0.0
     is_message: bool = False
     telling_percent: int = TELLING_PERCENT
+    run_references: int = 0
+    residents: int = 1
 
 
 def candidate(
-    page: PageState, resident: Resident, position: int, turn: int, session: SessionReuse, kinds: KindCounts
+    page: PageState,
+    resident: Resident,
+    position: int,
+    turn: int,
+    session: SessionReuse,
+    kinds: KindCounts,
+    residents: int,
 ) -> Candidate:
-    """A resident page in `turn`."""
+    """A resident page in `turn`, one of so many."""
     return with_history(
         Candidate(
             page.page_id,
@@ -96,6 +116,7 @@ def candidate(
             turn,
             telling_percent=page.telling_percent,
             is_message=page.page_type is PageType.TRANSCRIPT and page.role in MESSAGE_ROLES,
+            residents=residents,
         ),
         page.reuse,
         session,
@@ -118,6 +139,8 @@ def with_history(plain: Candidate, reuse: PageReuse, session: SessionReuse, *, k
         session.rhythm,
         plain.is_message,
         plain.telling_percent,
+        session.references - session.last_reuse_reference,
+        plain.residents,
     )
 
 
@@ -143,19 +166,23 @@ def reuse(candidate: Candidate) -> SortKey:
     How soon is a mixture of two answers, by how much the session is a loop: what was used last, and what is due.
     """
     rate = _message_rate(candidate) if candidate.is_message else _rate(candidate)
-    soon = (1 - candidate.rhythm) * rate + candidate.rhythm * _when_due(candidate, rate)
+    loop = _sure(candidate.rhythm, RHYTHM_ODDS, RHYTHM_POWER)
+    soon = (1 - loop) * rate + loop * _when_due(candidate, rate)
     worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance) * (10 + candidate.telling_percent)
     return (soon * worth / _burden(candidate), candidate.position)
 
 
 def _burden(candidate: Candidate) -> float:
-    """What the room costs that a page takes: the root of its size, and a message's whole size.
+    """What the room costs that a page takes: its size to the power of three fourths, and a message's whole size.
 
     By tokens, what a fault brings is worth what it takes, and size would not count; by faults, a small page is as good
     as a large one. A message is asked for the one thing that it says, however long it is.
     """
     size_tokens = max(1, candidate.size_tokens)
-    return size_tokens / MESSAGE_ROOT_TOKENS if candidate.is_message else sqrt(size_tokens)
+    if candidate.is_message:
+        return size_tokens / MESSAGE_ROOT_TOKENS
+    root = sqrt(size_tokens)
+    return root * sqrt(root)
 
 
 def _message_rate(candidate: Candidate) -> float:
@@ -167,13 +194,14 @@ def _message_rate(candidate: Candidate) -> float:
 
 def _rate(candidate: Candidate) -> float:
     """Expected uses per re-use: one over how long ago the last was, more for what is used often."""
-    new_pages = candidate.idle_references - candidate.idle_reuses
-    if candidate.reuses:
-        run = new_pages * new_pages / RUN_SQUARED
-    else:
-        run = RUN_ROOT_WEIGHT * sqrt(new_pages) / (1 + candidate.idle_reuses)
-    often = 1 + candidate.reuses / (OFTEN_REUSES + candidate.reuses)
-    return often * _likely_again(candidate) / (SOON_REUSES + candidate.idle_reuses + run)
+    new_pages = (candidate.idle_references - candidate.idle_reuses) / candidate.residents
+    if not candidate.reuses:
+        run = RUN_ROOT_WEIGHT * sqrt(candidate.run_references) / (1 + candidate.idle_reuses) + new_pages * new_pages
+        again = _sure(candidate.kind_share, KIND_ODDS, KIND_POWER)
+        return NEW_WEIGHT * again / (NEW_REUSES + candidate.idle_reuses + run)
+    run = _power(new_pages / RUN_SHARE, 6)
+    often = 1 + OFTEN_WEIGHT * candidate.reuses / (OFTEN_REUSES + candidate.reuses)
+    return often / (1 + candidate.idle_reuses + run)
 
 
 def _when_due(candidate: Candidate, rate: float) -> float:
@@ -181,21 +209,27 @@ def _when_due(candidate: Candidate, rate: float) -> float:
     due_references = candidate.gap_references - candidate.idle_references
     if due_references < -OVERDUE * candidate.gap_references:
         return rate
-    return DUE_WEIGHT * _likely_again(candidate) / (SOON_REUSES + max(0, due_references))
+    again = 1.0 if candidate.reuses else _sure(candidate.kind_share, DUE_KIND_ODDS, DUE_KIND_POWER)
+    return DUE_WEIGHT * again / (DUE_REFERENCES + max(0, due_references))
 
 
-def _likely_again(candidate: Candidate) -> float:
-    if candidate.reuses:
-        return 1.0
-    share, rest = candidate.kind_share, 1 - candidate.kind_share
-    wanted = KIND_ODDS * share * share * share
-    return wanted / (wanted + rest * rest * rest)
+def _sure(share: float, odds: float, power: int) -> float:
+    """A share as a likelihood that is plainer than it: `odds` to one for a half, steeper the higher the power."""
+    wanted = odds * _power(share, power)
+    return wanted / (wanted + _power(1 - share, power))
+
+
+def _power(base: float, exponent: int) -> float:
+    product = base
+    for _ in range(exponent - 1):
+        product *= base
+    return product
 
 
 EVICTION_POLICIES: Final[dict[str, EvictionPolicy]] = {
     "lru/1": lru,
     "importance-lru/1": importance_lru,
-    "reuse/3": reuse,
+    "reuse/4": reuse,
 }
 
 

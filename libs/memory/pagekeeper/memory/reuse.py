@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 LIKE_THE_LAST: Final = 0.2
 """A page comes back in rhythm when the gap since its last use differs from the one before by at most this share."""
-RHYTHM_KEPT: Final = 0.7
+RHYTHM_KEPT: Final = 0.8
 """How much of what was thought of the session's rhythm one more gap leaves."""
-RHYTHM_KEPT_BY_NEW: Final = 0.9
+RHYTHM_KEPT_BY_NEW: Final = 0.88
 """The same of a page that was not known: a sweep is no loop, whatever came before it."""
-KIND_PRIOR: Final = 1.0
+KIND_PRIOR: Final = 0.1
 KIND_PRIOR_SHARE: Final = 0.5
-"""Before anything is known of its kind, every other page is used again; that counts as much as one page seen."""
-SIZE_PRIOR: Final = 8.0
+"""Before anything is known of its kind, every other page is used again; that counts as a tenth of a page seen."""
+SIZE_PRIOR: Final = 50.0
 """Pages of a kind count as so many of each size."""
 
 
@@ -35,12 +35,16 @@ class PageReuse(NamedTuple):
 
 @dataclass(slots=True)
 class SessionReuse:
-    """Of all pages together. `rhythm` says from 0 to 1 how often pages come back when they are due, as in a loop."""
+    """Of all pages together. `rhythm` says from 0 to 1 how often pages come back when they are due, as in a loop,
+    `gap_references` after how many references the last page that was used a second time was, and `last_reuse_reference`
+    how many references there were at the last re-use: what came since is a run of new pages.
+    """
 
     references: int = 0
     reuses: int = 0
     gap_references: int = 0
     rhythm: float = 0.0
+    last_reuse_reference: int = 0
 
     def first(self) -> PageReuse:
         """A page that was not known before is used."""
@@ -61,7 +65,9 @@ class SessionReuse:
         expected = page.gap_references or self.gap_references
         in_rhythm = expected > 0 and abs(gap - expected) <= LIKE_THE_LAST * expected + 1
         self.rhythm = RHYTHM_KEPT * self.rhythm + (1 - RHYTHM_KEPT if in_rhythm else 0.0)
-        self.gap_references = gap
+        self.last_reuse_reference = self.references
+        if not page.count:
+            self.gap_references = gap
         return page._replace(
             count=page.count + 1,
             last_reuse=self.reuses,

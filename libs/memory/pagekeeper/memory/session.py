@@ -47,7 +47,7 @@ from pagekeeper.memory.session_pages import SessionPages
 from pagekeeper.memory.usage import ProviderUsage, with_report
 from pagekeeper.memory.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 5
+FOLD_VERSION: Final = 6
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6
@@ -142,12 +142,12 @@ class Session:
         """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""
         policy = eviction_policy(self.config.eviction_policy)
         keyed = []
-        at_hand = self.pages.at_hand
+        at_hand, residents = self.pages.at_hand, len(self.working_set)
         for position, resident in enumerate(self.working_set):
             page = at_hand[resident.page_id]
             if self.is_protected(page) is not protected or (protected and self.is_pinned(page)):
                 continue
-            key = policy(candidate(page, resident, position, self.turn, self.reuse, self.kinds))
+            key = policy(candidate(page, resident, position, self.turn, self.reuse, self.kinds, residents))
             keyed.append((key, position, resident))
         keyed.sort()  # Positions differ, so residents are never compared.
         return [resident for _, _, resident in keyed]

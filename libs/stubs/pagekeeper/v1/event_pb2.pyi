@@ -1395,14 +1395,17 @@ class SessionReuse(_message.Message):
     REUSES_FIELD_NUMBER: _builtins.int
     GAP_REFERENCES_FIELD_NUMBER: _builtins.int
     RHYTHM_FIELD_NUMBER: _builtins.int
+    LAST_REUSE_REFERENCE_FIELD_NUMBER: _builtins.int
     references: _builtins.int
     """Uses of any page."""
     reuses: _builtins.int
     """Uses of any page after its first."""
     gap_references: _builtins.int
-    """References between the last two uses of the page that was used again last."""
+    """References between the first two uses of the page that was used a second time last."""
     rhythm: _builtins.float
     """How often pages come back when they are due, from 0 to 1."""
+    last_reuse_reference: _builtins.int
+    """References at the last use of any page after its first."""
     def __init__(
         self,
         *,
@@ -1410,10 +1413,11 @@ class SessionReuse(_message.Message):
         reuses: _builtins.int = ...,
         gap_references: _builtins.int = ...,
         rhythm: _builtins.float = ...,
+        last_reuse_reference: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gap_references", b"gap_references", "references", b"references", "reuses", b"reuses", "rhythm", b"rhythm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gap_references", b"gap_references", "last_reuse_reference", b"last_reuse_reference", "references", b"references", "reuses", b"reuses", "rhythm", b"rhythm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

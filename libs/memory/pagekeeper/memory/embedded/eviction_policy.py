@@ -222,7 +222,10 @@ class NamedEvictionPolicy:
         tokens_needed: int = 0,  # noqa: ARG002 - of the protocol
     ) -> list[EvictionCandidate]:
         position = {page_id: index for index, page_id in enumerate(context.tier_page_ids(from_tier))}
-        candidates = [_core_candidate(context, page_id, position[page_id]) for page_id in context.evictable(from_tier)]
+        candidates = [
+            _core_candidate(context, page_id, position[page_id])._replace(residents=len(position))
+            for page_id in context.evictable(from_tier)
+        ]
         ranked = sorted(candidates, key=self._key)
         return [EvictionCandidate(page_id=one.page_id, score=rank / len(ranked)) for rank, one in enumerate(ranked)]
 
