@@ -9,7 +9,8 @@ after a place where something left at 1.25, and a fault costs one more call. Eve
 
 The constants of the policy, and how a message's words are read, were chosen on seeds 100 to 159 and 200 to
 259 of the agents' families, two of LoCoMo's conversations (26 and 30), three of BEAM's chats (1 to 3) and generated
-ones (2 and 3). The agents' results are of other seeds; the conversations' are of all, and once more of those that nothing was chosen on.
+ones (2 and 3). The agents' results are of other seeds; the conversations' are of all, and once more of those that
+nothing was chosen on.
 """
 
 import os

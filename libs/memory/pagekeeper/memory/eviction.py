@@ -58,8 +58,8 @@ OPENING_WEIGHT: Final = 4.0
 OPENING_REFERENCES: Final = 16
 """How a session begins says who talks and what about: the first message is worth so much more than one from its
 middle, the one after so many references half as much more."""
-MESSAGE_ROOT_TOKENS: Final = 30
-"""Root of the size at which a message is worth as much as a file of that size: about that of a usual file."""
+MESSAGE_BURDEN: Final = 30
+"""What a message's size is divided by, so that it can be held against that of a file, to its power."""
 MESSAGE_ROLES: Final = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
 
 
@@ -180,7 +180,7 @@ def _burden(candidate: Candidate) -> float:
     """
     size_tokens = max(1, candidate.size_tokens)
     if candidate.is_message:
-        return size_tokens / MESSAGE_ROOT_TOKENS
+        return size_tokens / MESSAGE_BURDEN
     root = sqrt(size_tokens)
     return root * sqrt(root)
 
