@@ -7,6 +7,7 @@ names it: a session keeps deciding by the rules it was opened with.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import sqrt
 from typing import Final, NamedTuple
 
@@ -213,6 +214,8 @@ def _when_due(candidate: Candidate, rate: float) -> float:
     return DUE_WEIGHT * again / (DUE_REFERENCES + max(0, due_references))
 
 
+# All pages of an eviction share a rhythm, and most a kind.
+@lru_cache(maxsize=1_024)
 def _sure(share: float, odds: float, power: int) -> float:
     """A share as a likelihood that is plainer than it: `odds` to one for a half, steeper the higher the power."""
     wanted = odds * _power(share, power)
