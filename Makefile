@@ -13,9 +13,8 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.requirements
 READY := $(VENV)/.ready
 
-# What the type checker reads: our own code in every source root that has some, the tests and the benchmarks.
-CODE = $(wildcard libs/memory/pagekeeper libs/runtime/pagekeeper libs/client/pagekeeper services/*/pagekeeper \
-	deploy/local/pagekeeper tests bench examples/python)
+# What the type checker reads: our own code, and none that is generated.
+CODE = $(wildcard libs/pagekeeper/[a-u]* services/pagekeeper deploy/pagekeeper demo tests bench examples/python)
 WORKERS ?= 2
 
 ##@ Use
@@ -47,7 +46,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 # make exports what stands on its command line. `exec` leaves no shell in between, so that Ctrl-C is handled once.
 .PHONY: run
 run: $(READY) ## start everything and replay a conversation (ONCE=1: then stop)
-	@exec $(BIN)/python -m pagekeeper.local run
+	@exec $(BIN)/python -m demo run
 
 .PHONY: test
 test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one process)
@@ -139,11 +138,11 @@ clean: ## remove everything that make made
 ##@ API
 
 .PHONY: proto
-proto: $(READY) ## lint proto/ and write its stubs into libs/stubs
+proto: $(READY) ## lint proto/ and write its stubs into libs/pagekeeper/v1
 	$(BIN)/buf lint
 	@rm -rf .tools/stubs && proto/generate .tools/stubs
-	@rm -f libs/stubs/pagekeeper/*/*_pb2.py libs/stubs/pagekeeper/*/*_pb2.pyi libs/stubs/pagekeeper/*/*_pb2_grpc.py*
-	@cp -R .tools/stubs/. libs/stubs && rm -rf .tools/stubs
+	@rm -f libs/pagekeeper/v1/*_pb2.py libs/pagekeeper/v1/*_pb2.pyi libs/pagekeeper/v1/*_pb2_grpc.py*
+	@cp -R .tools/stubs/. libs && rm -rf .tools/stubs
 
 .PHONY: proto-check
 proto-check: $(READY) ## lint, breaking changes against main, and whether the stubs are current

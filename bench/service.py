@@ -28,10 +28,10 @@ from rich.table import Table
 
 from bench.echo import METHOD
 from bench.measuring import Measured, machine, measure
+from demo.corpus.generate import DEFAULT_FILE
+from demo.corpus.load import load_conversations
 from pagekeeper.client import Pagekeeper, Session, assistant, connect, user
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.platform.conversation.generate import DEFAULT_FILE
-from pagekeeper.platform.conversation.load import load_conversations
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2

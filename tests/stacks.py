@@ -8,8 +8,8 @@ from types import MappingProxyType
 from uuid import uuid4
 
 from pagekeeper.client import Pagekeeper, connect
+from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.memory.errors import PagekeeperError
 from tests.servers import eventually
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})

@@ -10,10 +10,10 @@ from typing import Final
 
 from bench.quality.conversations import Conversation
 from bench.quality.guide import RESERVED_TOKENS, guide_memory
-from pagekeeper.memory.packing import ContextPrefix, prefix_of, render_line
-from pagekeeper.memory.pages import Modality, PageType
-from pagekeeper.memory.search import SessionIndex
-from pagekeeper.memory.sentences import facts_of, split_sentences
+from pagekeeper.core.packing import ContextPrefix, prefix_of, render_line
+from pagekeeper.core.pages import Modality, PageType
+from pagekeeper.core.search import SessionIndex
+from pagekeeper.core.sentences import facts_of, split_sentences
 
 SUMMARY_SHARE: Final = 0.25
 """Of a sliding window's budget, for what went before it."""

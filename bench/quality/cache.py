@@ -24,10 +24,10 @@ from bench.quality.chatter import CONVERSATION_SEED, turns
 from bench.quality.guide import RESERVED_TOKENS, guide_memory
 from bench.quality.plot import draw_lines, smoothed
 from bench.quality.report import Figure, Wanted, show, write
+from demo.corpus.types import Message, Turn
 from pagekeeper.client import Session, connect
+from pagekeeper.core.search import SessionIndex
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.memory.search import SessionIndex
-from pagekeeper.platform.conversation.types import Message, Turn
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.v1 import page_pb2, session_pb2
 

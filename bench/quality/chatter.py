@@ -1,4 +1,4 @@
-"""A long conversation to measure with, made of what `pagekeeper.platform.conversation` generates."""
+"""A long conversation to measure with, made of what `demo.corpus` generates."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from pagekeeper.platform.conversation.generate import SEED as FIRST_SEED
-from pagekeeper.platform.conversation.generate import generate
-from pagekeeper.platform.conversation.load import load_conversations
-from pagekeeper.platform.conversation.types import Message, Role, Turn
+from demo.corpus.generate import SEED as FIRST_SEED
+from demo.corpus.generate import generate
+from demo.corpus.load import load_conversations
+from demo.corpus.types import Message, Role, Turn
 
 CONVERSATION_SEED: Final = FIRST_SEED
 """Of the first that is drawn from; the others follow it."""

@@ -14,10 +14,10 @@ from math import exp, inf, log, sqrt
 from typing import Any, Final, Protocol
 
 from bench.quality.reference_strings import Access, ReferenceString
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.happenings import Happening, decisions_digest
-from pagekeeper.memory.pages import FaultReason, Modality, StoredRepresentation, TrustClass
-from pagekeeper.memory.session import Session
+from pagekeeper.core import events as ev
+from pagekeeper.core.happenings import Happening, decisions_digest
+from pagekeeper.core.pages import FaultReason, Modality, StoredRepresentation, TrustClass
+from pagekeeper.core.session import Session
 
 OURS: Final = "ours"
 IN_BATCHES: Final = "ours, in batches"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pagekeeper.memory.pages import MessageRole
-from pagekeeper.platform.conversation.generate import DEFAULT_FILE
+from demo.corpus.generate import DEFAULT_FILE
+from pagekeeper.core.pages import MessageRole
 
 LOCOMO: Final = "locomo"
 BEAM: Final = "beam"

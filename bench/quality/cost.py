@@ -29,10 +29,10 @@ from bench.quality.in_process import platform
 from bench.quality.report import SEED, Figure, Wanted, show, write
 from bench.quality.texts import Kind, Texts
 from pagekeeper.client import Pagekeeper, Session, assistant, user
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.embedding import Embedder, WordsAlone
-from pagekeeper.memory.hints import make_hint
-from pagekeeper.memory.pages import (
+from pagekeeper.core import events as ev
+from pagekeeper.core.embedding import Embedder, WordsAlone
+from pagekeeper.core.hints import make_hint
+from pagekeeper.core.pages import (
     Extent,
     MessageRole,
     Modality,
@@ -40,9 +40,9 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.memory.recall import recall
-from pagekeeper.memory.search import SessionIndex
-from pagekeeper.memory.session import Session as FoldedSession
+from pagekeeper.core.recall import recall
+from pagekeeper.core.search import SessionIndex
+from pagekeeper.core.session import Session as FoldedSession
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.embedder import StaticEmbedder
 from pagekeeper.v1 import event_pb2

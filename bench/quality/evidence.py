@@ -41,8 +41,8 @@ from bench.quality.carried import carries
 from bench.quality.conversations import BEAM, GENERATED, LOCOMO, Conversation, Question, read, shipped
 from bench.quality.report import SEED, Figure, Wanted, show, write
 from pagekeeper.client import Session, connect
+from pagekeeper.core.escape import escape
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.memory.escape import escape
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2

@@ -36,9 +36,9 @@ from bench.quality.cache import (
 )
 from bench.quality.chatter import CONVERSATION_SEED, turns
 from bench.quality.report import Figure, show, write
+from demo.corpus.types import Turn
 from pagekeeper.client import connect
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.platform.conversation.types import Turn
 
 TURNS: Final = 30
 BUDGET_TOKENS: Final = 4_000

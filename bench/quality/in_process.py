@@ -10,14 +10,14 @@ from random import Random
 from typing import cast
 
 from bench.quality.report import SEED
+from pagekeeper.app.compose import compose
+from pagekeeper.app.descriptors import MEMORY
 from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.connection import Pagekeeper
+from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.fault_handler.main import open_lowering
 from pagekeeper.fault_handler.summarising import NoSummariser
-from pagekeeper.memory.embedding import WordsAlone
-from pagekeeper.platform.compose import compose
-from pagekeeper.platform.descriptors import MEMORY
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
 from pagekeeper.runtime.blobs.store import BlobStore

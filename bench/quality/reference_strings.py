@@ -14,12 +14,12 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from pagekeeper.memory.eviction import MESSAGE_ROLES
-from pagekeeper.memory.pages import TELLING_PERCENT, MessageRole, PageType
-from pagekeeper.memory.sentences import telling_percent_of
-from pagekeeper.platform.conversation.generate import generate
-from pagekeeper.platform.conversation.load import load_conversations
-from pagekeeper.platform.conversation.types import Conversation, Role
+from demo.corpus.generate import generate
+from demo.corpus.load import load_conversations
+from demo.corpus.types import Conversation, Role
+from pagekeeper.core.eviction import MESSAGE_ROLES
+from pagekeeper.core.pages import TELLING_PERCENT, MessageRole, PageType
+from pagekeeper.core.sentences import telling_percent_of
 from pagekeeper.runtime.tokens import Tokenizer
 
 MEMORY_TOKENS: Final = 32_000

@@ -47,8 +47,8 @@ from bench.quality.reference_strings import (
     conversations,
 )
 from bench.quality.report import Figure, Wanted, show, write
-from pagekeeper.memory.events import SessionConfig
-from pagekeeper.memory.happenings import Evicted
+from pagekeeper.core.events import SessionConfig
+from pagekeeper.core.happenings import Evicted
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 SEEDS: Final = 20

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from bench.quality.chatter import messages
-from pagekeeper.platform.conversation.types import Role
+from demo.corpus.types import Role
 
 MESSAGES_MAX: Final = 2_000
 CJK_RANGES: Final = ((0x4E00, 0x9FFF), (0x3040, 0x30FF), (0xAC00, 0xD7A3))

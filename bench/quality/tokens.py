@@ -32,7 +32,7 @@ from bench.quality.in_process import platform
 from bench.quality.report import SEED, Figure, Wanted, show, write
 from bench.quality.texts import Kind, Texts
 from pagekeeper.client import Pagekeeper, Session
-from pagekeeper.memory.errors import BudgetTooSmall
+from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, EncodingName, count_tools, for_model
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2

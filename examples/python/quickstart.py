@@ -8,7 +8,7 @@ import json
 import os
 
 from pagekeeper.client import assistant, connect, user
-from pagekeeper.memory.errors import PagekeeperError
+from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.v1.memory_service_pb2 import AssemblePromptResponse, ToolCall
 
 SMALL_TALK = "The kettle is on, the rain has stopped, and the cat is asleep on the warm side of the keyboard. " * 10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagekeeper.memory.ids import SessionKey, session_key
+from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect
 from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.nats_log import NatsLog

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pagekeeper.core.compress.compressor import Source
+from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.pages import MediaDescription, Modality
 from pagekeeper.fault_handler.lowering import Apart, Here, Lowering, Page
-from pagekeeper.memory.compress.compressor import Source
-from pagekeeper.memory.compress.registry import CompressorRegistry
-from pagekeeper.memory.pages import MediaDescription, Modality
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.films import film
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId, session_key
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.port import (
     RECORD_BYTES_MAX,
     LogFull,

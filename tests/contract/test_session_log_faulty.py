@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from pagekeeper.memory.ids import session_key
+from pagekeeper.core.ids import session_key
 from pagekeeper.runtime.log.faulty_log import Faults, FaultyLog
 from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.port import LogUnavailable, Record, RevisionConflict

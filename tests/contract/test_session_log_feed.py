@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pagekeeper.memory.ids import SessionKey, session_key
+from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.port import Feed, FeedRewound, FeedToken, Notice, SessionLog
 
 WAIT_SECONDS = 10.0

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId, session_key
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_of, split_subject
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pagekeeper.memory.ids import SessionKey, TenantId, session_key
+from pagekeeper.core.ids import SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.connection import Connection
 from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.nats_log import NatsLog

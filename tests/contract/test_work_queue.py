@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId, session_key
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, session_key
 from pagekeeper.runtime.queue.port import DeadLetter, Handler, WorkItem, WorkQueue
 from tests.servers import eventually
 

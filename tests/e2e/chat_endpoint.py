@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
 
-from pagekeeper.platform.conversation.types import ToolCall
-from pagekeeper.platform.model.port import ChatMessage, Model, Reply
-from pagekeeper.platform.model.scripted import ScriptedModel
+from demo.corpus.types import ToolCall
+from demo.model.port import ChatMessage, Model, Reply
+from demo.model.scripted import ScriptedModel
 from pagekeeper.runtime.tokens import count_messages, count_tools, for_model
 
 KEY = "a key that opens nothing"

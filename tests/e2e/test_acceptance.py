@@ -25,7 +25,7 @@ RUN_SECONDS_MAX = 240
 def test_every_decision_is_recalled_within_the_budget(topology: Topology, paging: str, tmp_path: Path) -> None:
     report_path = tmp_path / "report.json"
     finished = subprocess.run(
-        [sys.executable, "-m", "pagekeeper.local", "run"],
+        [sys.executable, "-m", "demo", "run"],
         env={**os.environ, "TOPOLOGY": topology.value, "PAGING": paging, "ONCE": "1", "REPORT": str(report_path)},
         cwd=tmp_path,
         capture_output=True,

@@ -19,9 +19,9 @@ from random import Random
 from typing import Any
 
 from pagekeeper.client import Pagekeeper, Session, tool_result, user
+from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.local.child import Child
 from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.memory.errors import PagekeeperError
 from pagekeeper.runtime.clock import SystemClock
 from tests.faults.load import AWAY, LARGE_BYTES, Load
 from tests.stacks import client, new_tenant

@@ -13,7 +13,7 @@ from random import Random
 from typing import Self, TypeVar
 
 from pagekeeper.client import Pagekeeper, Session, tool_result
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     DeadlineExceeded,
     FaultLimitReached,
     FaultTokensExceeded,

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
+from demo.corpus.generate import DEFAULT_FILE
+from demo.corpus.load import load_conversations
+from demo.corpus.types import Conversation
+from demo.model.scripted import ScriptedModel
+from demo.replay.driver import Replay, ReplayBudget
+from demo.replay.records import TurnSeen
 from pagekeeper.local.stack import ALL, INTERNAL_SERVICES, LocalStack, Topology
-from pagekeeper.platform.conversation.generate import DEFAULT_FILE
-from pagekeeper.platform.conversation.load import load_conversations
-from pagekeeper.platform.conversation.types import Conversation
-from pagekeeper.platform.model.scripted import ScriptedModel
-from pagekeeper.platform.replay.driver import Replay, ReplayBudget
-from pagekeeper.platform.replay.records import TurnSeen
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import session_pb2
 from tests.stacks import client, new_tenant

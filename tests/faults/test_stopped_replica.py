@@ -11,10 +11,10 @@ from random import Random
 import pytest
 
 from pagekeeper.client import Pagekeeper, Session, connect, user
+from pagekeeper.core.errors import RevisionConflict
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.processes import SERVE, Process
 from pagekeeper.local.stack import ALL, LocalStack
-from pagekeeper.memory.errors import RevisionConflict
 from tests.faults.load import AWAY
 from tests.stacks import new_tenant
 

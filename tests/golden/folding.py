@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from pagekeeper.memory.happenings import Happening
-from pagekeeper.memory.session import Session
+from pagekeeper.core.happenings import Happening
+from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import event_pb2
 

@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.happenings import Happened, decisions_digest
+from pagekeeper.core import events as ev
+from pagekeeper.core.happenings import Happened, decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import event_pb2
 from tests.golden.folding import GOLDEN_LOG, GOLDEN_STATES, fold

@@ -16,11 +16,11 @@ from hashlib import sha256
 from random import Random
 from typing import Final
 
-from pagekeeper.memory import decisions
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import PagekeeperError
-from pagekeeper.memory.happenings import decisions_digest
-from pagekeeper.memory.pages import (
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import PagekeeperError
+from pagekeeper.core.happenings import decisions_digest
+from pagekeeper.core.pages import (
     Extent,
     FaultReason,
     KeyValue,
@@ -33,7 +33,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.memory.session import Session
+from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import event_pb2
 from tests.golden.folding import GOLDEN_LOG, GOLDEN_STATES, fold

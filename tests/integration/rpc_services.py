@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from pagekeeper.memory.ids import TenantId
+from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.runtime.identity import Caller, InternalTokens
 from pagekeeper.runtime.rpc.channel import open_channel

@@ -13,8 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[i
 from grpc_status import rpc_status
 
 from pagekeeper.client import Pagekeeper, Session, assistant, claim, system, user
-from pagekeeper.local.stack import LocalStack
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     BudgetTooSmall,
     CheckpointNotFound,
     ContentTooLarge,
@@ -29,6 +28,7 @@ from pagekeeper.memory.errors import (
     SessionExists,
     SessionNotFound,
 )
+from pagekeeper.local.stack import LocalStack
 from pagekeeper.runtime.rpc.methods import Method, methods
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import memory_service_pb2_grpc, page_pb2, session_pb2

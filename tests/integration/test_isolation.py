@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pagekeeper.client import Pagekeeper, user
-from pagekeeper.memory.errors import PagekeeperError, SessionNotFound
+from pagekeeper.core.errors import PagekeeperError, SessionNotFound
 from pagekeeper.runtime.rpc.methods import Method, methods
 from tests.integration.requests import SERVICE, filled
 

@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 
+from pagekeeper.core.ids import session_key
 from pagekeeper.local import processes, servers
 from pagekeeper.local.child import ChildFailed, PortTaken, StartFailed
 from pagekeeper.local.ports import free_ports, is_free
@@ -20,7 +21,6 @@ from pagekeeper.local.processes import Process
 from pagekeeper.local.servers import NatsServer, S3Server, s3_server
 from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.local.sweeper import Sweeper
-from pagekeeper.memory.ids import session_key
 from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
 from pagekeeper.runtime.blobs.port import digest_of
 from pagekeeper.runtime.blobs.store import BlobStore

@@ -17,6 +17,7 @@ from pagekeeper.runtime.clock import SystemClock
 from tests.integration.leavings import sockets_of, users_of
 
 CLOCK = SystemClock()
+ROOT = Path(__file__).parents[2]
 READY_SECONDS_MAX = 60.0
 TALK = '{"role": "user", "content": "Hello"}\n{"role": "assistant", "content": "Good morning"}\n'
 
@@ -26,9 +27,10 @@ def running(directory: Path, variables: Mapping[str, str]) -> Iterator[subproces
     """`make run`, with a short conversation, from a directory where all of its files are."""
     (directory / "tmp").mkdir()
     (directory / "talk.jsonl").write_text(TALK)
-    environment = {**os.environ, "TMPDIR": str(directory / "tmp"), "CONVERSATION": "talk.jsonl", "TOPOLOGY": "one"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory / "tmp")}
+    environment |= {"CONVERSATION": "talk.jsonl", "TOPOLOGY": "one"}
     run = subprocess.Popen(
-        [sys.executable, "-m", "pagekeeper.local", "run"],
+        [sys.executable, "-m", "demo", "run"],
         cwd=directory,
         env={**environment, **variables},
         stdout=subprocess.PIPE,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pagekeeper.client import Pagekeeper, Session, user
+from pagekeeper.core.errors import InvalidField
 from pagekeeper.local.stack import LocalStack
-from pagekeeper.memory.errors import InvalidField
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.servers import eventually
@@ -177,7 +177,7 @@ async def test_the_command_line_writes_a_preview(stack: LocalStack, tmp_path: Pa
 
         async def show(page_id: str) -> tuple[int | None, str]:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pagekeeper.platform", "page", "show", session.session_id, page_id),
+                *(sys.executable, "-m", "pagekeeper.app", "page", "show", session.session_id, page_id),
                 *("--preview", str(tmp_path / page_id)),
                 env=env,
                 stdout=asyncio.subprocess.PIPE,

@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from pagekeeper.memory.ids import SessionKey, session_key
+from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.nats_log import NatsLog

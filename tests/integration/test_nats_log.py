@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from pagekeeper.memory.ids import SessionKey, session_key
+from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import connect
 from pagekeeper.runtime.log.nats_feed import AUDIT_INTERVAL_SECONDS
 from pagekeeper.runtime.log.nats_log import NatsLog

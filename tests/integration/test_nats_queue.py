@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pagekeeper.memory.ids import session_key
+from pagekeeper.core.ids import session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.streams import Capacity, ensure_streams

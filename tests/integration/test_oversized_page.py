@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from pagekeeper.client import Pagekeeper, Session, assistant, tool_result, user
+from pagekeeper.core.errors import FaultTokensExceeded, InvalidField, LevelUnavailable
 from pagekeeper.local.stack import LocalStack
-from pagekeeper.memory.errors import FaultTokensExceeded, InvalidField, LevelUnavailable
 from pagekeeper.v1 import page_pb2
 
 pytestmark = pytest.mark.xdist_group("stacks")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pagekeeper.platform.conversation.types import ToolCall
-from pagekeeper.platform.model.port import ChatMessage, ModelFailed, Reply, ToolSchema
-from pagekeeper.platform.model.scripted import ScriptedModel
-from pagekeeper.platform.replay.run import (
+from demo.corpus.types import ToolCall
+from demo.model.port import ChatMessage, ModelFailed, Reply, ToolSchema
+from demo.model.scripted import ScriptedModel
+from demo.replay.run import (
     CANNOT_START,
     CHECK_FAILED,
     MODEL_FAILED,

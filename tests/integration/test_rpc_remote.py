@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     ContentTooLarge,
     DeadlineExceeded,
     InvalidField,

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection_pb2
 
-from pagekeeper.memory.errors import DeadlineExceeded, InternalError, PageNotFound, ServiceUnavailable, TooManyRequests
+from pagekeeper.core.errors import DeadlineExceeded, InternalError, PageNotFound, ServiceUnavailable, TooManyRequests
 from pagekeeper.runtime.blobs.port import BlobUnavailable
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.identity import Caller

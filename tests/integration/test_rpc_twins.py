@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     ContentCorrupt,
     DeadlineExceeded,
     InternalError,

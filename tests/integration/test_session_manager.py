@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from pagekeeper.client import Pagekeeper, SessionManager, SummarizationStrategy
+from pagekeeper.core.errors import InvalidField
 from pagekeeper.local.stack import LocalStack
 from pagekeeper.memory import ImportanceWeightedLRU, VMMode, WorkingSetConfig
-from pagekeeper.memory.errors import InvalidField
 from pagekeeper.v1 import page_pb2, session_pb2
 from tests.stacks import new_tenant
 

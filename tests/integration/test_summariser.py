@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from pagekeeper.core.compress.compressor import Compressed, Source
+from pagekeeper.core.compress.media import DECODED
+from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.pages import CompressionLevel, Modality
+from pagekeeper.core.previews import Preview
 from pagekeeper.fault_handler.main import open_summariser
 from pagekeeper.fault_handler.summarising import SUMMARISED_TOKENS_MIN, ChatSummariser, NoSummariser
-from pagekeeper.memory.compress.compressor import Compressed, Source
-from pagekeeper.memory.compress.media import DECODED
-from pagekeeper.memory.compress.registry import CompressorRegistry
-from pagekeeper.memory.pages import CompressionLevel, Modality
-from pagekeeper.memory.previews import Preview
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.settings import SummariserSettings
 from pagekeeper.runtime.tokens import EncodingName, tokenizer

@@ -13,8 +13,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from pagekeeper.local.stack import LocalStack
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     PagekeeperError,
     SessionNotFound,
     TokenAudience,
@@ -22,6 +21,7 @@ from pagekeeper.memory.errors import (
     TokenInvalid,
     TokenMissing,
 )
+from pagekeeper.local.stack import LocalStack
 from pagekeeper.runtime.errors import from_rpc_error
 from pagekeeper.runtime.identity import INTERNAL_AUDIENCE, PUBLIC_AUDIENCE
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pagekeeper.client import Pagekeeper, Session, tool_result, user
-from pagekeeper.memory.errors import InvalidField, SessionClosed
+from pagekeeper.core.errors import InvalidField, SessionClosed
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 

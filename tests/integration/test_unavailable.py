@@ -11,15 +11,15 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[im
 from grpc_status import rpc_status
 
 from pagekeeper.client import Pagekeeper, Session, tool_result, user
-from pagekeeper.local.child import Child
-from pagekeeper.local.stack import LocalStack, Topology
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     LogFull,
     LogUnavailable,
     PagekeeperError,
     ServiceUnavailable,
     StoreUnavailable,
 )
+from pagekeeper.local.child import Child
+from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import memory_service_pb2_grpc

@@ -3,7 +3,7 @@
 import pytest
 
 from pagekeeper.client import Pagekeeper, assistant, user
-from pagekeeper.memory.usage import REPORTS_TO_SHRINK
+from pagekeeper.core.usage import REPORTS_TO_SHRINK
 from pagekeeper.runtime.tokens import family_of
 
 pytestmark = pytest.mark.xdist_group("stacks")

@@ -9,8 +9,8 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.happenings import (
+from pagekeeper.core import events as ev
+from pagekeeper.core.happenings import (
     Admitted,
     Compressed,
     Evicted,
@@ -19,7 +19,7 @@ from pagekeeper.memory.happenings import (
     PressureChanged,
     TurnStarted,
 )
-from pagekeeper.memory.pages import MessageRole
+from pagekeeper.core.pages import MessageRole
 
 
 @dataclass(slots=True)

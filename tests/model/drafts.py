@@ -5,10 +5,10 @@ from hashlib import sha256
 
 from hypothesis import strategies as st
 
-from pagekeeper.memory import decisions
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.eviction import EVICTION_POLICIES
-from pagekeeper.memory.pages import (
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.eviction import EVICTION_POLICIES
+from pagekeeper.core.pages import (
     LinkKind,
     MessageRole,
     Modality,

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pagekeeper.memory import decisions
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import (
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import (
     CheckpointExists,
     CheckpointNotFound,
     FaultLimitReached,
@@ -23,16 +23,16 @@ from pagekeeper.memory.errors import (
     PageNotFound,
     PinBudgetExceeded,
 )
-from pagekeeper.memory.happenings import Happening, NotAdmitted, Pressure, decisions_digest
-from pagekeeper.memory.pages import (
+from pagekeeper.core.happenings import Happening, NotAdmitted, Pressure, decisions_digest
+from pagekeeper.core.pages import (
     Extent,
     FaultReason,
     LinkKind,
     PageLink,
     PageType,
 )
-from pagekeeper.memory.session import Session
-from pagekeeper.memory.session_pages import SessionPages
+from pagekeeper.core.session import Session
+from pagekeeper.core.session_pages import SessionPages
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.views import page_message
 from pagekeeper.v1 import event_pb2

@@ -8,8 +8,8 @@ Of a refusal: what it says was so at some time during the call.
 from hashlib import sha256
 from typing import Any, Final
 
-from pagekeeper.memory import errors
-from pagekeeper.memory.happenings import decisions_digest
+from pagekeeper.core import errors
+from pagekeeper.core.happenings import decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import page_pb2, session_pb2
 from tests.simulation.oracle import Facts, Truth

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from pagekeeper.memory.errors import LogFull, PagekeeperError, StoreUnavailable, TooManyRequests
+from pagekeeper.core.errors import LogFull, PagekeeperError, StoreUnavailable, TooManyRequests
 from pagekeeper.runtime.errors import rule
 from pagekeeper.runtime.identity import Caller
 from tests.simulation.answers import check_answer, check_refusal, revision_of

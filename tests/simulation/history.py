@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from pagekeeper.memory.errors import ContentCorrupt, PagekeeperError
-from pagekeeper.memory.happenings import Happening, decisions_digest
-from pagekeeper.memory.ids import SessionKey, TenantId
-from pagekeeper.memory.session import Session
+from pagekeeper.core.errors import ContentCorrupt, PagekeeperError
+from pagekeeper.core.happenings import Happening, decisions_digest
+from pagekeeper.core.ids import SessionKey, TenantId
+from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
 from pagekeeper.runtime.history import History

@@ -12,7 +12,7 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self
 
-from pagekeeper.memory.ids import SessionKey
+from pagekeeper.core.ids import SessionKey
 from pagekeeper.runtime.log import faulty_log as log_faults
 from pagekeeper.runtime.log.faulty_log import FaultyLog
 from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, LogUnavailable, Notice, SessionLog

@@ -7,11 +7,11 @@ at the moment of its append.
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.bookkeeping import Operation, SessionState
-from pagekeeper.memory.happenings import Evicted, Happening
-from pagekeeper.memory.ids import SessionKey
-from pagekeeper.memory.session import Session
+from pagekeeper.core import events as ev
+from pagekeeper.core.bookkeeping import Operation, SessionState
+from pagekeeper.core.happenings import Evicted, Happening
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.port import Bucket
 from pagekeeper.runtime.log.memory_log import MemoryLog

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 

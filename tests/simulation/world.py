@@ -8,14 +8,14 @@ from hashlib import sha256
 from random import Random
 from typing import Any, Final
 
+from pagekeeper.app.compose import Platform, compose
+from pagekeeper.app.descriptors import MEMORY
 from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.embedding import WordsAlone
+from pagekeeper.core.ids import SessionKey
 from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.summarising import NoSummariser
-from pagekeeper.memory.compress.registry import CompressorRegistry
-from pagekeeper.memory.embedding import WordsAlone
-from pagekeeper.memory.ids import SessionKey
-from pagekeeper.platform.compose import Platform, compose
-from pagekeeper.platform.descriptors import MEMORY
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
 from pagekeeper.runtime.blobs.faulty_bucket import FaultyBucket

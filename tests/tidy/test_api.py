@@ -6,7 +6,7 @@ from collections import Counter
 import grpc
 import pytest
 
-from pagekeeper.memory import errors
+from pagekeeper.core import errors
 from pagekeeper.runtime.errors import RULES
 from tests.tidy.api import Documented, enum_values, rpcs
 

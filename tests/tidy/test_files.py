@@ -11,7 +11,7 @@ from tests.tidy.repository import ROOT, files, pyproject, python_files, source_r
 
 LINES_MAX = 450
 BANNED_NAMES = {"base", "common", "data", "helper", "helpers", "impl", "info", "manager", "misc", "util", "utils"}
-THE_GUIDES_NAMES = {Path("libs/memory/pagekeeper/memory/embedded/manager.py")}
+THE_GUIDES_NAMES = {Path("libs/pagekeeper/memory/manager.py")}
 TEXT_SUFFIXES = {"", ".cfg", ".ini", ".lock", ".md", ".proto", ".py", ".pyi", ".toml", ".txt", ".yaml", ".yml"}
 MACHINE_PATHS = re.compile(r"(^|[^A-Za-z0-9_.])/(work|farm|root|home/\w+|Users/\w+)/")
 DEFERRED = re.compile(r"\b(TODO|FIXME|XXX|HACK|for now|not implemented yet)\b")

@@ -47,7 +47,7 @@ def imports(path: Path) -> set[str]:
 
 
 def test_every_port_of_the_runtime_has_a_contract_suite() -> None:
-    ports = {path.parent.name for path in files("libs/runtime/*/port.py")}
+    ports = {path.parent.name for path in files("libs/pagekeeper/runtime/*/port.py")}
     assert ports
     suites = {name for path in files("tests/contract/*.py") for name in imports(path)}
     assert not sorted(port for port in ports if f"pagekeeper.runtime.{port}.port" not in suites)

@@ -22,12 +22,13 @@ def service_name(folder: str) -> str:
 
 
 APIS = {service for service, _ in rpcs()}
-SERVICES = [path.name for path in sorted((ROOT / "services").iterdir()) if service_name(path.name) in APIS]
+FOLDERS = sorted((ROOT / "services" / "pagekeeper").iterdir())
+SERVICES = [path.name for path in FOLDERS if service_name(path.name) in APIS]
 
 
 def sections(service: str) -> dict[str, str]:
     """What stands under each second heading of a service's README."""
-    parts = re.split(r"^## (.+)$", text(Path("services", service, "README.md")), flags=re.MULTILINE)
+    parts = re.split(r"^## (.+)$", text(Path("services/pagekeeper", service, "README.md")), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -57,10 +58,10 @@ def test_every_event_has_one_writer() -> None:
     assert {service_name(writer[0].replace("-", "_")) for writer in writers} <= APIS
 
 
-@pytest.mark.parametrize("module", files("services/*/settings.py"), ids=str)
+@pytest.mark.parametrize("module", files("services/pagekeeper/*/settings.py"), ids=str)
 def test_settings_are_few_and_documented(module: Path) -> None:
-    folder = Path(*module.parts[:2])
-    name = ".".join(module.relative_to(folder).with_suffix("").parts)
+    folder = module.parent
+    name = ".".join(module.relative_to("services").with_suffix("").parts)
     classes = [kind for _, kind in inspect.getmembers(importlib.import_module(name), inspect.isclass)]
     (settings,) = [kind for kind in classes if kind.__module__ == name and issubclass(kind, Settings)]
     readme = text(folder / "README.md")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
+from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
@@ -12,7 +13,6 @@ from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
-from pagekeeper.memory.compress.registry import CompressorRegistry
 from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb

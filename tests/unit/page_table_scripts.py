@@ -9,11 +9,11 @@ from hashlib import sha256
 
 from hypothesis import strategies as st
 
-from pagekeeper.memory import decisions
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import PagekeeperError
-from pagekeeper.memory.pages import FaultReason
-from pagekeeper.memory.session import Session
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import PagekeeperError
+from pagekeeper.core.pages import FaultReason
+from pagekeeper.core.session import Session
 from pagekeeper.runtime.sessions import Request
 from pagekeeper.v1 import event_pb2, page_pb2, session_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pagekeeper.memory.events import VMMode
-from pagekeeper.memory.packing import prefix_of, render_line
-from pagekeeper.memory.pages import MessageRole, Modality, PageType, StorageTier
-from pagekeeper.memory.prompt import build_vm_developer_message
-from pagekeeper.memory.tools import (
+from pagekeeper.core.events import VMMode
+from pagekeeper.core.packing import prefix_of, render_line
+from pagekeeper.core.pages import MessageRole, Modality, PageType, StorageTier
+from pagekeeper.core.prompt import build_vm_developer_message
+from pagekeeper.core.tools import (
     FaultedPage,
     FaultEffects,
     FoundPage,

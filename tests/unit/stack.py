@@ -14,9 +14,9 @@ from typing import Final
 from pagekeeper.artifact_storage.objects import Objects, Ref
 from pagekeeper.artifact_storage.service import ArtifactStorageService
 from pagekeeper.artifact_storage.write_back import WriteBack
-from pagekeeper.memory.embedding import WordsAlone
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
-from pagekeeper.memory.session import Session
+from pagekeeper.core.embedding import WordsAlone
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId
+from pagekeeper.core.session import Session
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.placements import Placements
 from pagekeeper.page_table.service import PageTableService

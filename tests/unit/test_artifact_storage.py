@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.artifact_storage.write_back import SEGMENT_BYTES_MAX, SEGMENT_PARTS_MAX, segments
-from pagekeeper.memory.errors import ContentCorrupt, ContentTooLarge, InvalidField, PageNotFound, SessionNotFound
+from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField, PageNotFound, SessionNotFound
 from pagekeeper.runtime.blob_reader import ArtifactBlobReader
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.runtime.history import extent_message

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from pagekeeper.memory.errors import LogUnavailable
+from pagekeeper.core.errors import LogUnavailable
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import SystemClock
 

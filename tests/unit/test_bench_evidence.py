@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bench.quality.baselines import Baselines
 from bench.quality.carried import carries
 from bench.quality.conversations import BEAM, LOCOMO, Conversation, Question, Turn, UnknownShape, read, shipped
-from pagekeeper.memory.packing import prefix_of, render_line
-from pagekeeper.memory.pages import MessageRole, Modality, PageType
+from pagekeeper.core.packing import prefix_of, render_line
+from pagekeeper.core.pages import MessageRole, Modality, PageType
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 COUNT = tokenizer(EncodingName.O200K_BASE).count

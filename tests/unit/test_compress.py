@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.compress.code import looks_like_code, outline
-from pagekeeper.memory.compress.compressor import GAIN_TOKENS_MIN, Compressed, Source
-from pagekeeper.memory.compress.log import condensed
-from pagekeeper.memory.compress.registry import LOWER_LEVELS, CompressorRegistry
-from pagekeeper.memory.compress.text import extract
-from pagekeeper.memory.compress.topics import topics
-from pagekeeper.memory.lines import LineFacts, page_line
-from pagekeeper.memory.pages import (
+from pagekeeper.core.compress.code import looks_like_code, outline
+from pagekeeper.core.compress.compressor import GAIN_TOKENS_MIN, Compressed, Source
+from pagekeeper.core.compress.log import condensed
+from pagekeeper.core.compress.registry import LOWER_LEVELS, CompressorRegistry
+from pagekeeper.core.compress.text import extract
+from pagekeeper.core.compress.topics import topics
+from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.pages import (
     TRUST_OF_ROLE,
     CompressionLevel,
     MediaDescription,
@@ -26,7 +26,7 @@ from pagekeeper.memory.pages import (
     Modality,
     PageType,
 )
-from pagekeeper.memory.sentences import WORD, names_in
+from pagekeeper.core.sentences import WORD, names_in
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pagekeeper.platform.conversation.generate import DEFAULT_FILE, SEED, generate
-from pagekeeper.platform.conversation.load import load_conversations
-from pagekeeper.platform.conversation.types import Role
+from demo.corpus.generate import DEFAULT_FILE, SEED, generate
+from demo.corpus.load import load_conversations
+from demo.corpus.types import Role
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 SEEDS = (SEED, 1, 2, 3, 77)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pagekeeper.platform.conversation.load import UnreadableConversation, load_conversations
-from pagekeeper.platform.conversation.types import Conversation, Recall, Role, ToolCall
+from demo.corpus.load import UnreadableConversation, load_conversations
+from demo.corpus.types import Conversation, Recall, Role, ToolCall
 
 USER = {"role": "user", "content": "Which port?"}
 ASSISTANT = {"role": "assistant", "content": "8080."}

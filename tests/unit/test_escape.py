@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given
 
-from pagekeeper.memory.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
+from pagekeeper.core.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.eviction import EVICTION_POLICIES, Candidate, eviction_policy
-from pagekeeper.memory.pages import (
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.eviction import EVICTION_POLICIES, Candidate, eviction_policy
+from pagekeeper.core.pages import (
     FaultReason,
     MessageRole,
     Modality,
@@ -19,7 +19,7 @@ from pagekeeper.memory.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.memory.session import Session
+from pagekeeper.core.session import Session
 
 PAGE = Candidate(
     page_id="p",

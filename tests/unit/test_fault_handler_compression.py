@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pagekeeper.core.compress.compressor import Compressed, Source
+from pagekeeper.core.errors import PageNotFound, SessionClosed
 from pagekeeper.fault_handler.summarising import NoSummariser
-from pagekeeper.memory.compress.compressor import Compressed, Source
-from pagekeeper.memory.errors import PageNotFound, SessionClosed
 from pagekeeper.runtime.queue.port import WorkItem
 from pagekeeper.runtime.work import COMPRESS
 from pagekeeper.v1 import event_pb2, page_pb2

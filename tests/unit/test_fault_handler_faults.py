@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     ContentCorrupt,
     FaultLimitReached,
     PagekeeperError,

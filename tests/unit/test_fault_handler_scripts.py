@@ -7,7 +7,7 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import PagekeeperError
+from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.unit.faulting import FaultingReplica, represent, said, serving

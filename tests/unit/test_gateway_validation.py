@@ -7,8 +7,8 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from pagekeeper.core.errors import ContentTooLarge, InvalidField
 from pagekeeper.gateway.validation import check
-from pagekeeper.memory.errors import ContentTooLarge, InvalidField
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.hints import HINT_CHARS_MAX, make_hint
-from pagekeeper.memory.pages import MediaDescription, Modality
+from pagekeeper.core.hints import HINT_CHARS_MAX, make_hint
+from pagekeeper.core.pages import MediaDescription, Modality
 from tests.unit.hostile_text import hostile_texts, json_documents
 
 sources = hostile_texts | json_documents | st.lists(hostile_texts, max_size=30).map(" ".join)

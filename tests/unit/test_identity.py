@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     InvalidField,
     PagekeeperError,
     TokenAudience,
@@ -23,7 +23,7 @@ from pagekeeper.memory.errors import (
     TokenInvalid,
     TokenMissing,
 )
-from pagekeeper.memory.ids import TenantId
+from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.identity import (

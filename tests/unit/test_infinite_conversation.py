@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.client import EventSource, InfiniteConversationManager, SummarizationStrategy
+from pagekeeper.core.errors import SessionNotFound
 from pagekeeper.memory import PageType
-from pagekeeper.memory.errors import SessionNotFound
 
 sources = st.sampled_from(EventSource)
 texts = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from pagekeeper.local.options import WrongOption, read_options
-from pagekeeper.local.run import main
+from demo.__main__ import main
+from demo.options import read_options
+from pagekeeper.local.options import WrongOption
 from pagekeeper.local.stack import Topology
 from pagekeeper.v1.session_pb2 import DEMAND_PAGING_MODEL
 
 
 def test_nothing_given_is_five_processes_until_ctrl_c() -> None:
     options = read_options({"PATH": "/bin"})
-    assert options.topology is Topology.FIVE
-    assert (options.conversation, options.once, options.report, options.directory) == (None, False, None, None)
+    assert options.stack.topology is Topology.FIVE
+    assert (options.conversation, options.once, options.report, options.stack.directory) == (None, False, None, None)
     assert "scripted" in options.model.name
 
 
@@ -32,13 +33,13 @@ def test_everything_given(tmp_path: Path) -> None:
             "DATA_DIR": str(tmp_path / "new"),
         }
     )
-    assert options.topology is Topology.ONE
+    assert options.stack.topology is Topology.ONE
     assert options.demand_paging == DEMAND_PAGING_MODEL
     assert options.conversation == conversation
     assert options.once
     assert options.report == tmp_path / "report.json"
     assert options.model.name == "small"
-    assert options.directory == tmp_path / "new"
+    assert options.stack.directory == tmp_path / "new"
 
 
 @pytest.mark.parametrize(
@@ -71,4 +72,4 @@ def test_what_cannot_be_meant_is_one_line(
 
 def test_there_is_one_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["start"], {}) == 2
-    assert "usage: python -m pagekeeper.local run" in capsys.readouterr().err
+    assert "usage: python -m demo run" in capsys.readouterr().err

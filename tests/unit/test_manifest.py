@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import BudgetTooSmall
-from pagekeeper.memory.events import PromptLayout
-from pagekeeper.memory.happenings import Pressure
-from pagekeeper.memory.manifest import (
+from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.events import PromptLayout
+from pagekeeper.core.happenings import Pressure
+from pagekeeper.core.manifest import (
     AvailablePageEntry,
     Manifest,
     ManifestPolicies,
@@ -20,7 +20,7 @@ from pagekeeper.memory.manifest import (
     status_json,
     working_set_line,
 )
-from pagekeeper.memory.pages import Modality, StorageTier
+from pagekeeper.core.pages import Modality, StorageTier
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, page_ids
 

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from pagekeeper.platform.conversation.types import ToolCall
-from pagekeeper.platform.model.openai_compatible import ATTEMPTS_MAX, OpenAiCompatibleModel
-from pagekeeper.platform.model.port import ModelFailed, Reply
+from demo.corpus.types import ToolCall
+from demo.model.openai_compatible import ATTEMPTS_MAX, OpenAiCompatibleModel
+from demo.model.port import ModelFailed, Reply
 
 CHAT = [{"role": "developer", "content": "Rules."}, {"role": "user", "content": "Hello?"}]
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]

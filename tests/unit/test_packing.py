@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import BudgetTooSmall
-from pagekeeper.memory.packing import (
+from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.packing import (
     ContextPage,
     ContextPrefix,
     PackedLine,
@@ -21,7 +21,7 @@ from pagekeeper.memory.packing import (
     render_line,
     render_media_line,
 )
-from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents, page_ids
 

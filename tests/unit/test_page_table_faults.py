@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from pagekeeper.memory.errors import LogUnavailable, RevisionConflict
+from pagekeeper.core.errors import LogUnavailable, RevisionConflict
 from pagekeeper.runtime.log.faulty_log import Faults, FaultyLog
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2

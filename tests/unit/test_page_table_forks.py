@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import RequestIdReused, RevisionNotFound, SessionExists, SessionNotFound
-from pagekeeper.memory.session import Session
+from pagekeeper.core.errors import RequestIdReused, RevisionNotFound, SessionExists, SessionNotFound
+from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2

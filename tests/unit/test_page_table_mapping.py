@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     ContentTooLarge,
     InvalidField,
     PageExists,
@@ -20,8 +20,8 @@ from pagekeeper.memory.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from pagekeeper.memory.lines import LineFacts, page_line
-from pagekeeper.memory.pages import MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.pages import MessageRole, Modality, PageType, TrustClass
 from pagekeeper.page_table.spilling import INLINE_BYTES_MAX, RECORD_INLINE_BYTES_MAX, to_spill
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import event_pb2, page_pb2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import SessionNotFound, StoreUnavailable
+from pagekeeper.core.errors import SessionNotFound, StoreUnavailable
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2

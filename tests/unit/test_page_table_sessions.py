@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     CheckpointExists,
     CheckpointNotFound,
     InvalidField,

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.happenings import Happening
+from pagekeeper.core.happenings import Happening
 from pagekeeper.runtime import codec
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import Replica, Stores, following, key, ready

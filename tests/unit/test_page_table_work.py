@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.artifact_storage.write_back import segments
-from pagekeeper.memory.ids import SessionKey
+from pagekeeper.core.ids import SessionKey
 from pagekeeper.page_table.mapping import TAIL_BYTES_LIMIT, TAIL_BYTES_MAX, TAIL_RECORDS_MAX, is_due
 from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries, WorkItem

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import InvalidField
-from pagekeeper.memory.lines import LineFacts, page_line
-from pagekeeper.memory.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
-from pagekeeper.memory.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, Preview, joined, parted
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, Preview, joined, parted
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
-from pagekeeper.memory.errors import BudgetTooSmall
-from pagekeeper.memory.events import PromptLayout, VMMode
-from pagekeeper.memory.happenings import Pressure
-from pagekeeper.memory.manifest import AvailablePageEntry, ManifestPolicies, available_line
-from pagekeeper.memory.packing import ContextPage, ContextPrefix, packed_line, render_line
-from pagekeeper.memory.pages import Modality, StorageTier
-from pagekeeper.memory.prompt import build_vm_developer_message, get_prompt_for_mode
-from pagekeeper.memory.tools import get_vm_tools_as_dicts
+from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.events import PromptLayout, VMMode
+from pagekeeper.core.happenings import Pressure
+from pagekeeper.core.manifest import AvailablePageEntry, ManifestPolicies, available_line
+from pagekeeper.core.packing import ContextPage, ContextPrefix, packed_line, render_line
+from pagekeeper.core.pages import Modality, StorageTier
+from pagekeeper.core.prompt import build_vm_developer_message, get_prompt_for_mode
+from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.runtime.tokens import EncodingName, count_messages, count_tools, tokenizer
 from tests.unit.hostile_text import hostile_texts
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.cues import subject_of
-from pagekeeper.memory.embedding import Floats, Vectors
-from pagekeeper.memory.pages import MessageRole, PageType
-from pagekeeper.memory.recall import recall
-from pagekeeper.memory.search import SessionIndex
-from pagekeeper.memory.sentences import speaker_of
+from pagekeeper.core.cues import subject_of
+from pagekeeper.core.embedding import Floats, Vectors
+from pagekeeper.core.pages import MessageRole, PageType
+from pagekeeper.core.recall import recall
+from pagekeeper.core.search import SessionIndex
+from pagekeeper.core.sentences import speaker_of
 
 WORDS = ("harbour", "invoice", "kestrel", "lantern", "marble", "nettle")
 texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)

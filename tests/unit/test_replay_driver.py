@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pagekeeper.memory.errors import LogUnavailable, ServiceUnavailable
-from pagekeeper.memory.ids import TenantId
-from pagekeeper.platform.conversation.generate import DEFAULT_FILE
-from pagekeeper.platform.conversation.load import load_conversations
-from pagekeeper.platform.conversation.types import Conversation, Message, Recall, Role, ToolCall, Turn
-from pagekeeper.platform.model.port import ChatMessage, Model, Reply, ToolSchema
-from pagekeeper.platform.model.scripted import ScriptedModel
-from pagekeeper.platform.replay.driver import OUTAGE_SECONDS_MAX, TOOL_ROUNDS_MAX, Replay, ReplayBudget
-from pagekeeper.platform.replay.records import TurnSeen
-from pagekeeper.platform.replay.report import Replayed, report_on
+from demo.corpus.generate import DEFAULT_FILE
+from demo.corpus.load import load_conversations
+from demo.corpus.types import Conversation, Message, Recall, Role, ToolCall, Turn
+from demo.model.port import ChatMessage, Model, Reply, ToolSchema
+from demo.model.scripted import ScriptedModel
+from demo.replay.driver import OUTAGE_SECONDS_MAX, TOOL_ROUNDS_MAX, Replay, ReplayBudget
+from demo.replay.records import TurnSeen
+from demo.replay.report import Replayed, report_on
+from pagekeeper.core.errors import LogUnavailable, ServiceUnavailable
+from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.tokens import for_model
 from pagekeeper.v1 import memory_service_pb2 as pb

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pagekeeper.platform.conversation.types import Conversation, Message, Recall, Role, Turn
-from pagekeeper.platform.replay.recall import cited_pages, is_correct, with_questions_at_most
+from demo.corpus.types import Conversation, Message, Recall, Role, Turn
+from demo.replay.recall import cited_pages, is_correct, with_questions_at_most
 
 DECISION = Recall("price", ("€49", "15-minute"), ("m7",))
 EVIDENCE = Recall("events", (), ("m1", "m2"))

@@ -10,10 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from pagekeeper.platform.conversation.types import Conversation
-from pagekeeper.platform.replay.display import Display
-from pagekeeper.platform.replay.records import CallSeen, FaultSeen, RecallSeen, TurnSeen
-from pagekeeper.platform.replay.report import Replayed, report_on, write_json
+from demo.corpus.types import Conversation
+from demo.replay.display import Display
+from demo.replay.records import CallSeen, FaultSeen, RecallSeen, TurnSeen
+from demo.replay.report import Replayed, report_on, write_json
 
 FAULT = FaultSeen("m7", "resolve_reference", "L2", 0, 120, promoted=True)
 PRESENT = replace(FAULT, page_id="m8", promoted=False)

@@ -10,7 +10,7 @@ from grpc.aio import AioRpcError, Metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory import errors
+from pagekeeper.core import errors
 from pagekeeper.runtime.blobs import port as blobs
 from pagekeeper.runtime.errors import (
     MESSAGE_BYTES_MAX,

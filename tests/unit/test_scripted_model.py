@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.escape import quote
-from pagekeeper.memory.packing import ContextPrefix, render_line
-from pagekeeper.memory.pages import Modality, StorageTier
-from pagekeeper.memory.tools import (
+from demo.corpus.types import ToolCall
+from demo.model.port import Reply
+from demo.model.reading import read_prompt
+from demo.model.scripted import NOT_KNOWN, NOTED, ScriptedModel
+from pagekeeper.core.escape import quote
+from pagekeeper.core.packing import ContextPrefix, render_line
+from pagekeeper.core.pages import Modality, StorageTier
+from pagekeeper.core.tools import (
     FaultedPage,
     FaultEffects,
     FoundPage,
@@ -20,10 +24,6 @@ from pagekeeper.memory.tools import (
     render_search_result,
     render_tool_result,
 )
-from pagekeeper.platform.conversation.types import ToolCall
-from pagekeeper.platform.model.port import Reply
-from pagekeeper.platform.model.reading import read_prompt
-from pagekeeper.platform.model.scripted import NOT_KNOWN, NOTED, ScriptedModel
 
 TOOLS = get_vm_tools_as_dicts()
 QUESTION = "As we decided earlier, which database did we choose for the route store?"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.memory.pages import Modality, PageType
-from pagekeeper.memory.search import SNIPPET_CHARS, SearchFilter, SessionIndex
-from pagekeeper.memory.terms import query_terms
+from pagekeeper.core.pages import Modality, PageType
+from pagekeeper.core.search import SNIPPET_CHARS, SearchFilter, SessionIndex
+from pagekeeper.core.terms import query_terms
 from tests.unit.hostile_text import hostile_texts
 
 VOCABULARY = ("alpha", "beta", "gamma", "JWT", "snake_case", "CamelHump", "2.15.1", "日本語", "naïve", "37")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.sentences import (
+from pagekeeper.core.sentences import (
     FULL_WEIGHT,
     JUDGED_CHARS,
     SENTENCE_CHARS_MAX,

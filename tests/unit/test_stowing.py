@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory import events as ev
-from pagekeeper.memory.pages import (
+from pagekeeper.core import events as ev
+from pagekeeper.core.pages import (
     Extent,
     KeyValue,
     LinkKind,
@@ -23,11 +23,11 @@ from pagekeeper.memory.pages import (
     TrustClass,
     Version,
 )
-from pagekeeper.memory.previews import PREVIEW_MIME_TYPES
-from pagekeeper.memory.reuse import PageReuse
-from pagekeeper.memory.session import Session
-from pagekeeper.memory.session_pages import SessionPages
-from pagekeeper.memory.stowing import Stowage, is_mapped
+from pagekeeper.core.previews import PREVIEW_MIME_TYPES
+from pagekeeper.core.reuse import PageReuse
+from pagekeeper.core.session import Session
+from pagekeeper.core.session_pages import SessionPages
+from pagekeeper.core.stowing import Stowage, is_mapped
 
 INT32_MAX, INT64_MAX = 2**32 - 1, 2**64 - 1
 

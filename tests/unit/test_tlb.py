@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.ids import SessionId, SessionKey, TenantId
-from pagekeeper.memory.tlb import Tlb
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId
+from pagekeeper.core.tlb import Tlb
 
 KEY = SessionKey(TenantId("t"), SessionId("s"))
 PAGES = ("a", "b", "c")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.errors import FaultLimitReached, PageNotFound
-from pagekeeper.memory.ids import PageId
-from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality, StorageTier
-from pagekeeper.memory.tools import (
+from pagekeeper.core.errors import FaultLimitReached, PageNotFound
+from pagekeeper.core.ids import PageId
+from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, StorageTier
+from pagekeeper.core.tools import (
     PAGE_FAULT_TOOL,
     SEARCH_PAGES_TOOL,
     FaultedPage,

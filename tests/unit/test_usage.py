@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory.usage import (
+from pagekeeper.core.usage import (
     HEADROOM_PERCENT,
     REPORTS_TO_SHRINK,
     ProviderUsage,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.core.compress.compressor import Compressed, Source
+from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality
+from pagekeeper.core.previews import PREVIEW_BYTES_MAX, Preview
 from pagekeeper.fault_handler import viewing
 from pagekeeper.fault_handler.viewing import lowered, viewed
-from pagekeeper.memory.compress.compressor import Compressed, Source
-from pagekeeper.memory.compress.registry import CompressorRegistry
-from pagekeeper.memory.pages import CompressionLevel, MediaDescription, Modality
-from pagekeeper.memory.previews import PREVIEW_BYTES_MAX, Preview
 from tests.unit.films import film, song
 
 image = pytest.importorskip("PIL.Image")

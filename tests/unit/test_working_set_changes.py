@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import pytest
 
-from pagekeeper.memory.errors import (
+from pagekeeper.core.errors import (
     InvalidField,
     PagekeeperError,
     PageNotFound,

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 
-from pagekeeper.memory.errors import CheckpointNotFound, InvalidField, RevisionNotFound, StoreUnavailable
-from pagekeeper.memory.happenings import decisions_digest
+from pagekeeper.core.errors import CheckpointNotFound, InvalidField, RevisionNotFound, StoreUnavailable
+from pagekeeper.core.happenings import decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb

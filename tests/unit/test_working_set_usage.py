@@ -2,10 +2,10 @@
 
 import pytest
 
+from pagekeeper.core.errors import InvalidField, RequestIdReused, SessionClosed
+from pagekeeper.core.usage import REPORTS_TO_SHRINK
 from pagekeeper.gateway.counting import counting_for
 from pagekeeper.gateway.validation import check
-from pagekeeper.memory.errors import InvalidField, RequestIdReused, SessionClosed
-from pagekeeper.memory.usage import REPORTS_TO_SHRINK
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from tests.unit.faulting import FaultingReplica, serving

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from pagekeeper.memory.usage import ProviderUsage
+from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.runtime.tokens import EXACT_PERCENT, family_of, for_model
 from pagekeeper.runtime.tokens.families import FAMILIES, OTHER
 

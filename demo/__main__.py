@@ -1,0 +1,44 @@
+"""`python -m demo run`: what `make run` runs. `python -m demo replay`: a replay through a stack that runs already."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from demo.command import replay
+from demo.options import read_options
+from demo.replay.run import ReplayOptions, run_replay
+from pagekeeper.local.options import WrongOption
+from pagekeeper.local.run import refuse, run
+from pagekeeper.local.stack import LocalStack
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run, and answer the exit status: 0 when every check of the replay passed."""
+    if arguments and arguments[0] == "replay":
+        replay(arguments[1:], prog_name="python -m demo replay")
+    if list(arguments) != ["run"]:
+        return refuse("usage: python -m demo run, or python -m demo replay --help")
+    try:
+        options = read_options(environment)
+    except WrongOption as wrong:
+        return refuse(str(wrong))
+    console = Console()
+
+    async def replayed(stack: LocalStack) -> int:
+        return await run_replay(
+            endpoint=stack.endpoint,
+            token=stack.token(),
+            conversation=options.conversation,
+            model=options.model,
+            console=console,
+            report=options.report,
+            options=ReplayOptions(demand_paging=options.demand_paging),
+        )
+
+    return run(options.stack, replayed, console, once=options.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,363 @@
+"""A conversation with memory behind one object: what is said goes in, what to send to the model comes out.
+
+The memory is in this process, or in a running stack when a client of one is given; the object is the same.
+
+    sm = SessionManager(enable_vm=True)
+    sm = SessionManager(client=pagekeeper, session_id="support-4711")
+
+What happens at the end of a segment: its messages get a checkpoint and a summary, the summary is pinned, and in this
+process everything in the prompt that is not pinned leaves it; a page that left is one page fault away.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from pydantic import Field
+
+from pagekeeper.client.connection import Pagekeeper
+from pagekeeper.client.process_memory import ProcessMemory, Transcript
+from pagekeeper.client.session import Session
+from pagekeeper.client.session_memory import (
+    IMPORTANCE,
+    PagedMemory,
+    SessionMemory,
+    Spoken,
+    Utterance,
+    VirtualMemoryDisabled,
+)
+from pagekeeper.client.stack_memory import StackMemory
+from pagekeeper.client.summaries import SummarizationStrategy, summarize
+from pagekeeper.core.pages import MessageRole
+from pagekeeper.memory import (
+    CompressorRegistry,
+    EvictionPolicy,
+    FaultResult,
+    MemoryManager,
+    SearchResult,
+    VMContext,
+    VMMode,
+    WorkingSetConfig,
+)
+from pagekeeper.memory.chat_response import (
+    ChatMessage,
+    ChatResponse,
+    assistant_message,
+    message_of,
+    tool_calls_of,
+)
+from pagekeeper.memory.models.keyed import KeyedModel
+from pagekeeper.runtime.tokens import for_model
+
+TOKENS_PER_SEGMENT: Final = 4_000
+MESSAGES_PER_SEGMENT: Final = 20
+DEFAULT_MODEL: Final = "gpt-4o"
+
+SAME_IN_A_STACK: Final = frozenset({"max_l0_tokens", "reserved_tokens", "eviction_threshold", "target_utilization"})
+"""What of a WorkingSetConfig a session has by the same name; what is not given is the stack's default."""
+
+Summarizer = Callable[[list[dict[str, str]]], Awaitable[str]]
+"""Messages in, their summary out: a language model's, for instance."""
+
+
+class SessionStats(KeyedModel):
+    """What a conversation has come to; times are ISO 8601."""
+
+    session_id: str
+    session_segments: int
+    session_chain: list[str] = Field(default_factory=list)
+    total_messages: int
+    total_events: int
+    user_messages: int
+    ai_messages: int
+    tool_calls: int
+    total_tokens: int
+    created_at: str
+    last_update: str
+    infinite_context: bool
+
+
+class SessionManager:
+    """See the module. Its methods are for one conversation: call them one after another, as it is spoken."""
+
+    def __init__(  # noqa: PLR0913 - the names of the guide
+        self,
+        session_id: str | None = None,
+        system_prompt: str | None = None,
+        *,
+        client: Pagekeeper | None = None,
+        infinite_context: bool = False,
+        token_threshold: int = TOKENS_PER_SEGMENT,
+        max_turns_per_segment: int = MESSAGES_PER_SEGMENT,
+        summarization_strategy: SummarizationStrategy = SummarizationStrategy.BASIC,
+        default_model: str = DEFAULT_MODEL,
+        enable_vm: bool = False,
+        vm_config: WorkingSetConfig | None = None,
+        vm_mode: VMMode = VMMode.STRICT,
+        vm_eviction_policy: EvictionPolicy | str | None = None,
+        vm_compressor_registry: CompressorRegistry | None = None,
+    ) -> None:
+        """With `client`, the memory is that stack's, and `enable_vm` goes without saying.
+
+        Tokens are counted as `default_model` counts them; requests are for it unless they say otherwise.
+        `vm_eviction_policy` is an object in this process, and the name of a policy of its own for a stack. A segment
+        ends after `token_threshold` tokens or `max_turns_per_segment` messages, whichever comes first.
+
+        Raises ValueError when a stack is asked to run code of this process.
+        """
+        chosen_id = session_id or str(uuid4())
+        self._default_model = default_model
+        self._tokens = for_model(default_model)
+        self._memory: SessionMemory
+        self._vm: MemoryManager | None = None
+        if client is not None:
+            if vm_compressor_registry is not None or not isinstance(vm_eviction_policy, str | None):
+                raise ValueError("a stack compresses and evicts by its own rules: name a policy of its own, or none")
+            config = stack_config(default_model, vm_mode, vm_config, vm_eviction_policy)
+            self._memory = StackMemory(client, chosen_id, config)
+        elif enable_vm:
+            self._vm = MemoryManager(
+                session_id=chosen_id,
+                config=vm_config,
+                mode=vm_mode,
+                eviction_policy=vm_eviction_policy,
+                compressor_registry=vm_compressor_registry,
+                count=self._count,
+            )
+            self._memory = ProcessMemory(self._vm, self._count)
+        else:
+            self._memory = Transcript(chosen_id, self._count)
+        self._system_prompt = system_prompt
+        self._infinite_context = infinite_context
+        self._token_threshold = token_threshold
+        self._max_turns_per_segment = max_turns_per_segment
+        self._strategy = summarization_strategy
+        self._summarizer: Summarizer = self._extract
+
+    @property
+    def session_id(self) -> str:
+        """In this process every segment has an id of its own; a stack's session keeps its id."""
+        return self._memory.session_id
+
+    @property
+    def system_prompt(self) -> str | None:
+        return self._system_prompt
+
+    @property
+    def is_infinite(self) -> bool:
+        return self._infinite_context
+
+    @property
+    def vm(self) -> MemoryManager | None:
+        """The memory in this process; None without virtual memory, and when a stack has it."""
+        return self._vm
+
+    @property
+    def session(self) -> Session | None:
+        """The stack's session, with all that a stack can do; None when the memory is in this process."""
+        return self._memory.session if isinstance(self._memory, StackMemory) else None
+
+    async def update_system_prompt(self, prompt: str) -> None:
+        """Use another system prompt from the next request on."""
+        self._system_prompt = prompt
+
+    def set_summary_callback(self, callback: Summarizer) -> None:
+        """Let `callback` summarise segments; `SummarizationStrategy.prompt` says what to ask of a language model."""
+        self._summarizer = callback
+
+    # What happens in the conversation. The answer is the session's id.
+
+    async def user_says(self, message: str, **metadata: object) -> str:
+        """The user's next words; they begin a turn."""
+        await self._append(MessageRole.USER, message, metadata)
+        return self.session_id
+
+    async def ai_responds(
+        self, response: str, model: str = "unknown", provider: str = "unknown", **metadata: object
+    ) -> str:
+        """The model's answer."""
+        await self._append(MessageRole.ASSISTANT, response, {"model": model, "provider": provider, **metadata})
+        return self.session_id
+
+    async def tool_used(
+        self,
+        tool_name: str,
+        arguments: Mapping[str, Any],
+        result: object,
+        error: str | None = None,
+        **metadata: object,
+    ) -> str:
+        """What a tool of the application did. `arguments` and `result` are kept as JSON."""
+        done = {"tool": tool_name, "arguments": arguments, "result": result}
+        text = json.dumps(done if error is None else {**done, "error": error}, default=str, ensure_ascii=False)
+        await self._memory.open()
+        await self._memory.append(_utterance(MessageRole.TOOL, text, metadata, tool_name))
+        return self.session_id
+
+    # What to send to the model
+
+    async def get_messages_for_llm(
+        self,
+        include_system: bool = True,  # noqa: FBT001, FBT002 - that system's signature
+    ) -> list[ChatMessage]:
+        """The messages of a request: instructions and memory first. Without the system, the segment's bare messages."""
+        await self._memory.open()
+        if not include_system:
+            return list(_bare(await self._memory.spoken(all_segments=False)))
+        messages, _ = await self._memory.request(self._system_prompt or "", self._default_model)
+        return messages
+
+    async def build_request(self, model: str = "") -> dict[str, Any]:
+        """A request to Chat Completions, with the tools by which the model reads its memory."""
+        model = model or self._default_model
+        await self._memory.open()
+        messages, tools = await self._memory.request(self._system_prompt or "", model)
+        request: dict[str, Any] = {"model": model, "messages": messages}
+        return {**request, "tools": tools} if tools else request
+
+    async def process_response(self, response: ChatResponse) -> dict[str, Any] | str:
+        """The model's answer; or, when it called tools, what the next request has to say more.
+
+        That is `assistant_message`, which called them, and `tool_results`, which answer.
+        """
+        message = message_of(response)
+        calls = tool_calls_of(message)
+        if not calls:
+            return message.content or ""
+        return {
+            "assistant_message": assistant_message(message),
+            "tool_results": await (await self._pages()).answer(calls),
+        }
+
+    def get_vm_context(self, model_id: str = "", token_budget: int | None = None) -> VMContext | None:
+        """The parts of the memory's message; None unless the memory is in this process."""
+        if self._vm is None:
+            return None
+        prompt = self._system_prompt or ""
+        return self._vm.build_context(system_prompt=prompt, model_id=model_id, token_budget=token_budget)
+
+    # The memory itself. Raises VirtualMemoryDisabled when there is none.
+
+    async def search_pages(self, query: str, modality: str | None = None, limit: int = 5) -> SearchResult:
+        """Pages by relevance to words."""
+        return await (await self._pages()).search(query, modality, limit)
+
+    async def handle_fault(self, page_id: str, target_level: int = 0) -> FaultResult:
+        """Bring a page into the prompt at that level, 0 for word for word."""
+        return await (await self._pages()).fault(page_id, target_level)
+
+    async def pin_page(self, page_id: str) -> None:
+        """Keep a page in the prompt."""
+        await (await self._pages()).pin(page_id)
+
+    async def unpin_page(self, page_id: str) -> None:
+        await (await self._pages()).unpin(page_id)
+
+    async def checkpoint(self, name: str) -> str:
+        """Name the present state; the answer is the checkpoint's id."""
+        return await (await self._pages()).checkpoint(name)
+
+    async def restore_checkpoint(self, checkpoint_id: str) -> None:
+        """Bring back what was in the prompt at a checkpoint."""
+        await (await self._pages()).restore(checkpoint_id)
+
+    # What was said
+
+    async def get_conversation(
+        self,
+        include_all_segments: bool | None = None,  # noqa: FBT001 - as above
+    ) -> list[dict[str, Any]]:
+        """Messages with their time, oldest first: of all segments when the conversation is infinite, unless told."""
+        await self._memory.open()
+        every = self._infinite_context if include_all_segments is None else include_all_segments
+        return [
+            {**bare, "timestamp": iso(said.spoken_unix_ms), "session_id": said.session_id, "page_id": said.page_id}
+            for said in await self._memory.spoken(all_segments=every)
+            for bare in _bare([said])
+        ]
+
+    async def get_session_chain(self) -> list[str]:
+        """The segments' session ids, oldest first."""
+        await self._memory.open()
+        return list((await self._memory.totals(all_segments=True)).segments)
+
+    async def load_session_chain(self) -> None:
+        """Read where the conversation stands before anything is asked of it; every other call does so too."""
+        await self._memory.open()
+
+    async def get_stats(
+        self,
+        include_all_segments: bool | None = None,  # noqa: FBT001 - as above
+    ) -> SessionStats:
+        """What the conversation has come to: in all segments, unless the current one's figures are asked for."""
+        await self._memory.open()
+        totals = await self._memory.totals(all_segments=include_all_segments is not False)
+        by_role = totals.messages_by_role
+        user, ai, tools = (by_role.get(role, 0) for role in (MessageRole.USER, MessageRole.ASSISTANT, MessageRole.TOOL))
+        return SessionStats(
+            session_id=self.session_id,
+            session_segments=totals.segment_count,
+            session_chain=list(totals.segments),
+            total_messages=user + ai,
+            total_events=user + ai + tools,
+            user_messages=user,
+            ai_messages=ai,
+            tool_calls=tools,
+            total_tokens=totals.tokens,
+            created_at=iso(totals.created_unix_ms),
+            last_update=iso(totals.updated_unix_ms),
+            infinite_context=self._infinite_context,
+        )
+
+    async def _pages(self) -> PagedMemory:
+        if not isinstance(self._memory, ProcessMemory | StackMemory):
+            raise VirtualMemoryDisabled
+        await self._memory.open()
+        return self._memory
+
+    async def _append(self, role: MessageRole, text: str, metadata: Mapping[str, object]) -> None:
+        await self._memory.open()
+        if self._infinite_context:
+            await self._end_segment_when_full()
+        await self._memory.append(_utterance(role, text, metadata))
+
+    async def _end_segment_when_full(self) -> None:
+        size = await self._memory.segment_size()
+        if size.tokens < self._token_threshold and size.messages < self._max_turns_per_segment:
+            return
+        messages = _bare(await self._memory.spoken(all_segments=False))
+        number = (await self._memory.totals(all_segments=True)).segment_count
+        await self._memory.end_segment(await self._summarizer(messages), number)
+
+    async def _extract(self, messages: list[dict[str, str]]) -> str:
+        return summarize(messages, self._strategy, self._count)
+
+    def _count(self, text: str) -> int:
+        return self._tokens.counted_by_model(self._tokens.tokenizer.count(text))
+
+
+def stack_config(
+    model: str, mode: VMMode, config: WorkingSetConfig | None, eviction_policy: str | None
+) -> dict[str, Any]:
+    """The same settings as fields of SessionConfig."""
+    settings: dict[str, Any] = {"model": model, "mode": f"VM_MODE_{mode.name}"}
+    if config is not None:
+        given = SAME_IN_A_STACK & config.model_fields_set
+        settings |= {name: getattr(config, name) for name in given}
+    return settings if eviction_policy is None else {**settings, "eviction_policy": eviction_policy}
+
+
+def iso(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1_000, UTC).isoformat()
+
+
+def _utterance(role: MessageRole, text: str, metadata: Mapping[str, object], tool_name: str = "") -> Utterance:
+    facts = {key: str(value) for key, value in metadata.items()}
+    return Utterance(role, text, IMPORTANCE[role], tool_name, facts)
+
+
+def _bare(spoken: Sequence[Spoken]) -> list[dict[str, str]]:
+    """As a chat model takes messages."""
+    return [{"role": said.role.value, "content": said.text} for said in spoken]

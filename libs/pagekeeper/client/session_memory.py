@@ -1,0 +1,114 @@
+"""What a SessionManager asks of the memory behind it, be that in its own process or a running stack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from pagekeeper.core.pages import MessageRole
+from pagekeeper.memory import FaultResult, SearchResult
+from pagekeeper.memory.chat_response import ChatMessage, ToolCall
+
+IMPORTANCE: Final = {MessageRole.USER: 0.6, MessageRole.ASSISTANT: 0.5, MessageRole.TOOL: 0.4}
+"""Of what is said, unless the application knows better: the user's words are wanted again most often."""
+IMPORTANCE_OF_SUMMARIES: Final = 0.9
+
+
+class VirtualMemoryDisabled(Exception):
+    """The session only keeps what was said: it was made with neither `enable_vm=True` nor a `client`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Something to be remembered: a message, or what a tool did as JSON. `importance` from 0 to 1."""
+
+    role: MessageRole
+    text: str
+    importance: float
+    tool_name: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Something that is remembered. `session_id` is the segment's where every segment has an id of its own."""
+
+    role: MessageRole
+    text: str
+    page_id: str
+    session_id: str
+    spoken_unix_ms: int
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSize:
+    """How far the current segment has come: user and assistant messages, and their tokens."""
+
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the session remembered: in all its segments, or in the current one."""
+
+    messages_by_role: Mapping[MessageRole, int]
+    tokens: int
+    segments: Sequence[str]
+    """Their session ids, oldest first; a stack has one id for all."""
+    segment_count: int
+    created_unix_ms: int
+    updated_unix_ms: int
+
+
+class SessionMemory(Protocol):
+    """`open` comes before everything else but `session_id`, and does nothing when it has been done."""
+
+    @property
+    def session_id(self) -> str: ...
+
+    async def open(self) -> None: ...
+
+    async def append(self, said: Utterance) -> str:
+        """Remember; the answer is the page's id."""
+        ...
+
+    async def request(self, system_prompt: str, model: str) -> tuple[list[ChatMessage], list[dict[str, Any]]]:
+        """Messages and tools to send to a model: what is resident, within the budget."""
+        ...
+
+    async def spoken(self, *, all_segments: bool) -> list[Spoken]:
+        """What the user and the model said, oldest first."""
+        ...
+
+    async def segment_size(self) -> SegmentSize: ...
+
+    async def end_segment(self, summary: str, number: int) -> None:
+        """Checkpoint the segment of that number, put its summary in its place, and begin the next one."""
+        ...
+
+    async def totals(self, *, all_segments: bool) -> Totals: ...
+
+
+class PagedMemory(SessionMemory, Protocol):
+    """With virtual memory: what does not fit leaves the prompt, and can be brought back."""
+
+    async def answer(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
+        """Tool messages that answer a model's calls, in order."""
+        ...
+
+    async def search(self, query: str, modality: str | None, limit: int) -> SearchResult: ...
+
+    async def fault(self, page_id: str, target_level: int) -> FaultResult: ...
+
+    async def pin(self, page_id: str) -> None: ...
+
+    async def unpin(self, page_id: str) -> None: ...
+
+    async def checkpoint(self, name: str) -> str:
+        """The checkpoint's id."""
+        ...
+
+    async def restore(self, checkpoint_id: str) -> None:
+        """Bring back the working set of a checkpoint."""
+        ...

@@ -1,0 +1,436 @@
+"""Full text search over the pages of one session.
+
+An SQLite FTS5 index in memory: stemmed (English), accents folded, by BM25, of texts as `terms` prepares them. Beside
+its words a page has a vector, when there is a model, and what it weighs in a recall.
+
+Invariant: the index answers for exactly the pages that were added and not removed, in an order that depends on nothing
+else. A query is words, never syntax: no character in it has a meaning. The index is derived: it may be thrown away and
+built again. A connection belongs to one thread, so an index does too.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from math import log1p
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagekeeper.core.cues import Cue, cue_of, is_standing_wish
+from pagekeeper.core.embedding import Embedder, Floats, Vectors, WordsAlone
+from pagekeeper.core.pages import MessageRole, Modality, PageType
+from pagekeeper.core.sentences import SPEAKER_WORDS_MAX, names_in, speaker_of, words_of_names
+from pagekeeper.core.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
+
+CANDIDATES_MAX: Final = 1_000
+"""Once its rarest words have as many pages together, a query's other words only order them."""
+SNIPPET_CHARS: Final = 160
+_HINT_WEIGHT: Final = 0.5
+_BOOST: Final = {PageType.CLAIM: 1.15, PageType.SUMMARY: 1.1, PageType.PROCEDURE: 1.1}
+_ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.3, MessageRole.TOOL: 0.5}
+"""What people say of themselves is asked for again more often than what they were told at length."""
+_QUESTION_WEIGHT: Final = 0.7
+"""Of a page that ends by asking: what it asked is said in the pages after it."""
+_NAME_WEIGHT: Final = 0.1
+_NAMES_COUNTED_MAX: Final = 3
+"""A page that names what it speaks of says more than one that does not."""
+_WISH_WEIGHT: Final = 1.8
+"""How a user wants things done concerns every question."""
+_JUDGED_CHARS: Final = 2_000
+"""Where names and wishes are looked for."""
+EMBEDDED_CHARS_MAX: Final = 16_384
+"""What is embedded of one page: a longer text has no one meaning."""
+_CHARS_A_TOKEN: Final = 4
+_AROUND_AN_ID: Final = "\"'`()[]{}<>.,;:!?"
+"""What an id is written in, as in a citation."""
+
+_OCCURRENCES_MAX: Final = 4
+_SNIPPET_TERMS_MAX: Final = 12
+
+_SCHEMA: Final = """
+    PRAGMA journal_mode = OFF;
+    CREATE TABLE pages (
+        id INTEGER PRIMARY KEY,
+        page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, boost REAL, body TEXT, hint TEXT,
+        digest INTEGER, calls INTEGER
+    );
+    CREATE INDEX digests ON pages (digest);
+    CREATE INDEX calling ON pages (turn) WHERE calls;
+    CREATE VIRTUAL TABLE words USING fts5(
+        body, hint, content = '',
+        tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' tokenchars '_'"
+    );
+    BEGIN;
+"""
+_RANK: Final = """
+    SELECT page_id, pages.id, -bm25(words, 1.0, :hint_weight) * boost AS score
+    FROM words JOIN pages ON pages.id = words.rowid
+    WHERE words MATCH :expression
+        AND (:modality IS NULL OR modality = :modality)
+        AND (:page_types IS NULL OR page_type IN (SELECT value FROM json_each(:page_types)))
+        AND turn BETWEEN :from_turn AND :to_turn
+    ORDER BY score DESC, page_id
+    LIMIT :limit
+"""
+_SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
+_SAYING: Final = "SELECT id FROM pages WHERE digest = :digest AND body = :text ORDER BY id"
+_CALLS: Final = "SELECT count(DISTINCT turn) FROM pages WHERE calls AND turn >= ? AND body <> ?"
+_LAST_TURN: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """Which pages may be found; turns are inclusive, None and no type mean any."""
+
+    modality: Modality | None = None
+    page_types: Collection[PageType] = ()
+    from_turn: int = 0
+    to_turn: int = _LAST_TURN
+    exclude: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """`relevance` from 0 to 1: how much of what the query asks for the best page has, less for those after it."""
+
+    page_id: str
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`snippet` is a slice of the page around what matched, white space folded; of the hint when only that matched."""
+
+    page_id: str
+    relevance: float
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPages:
+    """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
+
+    `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length;
+    `by_model` are the model's own words; `speakers` says by number who a page says is speaking, 0 where it does not.
+    """
+
+    rows: NDArray[np.int64]
+    weights: Floats
+    sizes_tokens: Floats
+    by_model: NDArray[np.bool_]
+    speakers: Floats
+
+
+EVERYTHING: Final = SearchFilter()
+_WORDS_ALONE: Final = WordsAlone()
+_ROWS_AT_FIRST: Final = 64
+
+
+class SessionIndex:
+    """A page that is replaced keeps its place in the order."""
+
+    def __init__(self, embedder: Embedder = _WORDS_ALONE) -> None:
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.executescript(_SCHEMA)
+        self._embedder = embedder
+        self._vectors = Vectors(embedder.dimensions)
+        self._ids: dict[str, int] = {}
+        self._page_ids = [""]
+        self._traits = np.zeros((_ROWS_AT_FIRST, 4), np.float32)
+        self._speakers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, page_id: str) -> bool:
+        return page_id in self._ids
+
+    @property
+    def size_bytes(self) -> int:
+        """What the database and the vectors take."""
+        database_bytes = self._scalar("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", ())
+        return database_bytes + self._vectors.size_bytes
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add(
+        self,
+        page_id: str,
+        text: str,
+        hint: str = "",
+        *,
+        modality: Modality = Modality.TEXT,
+        page_type: PageType = PageType.TRANSCRIPT,
+        role: MessageRole = MessageRole.USER,
+        turn: int = 0,
+    ) -> None:
+        """Index a page. KeyError when it is indexed already."""
+        if page_id in self._ids:
+            raise KeyError(page_id)
+        row = len(self._page_ids)
+        self._page_ids.append(page_id)
+        self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+
+    def replace(
+        self,
+        page_id: str,
+        text: str,
+        hint: str = "",
+        *,
+        modality: Modality = Modality.TEXT,
+        page_type: PageType = PageType.TRANSCRIPT,
+        role: MessageRole = MessageRole.USER,
+        turn: int = 0,
+    ) -> None:
+        """Index a page instead of what was indexed under its id, if anything was."""
+        row = self._ids.get(page_id)
+        if row is None:
+            self.add(page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+        else:
+            self.remove(page_id)
+            self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+
+    def remove(self, page_id: str) -> None:
+        """KeyError when it is not indexed."""
+        row = self._ids.pop(page_id)
+        self._traits[row] = 0.0
+        self._vectors.clear(row)
+        body, hint = self._database.execute("SELECT body, hint FROM pages WHERE id = ?", (row,)).fetchone()
+        self._database.execute(
+            "INSERT INTO words (words, rowid, body, hint) VALUES ('delete', ?, ?, ?)",
+            (row, indexable(body), indexable(hint)),
+        )
+        self._database.execute("DELETE FROM pages WHERE id = ?", (row,))
+
+    def pages(self) -> IndexedPages:
+        traits = self._traits[: len(self._page_ids)]
+        rows = np.flatnonzero(traits[:, 0])
+        return IndexedPages(rows, traits[rows, 0], traits[rows, 1], traits[rows, 2] > 0.0, traits[rows, 3])
+
+    def speakers_named(self, query: str) -> list[int]:
+        """By number: those that the query names. Each is a speaker of some page, or was."""
+        words = words_of_names(query[:_JUDGED_CHARS])
+        runs = (
+            " ".join(words[start : start + length])
+            for length in range(1, SPEAKER_WORDS_MAX + 1)
+            for start in range(len(words) + 1 - length)
+        )
+        return sorted({self._speakers[run] for run in runs if run in self._speakers})
+
+    def page_id(self, row: int) -> str:
+        return self._page_ids[row]
+
+    def rows_saying(self, text: str) -> NDArray[np.int64]:
+        """The pages that say this and nothing else."""
+        body = storable(text)
+        found = self._database.execute(_SAYING, {"digest": crc32(body.encode()), "text": body}).fetchall()
+        return np.array([row for (row,) in found], np.int64)
+
+    def calls_since(self, turn: int, query: str) -> int:
+        """The turns from this one on in which the user calls for the past, but for where that is just this query."""
+        return self._scalar(_CALLS, (turn, storable(query)))
+
+    def word_scores(self, query: str) -> Floats:
+        """By row: how much a page says of the query's words; 0 where it has none of them."""
+        scores = np.zeros(len(self._page_ids), np.float32)
+        terms = self._known_terms(query)
+        if terms:
+            found = self._database.execute(
+                _SCORE, {"hint_weight": _HINT_WEIGHT, "expression": _expression(terms)}
+            ).fetchall()
+            scores[[row for row, _ in found]] = [score for _, score in found]
+        return scores
+
+    def meaning(self, query: str) -> Floats:
+        """The direction of a query, for `likeness`."""
+        return self._vectors.direction(self._embedder.embed([query[:EMBEDDED_CHARS_MAX]])[0])
+
+    def meaning_of(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
+        """The direction of some pages, for `likeness`."""
+        return self._vectors.direction_of(rows, weights)
+
+    def likeness(self, meaning: Floats) -> Floats:
+        """By row: how like a page is, -1 to 1; 0 without a model."""
+        return self._vectors.likeness(meaning, len(self._page_ids))
+
+    def _insert(  # noqa: PLR0913 - a page's facts
+        self,
+        row: int,
+        page_id: str,
+        text: str,
+        hint: str,
+        *,
+        modality: Modality,
+        page_type: PageType,
+        role: MessageRole,
+        turn: int,
+    ) -> None:
+        body, hint = storable(text), storable(hint)
+        boost = _BOOST.get(page_type, 1.0)
+        calls = role is MessageRole.USER and cue_of(body) is Cue.RECALL
+        self._database.execute(
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, page_id, modality.value, page_type.value, turn, boost, body, hint, crc32(body.encode()), calls),
+        )
+        self._database.execute(
+            "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))
+        )
+        self._vectors.set(row, self._embedder.embed([(body or hint)[:EMBEDDED_CHARS_MAX]])[0])
+        self._ids[page_id] = row
+        if row >= len(self._traits):
+            self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
+        weight = boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body, role)
+        speaker = speaker_of(body)
+        number = self._speakers.setdefault(speaker, len(self._speakers) + 1) if speaker else 0
+        self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT, number)
+
+    def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
+        """The pages whose ids the query has, then those that have any of its words, best first; ties by page id."""
+        if limit < 1:
+            return []
+        named = [page_id for page_id in self._named(query) if self._passes(page_id, where)][:limit]
+        others = replace(where, exclude=frozenset((*where.exclude, *named))) if named else where
+        return [*(Ranked(page_id, 1.0) for page_id in named), *self._by_words(query, limit - len(named), others)]
+
+    def _named(self, query: str) -> Iterable[str]:
+        words = (word.strip(_AROUND_AN_ID) for word in query[:QUERY_CHARS_MAX].split())
+        return (word for word in dict.fromkeys(words) if word in self._ids)
+
+    def _passes(self, page_id: str, where: SearchFilter) -> bool:
+        statement = "SELECT modality, page_type, turn FROM pages WHERE id = ?"
+        modality, page_type, turn = self._database.execute(statement, (self._ids[page_id],)).fetchone()
+        return (
+            page_id not in where.exclude
+            and where.modality in (None, modality)
+            and (not where.page_types or page_type in where.page_types)
+            and where.from_turn <= turn <= where.to_turn
+        )
+
+    def _by_words(self, query: str, limit: int, where: SearchFilter) -> list[Ranked]:
+        terms = self._known_terms(query)
+        if not terms or limit < 1:
+            return []
+        rows = self._database.execute(
+            _RANK,
+            {
+                "hint_weight": _HINT_WEIGHT,
+                "expression": _expression(terms),
+                "modality": where.modality,
+                "page_types": json.dumps(sorted(where.page_types)) if where.page_types else None,
+                "from_turn": where.from_turn,
+                "to_turn": where.to_turn,
+                "limit": limit + len(where.exclude),
+            },
+        ).fetchall()
+        excluded = frozenset(where.exclude)
+        scored = [(page_id, row, score) for page_id, row, score in rows if page_id not in excluded][:limit]
+        if not scored:
+            return []
+        best = scored[0][2]
+        covered = self._covered(scored[0][1], terms)
+        return [Ranked(page_id, covered * score / best) for page_id, _, score in scored]
+
+    def search(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Found]:
+        """`rank`, with the passage of each page that matched."""
+        found = []
+        roots = [_root(word) for word in query_terms(query)[:_SNIPPET_TERMS_MAX]]
+        for page in self.rank(query, limit=limit, where=where):
+            row = self._ids[page.page_id]
+            body, hint = self._database.execute("SELECT body, hint FROM pages WHERE id = ?", (row,)).fetchone()
+            found.append(Found(page.page_id, page.relevance, _snippet(body, roots) or _snippet(hint, roots) or hint))
+        return found
+
+    def _known_terms(self, query: str) -> dict[str, int]:
+        """The query's words that some page has, with the number of pages, the rarest first."""
+        counts = {term: self._pages_with(term) for term in query_terms(query)}
+        return dict(sorted(((term, pages) for term, pages in counts.items() if pages), key=lambda item: item[1]))
+
+    def _pages_with(self, term: str) -> int:
+        return int(self._scalar("SELECT count(*) FROM words WHERE words MATCH ?", (_phrase(term),)))
+
+    def _covered(self, row: int, terms: dict[str, int]) -> float:
+        """The share of the query that a page has, each word weighing what it says about a page."""
+        weights = {term: log1p(len(self._ids) / pages) for term, pages in terms.items()}
+        had = sum(
+            weight
+            for term, weight in weights.items()
+            if self._scalar("SELECT count(*) FROM words WHERE words MATCH ? AND rowid = ?", (_phrase(term), row))
+        )
+        return float(had / sum(weights.values()))
+
+    def _scalar(self, statement: str, values: tuple[object, ...]) -> int:
+        (value,) = self._database.execute(statement, values).fetchone()
+        return int(value)
+
+
+def _telling(body: str, role: MessageRole) -> float:
+    """What a page weighs for the way in which it speaks."""
+    begins = body[:_JUDGED_CHARS]
+    weight = 1.0 + _NAME_WEIGHT * min(len(names_in(begins)), _NAMES_COUNTED_MAX)
+    if body.rstrip().endswith(("?", "\uff1f")):
+        weight *= _QUESTION_WEIGHT
+    if role is MessageRole.USER and is_standing_wish(begins):
+        weight *= _WISH_WEIGHT
+    return weight
+
+
+def _phrase(term: str) -> str:
+    """A term as FTS5 reads it: in quotes, where only a quote has a meaning, and terms have none."""
+    prefix = "*" if len(term) == 1 and is_unspaced(term) else ""
+    return f'"{term}"{prefix}'
+
+
+def _expression(terms: dict[str, int]) -> str:
+    """Any of the terms; when that would be too many pages, any of the rarest, ordered by all of them."""
+    rare: list[str] = []
+    pages_so_far = 0
+    for term, pages in terms.items():
+        if rare and pages_so_far + pages > CANDIDATES_MAX:
+            break
+        rare.append(_phrase(term))
+        pages_so_far += pages
+    common = [_phrase(term) for term in list(terms)[len(rare) :]]
+    needed = " OR ".join(rare)
+    return f"({needed}) AND (({needed}) OR {' OR '.join(common)})" if common else needed
+
+
+def _root(term: str) -> str:
+    """What a term's inflections begin with, near enough to find the passage that matched."""
+    return term if len(term) < 5 else term[: max(4, len(term) - 3)]
+
+
+def _snippet(text: str, roots: list[str]) -> str:
+    """The window of `text` with most of the roots, from a word's start to a word's end; empty when there is none."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        lowered = text
+    positions = sorted((at, root) for root in roots for at in _occurrences(lowered, root))
+    if not positions:
+        return ""
+    start, _ = max(
+        ((at, _roots_within(positions, at)) for at, _ in positions), key=lambda window: (window[1], -window[0])
+    )
+    begin = max(0, start - SNIPPET_CHARS // 4)
+    if begin:
+        begin = text.find(" ", begin, start) + 1 or start
+    end = min(len(text), begin + SNIPPET_CHARS)
+    if end < len(text):
+        end = max(text.rfind(" ", begin, end), begin + SNIPPET_CHARS // 2)
+    return " ".join(text[begin:end].split())
+
+
+def _occurrences(lowered: str, root: str) -> Iterable[int]:
+    at = lowered.find(root)
+    for _ in range(_OCCURRENCES_MAX):
+        if at < 0:
+            return
+        yield at
+        at = lowered.find(root, at + len(root))
+
+
+def _roots_within(positions: list[tuple[int, str]], start: int) -> int:
+    return len({root for at, root in positions if start <= at < start + SNIPPET_CHARS * 3 // 4})

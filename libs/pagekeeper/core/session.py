@@ -1,0 +1,450 @@
+"""A session: the fold of its log.
+
+`Session.apply` is the whole state machine; what affects it lives here and in the values it is given. It reads no
+clock, draws no random number and knows no setting that the log does not carry, so every replica that folded the same
+records has the same state and made the same decisions, and a fold that stops early is the past.
+
+Invariants, after every transaction:
+- a resident page is mapped, and resident once, at a level that its version has;
+- explicitly pinned pages and the application's own are never evicted;
+- used tokens never exceed the limit unless what is protected does.
+
+It never raises for a transaction that `decisions` produced, and never does I/O.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+from pagekeeper.core import events as ev
+from pagekeeper.core.bookkeeping import THRASH_OF_FAULTS_MIN, Checkpoint, Counters, Operation, SessionState
+from pagekeeper.core.changes import Changes
+from pagekeeper.core.eviction import candidate, eviction_policy
+from pagekeeper.core.happenings import (
+    Admitted,
+    Compressed,
+    Evicted,
+    Happened,
+    Happening,
+    NotAdmitted,
+    Pressure,
+    PressureChanged,
+    TurnStarted,
+)
+from pagekeeper.core.pages import (
+    Extent,
+    FaultReason,
+    KeyValue,
+    MessageRole,
+    PageState,
+    StorageTier,
+    StoredRepresentation,
+    Version,
+)
+from pagekeeper.core.reuse import KindCounts, SessionReuse
+from pagekeeper.core.session_pages import SessionPages
+from pagekeeper.core.usage import ProviderUsage, with_report
+from pagekeeper.core.working_set import Resident, WorkingSet
+
+FOLD_VERSION: Final = 6
+OPERATIONS_MAX: Final = 512
+"""Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
+COMPRESS_BELOW: Final = 0.6
+"""Going down a level must save at least the rest, else the page leaves: a small saving breaks the prompt's prefix
+for nothing."""
+
+
+class Session:
+    """State of one session at `revision`. Mutated by `apply` alone."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.config = ev.SessionConfig()
+        self.labels: tuple[KeyValue, ...] = ()
+        self.exists = False
+        self.state = SessionState.OPEN
+        self.turn = 0
+        self.created_unix_ms = 0
+        self.updated_unix_ms = 0
+        self.parent_session_id = ""
+        self.parent_revision = 0
+        self.pages = SessionPages()
+        self.reuse = SessionReuse()
+        self.kinds = KindCounts()
+        self.working_set = WorkingSet()
+        self.counters = Counters()
+        self.faults_by_reason: dict[FaultReason, int] = {}
+        self.recent_evictions: dict[str, int] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.archive: list[ev.ArchiveSegment] = []
+        self.operations: dict[str, Operation] = {}
+        self.usage: dict[str, ProviderUsage] = {}
+        self.changes = Changes()
+
+    # Reading
+
+    def page(self, page_id: str) -> PageState | None:
+        """The page when it is mapped."""
+        page = self.pages.get(page_id)
+        return page if page is not None and page.mapped else None
+
+    def mapped_pages(self) -> Iterator[PageState]:
+        return self.pages.mapped()
+
+    def tier(self, page: PageState) -> StorageTier:
+        return StorageTier.L0 if page.page_id in self.working_set else page.stored_tier
+
+    @property
+    def faults_total(self) -> int:
+        return sum(self.faults_by_reason.values())
+
+    @property
+    def thrash_index(self) -> float:
+        """Share of the faults, taken as a few at least, that undid an eviction of the last few turns."""
+        return self.counters.thrash_faults_total / max(self.faults_total, THRASH_OF_FAULTS_MIN)
+
+    def is_pinned(self, page: PageState) -> bool:
+        """Never evicted: pinned by the caller, or the application's own instructions."""
+        return page.pinned or page.role is MessageRole.SYSTEM
+
+    def is_protected(self, page: PageState) -> bool:
+        """Evicted only when nothing else is left: pinned, of the last few turns, or faulted in a moment ago."""
+        return (
+            self.is_pinned(page)
+            or page.current.turn > self.turn - self.config.pin_last_turns
+            or (page.last_fault_turn > 0 and self.turn - page.last_fault_turn < self.config.fault_protection_turns)
+        )
+
+    def pinned_tokens(self) -> int:
+        """Tokens that no eviction can free."""
+        return sum(r.size_tokens for r in self.working_set if self.is_pinned(self.pages.at_hand[r.page_id]))
+
+    def pressure(self) -> Pressure:
+        limit = self.config.limit_tokens
+        used = self.working_set.used_tokens
+        if used <= limit * self.config.target_utilization:
+            return Pressure.LOW
+        if used <= limit * self.config.eviction_threshold:
+            return Pressure.MEDIUM
+        protected = sum(r.size_tokens for r in self.working_set if self.is_protected(self.pages.at_hand[r.page_id]))
+        return Pressure.CRITICAL if protected > limit * self.config.eviction_threshold else Pressure.HIGH
+
+    def eviction_order(self) -> list[Resident]:
+        """Resident pages that may leave, the first to go first: by policy, protected ones after all others."""
+        return [*self.unprotected(), *self._order(protected=True)]
+
+    def unprotected(self) -> list[Resident]:
+        """Resident pages that nothing protects, the first to go first."""
+        return self._order(protected=False)
+
+    def _order(self, *, protected: bool) -> list[Resident]:
+        """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""
+        policy = eviction_policy(self.config.eviction_policy)
+        keyed = []
+        at_hand, residents = self.pages.at_hand, len(self.working_set)
+        for position, resident in enumerate(self.working_set):
+            page = at_hand[resident.page_id]
+            if self.is_protected(page) is not protected or (protected and self.is_pinned(page)):
+                continue
+            key = policy(candidate(page, resident, position, self.turn, self.reuse, self.kinds, residents))
+            keyed.append((key, position, resident))
+        keyed.sort()  # Positions differ, so residents are never compared.
+        return [resident for _, _, resident in keyed]
+
+    # Folding
+
+    def apply(self, revision: int, transaction: ev.Transaction) -> list[Happening]:
+        """Fold one transaction; the answer is what it did to the working set, in order."""
+        pressure_before, turn = self.pressure(), self.turn
+        happened: list[Happened] = []
+        self.updated_unix_ms = transaction.written_unix_ms
+        for event in transaction.events:
+            happened += self._apply_event(revision, transaction.written_unix_ms, event)
+        changed = self.changes.note(revision, transaction.events, happened, self.pages.at_hand)
+        self.pages.settle(self.pages if changed is None else changed, self.working_set)
+        self.revision = revision
+        self._remember(Operation(transaction.operation_id, transaction.request_digest, revision))
+        pressure_after = self.pressure()
+        if pressure_after is not pressure_before:
+            happened.append(PressureChanged(pressure_before, pressure_after))
+        return [Happening(what, revision, turn := turn + isinstance(what, TurnStarted)) for what in happened]
+
+    def roll_up(self, revision: int, archived: ev.ArchiveSegment) -> None:
+        """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is."""
+        self.archive.append(archived)
+        self.revision = revision
+
+    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Happened]:  # noqa: C901, PLR0912 - the table of the state machine
+        match event:
+            case ev.SessionOpened(config, labels):
+                self.exists, self.created_unix_ms = True, unix_ms
+                self.config, self.labels = config, labels
+            case ev.SessionConfigured(config, labels):
+                self.config, self.labels = config, labels
+                return self._make_room(0)
+            case ev.SessionClosed():
+                self.state = SessionState.CLOSED
+            case ev.SessionDeleted():
+                self._forget_everything()
+            case ev.PagesMapped(pages):
+                return [what for page in pages for what in self._map(revision, unix_ms, page)]
+            case ev.PagesAnnotated(annotations):
+                for annotation in annotations:
+                    self._annotate(annotation)
+            case ev.PagesLinked(relations):
+                for relation in relations:
+                    page = self.pages[relation.page_id]
+                    if relation.link not in page.links:
+                        self.pages.put(page._replace(links=(*page.links, relation.link)))
+            case ev.PagesUnmapped(page_ids):
+                return [what for page_id in page_ids for what in self._unmap(page_id)]
+            case ev.RepresentationsAdded(representations):
+                for (page_id, number), of_version in groupby(representations, attrgetter("page_id", "version")):
+                    self._represent(page_id, number, [added.representation for added in of_version])
+            case ev.PagesPlaced(placements):
+                for (page_id, number), there in groupby(placements, attrgetter("page_id", "version")):
+                    self._place(page_id, number, [(placed.level, placed.extent) for placed in there])
+            case ev.CheckpointCreated(checkpoint_id, name):
+                self.checkpoints[checkpoint_id] = Checkpoint(
+                    checkpoint_id=checkpoint_id,
+                    name=name,
+                    revision=self.revision,
+                    turn=self.turn,
+                    page_count=self.pages.mapped_total,
+                    used_tokens=self.working_set.used_tokens,
+                    created_unix_ms=unix_ms,
+                )
+            case ev.CheckpointDeleted(checkpoint_id):
+                self.checkpoints.pop(checkpoint_id, None)
+            case ev.TurnBegun():
+                return self._begin_turn()
+            case ev.PageAdmitted():
+                return self._fault_in(event)
+            case ev.PagesUsed(page_ids):
+                for page_id in page_ids:
+                    self.pages.put(self._used_again(self.pages[page_id]))
+            case ev.PagesPinned(page_ids):
+                for page_id in page_ids:
+                    self.pages.put(self.pages[page_id]._replace(pinned=True))
+            case ev.PagesUnpinned(page_ids):
+                for page_id in page_ids:
+                    self.pages.put(self.pages[page_id]._replace(pinned=False))
+                return self._make_room(0)
+            case ev.ImportanceSet(page_id, importance):
+                self.pages.put(self.pages[page_id]._replace(importance=importance))
+            case ev.UsageReported(family, counted, given):
+                self.usage[family] = with_report(self.usage.get(family), family, counted, given)
+            case ev.WorkingSetRestored():
+                return self._restore(event)
+        return ()
+
+    def _forget_everything(self) -> None:
+        self.exists = False
+        self.pages, self.working_set, self.labels = SessionPages(), WorkingSet(), ()
+        self.checkpoints, self.recent_evictions = {}, {}
+        self.reuse, self.kinds = SessionReuse(), KindCounts()
+
+    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Happened]:
+        if mapped.role is MessageRole.USER:
+            yield from self._begin_turn()
+        before = self.pages.get(mapped.page_id)
+        # By position: named, each of the two would take six times as long, a tenth of an append.
+        version = Version(
+            mapped.version,
+            revision,
+            self.turn,
+            unix_ms,
+            mapped.mime_type,
+            mapped.media,
+            (mapped.full,),
+            mapped.page_type,
+            mapped.trust,
+        )
+        page = PageState(
+            mapped.page_id,
+            (version,) if before is None else (*before.versions, version),
+            mapped.version,
+            True,  # noqa: FBT003 - mapped
+            mapped.pinned,
+            mapped.importance,
+            mapped.links,
+            before.fault_count if before else 0,
+            self.turn,
+            0,
+            mapped.modality,
+            mapped.page_type,
+            mapped.role,
+            mapped.hint,
+            mapped.tool_name,
+            mapped.tool_call_id,
+            mapped.metadata,
+            before.reuse if before else self.reuse.first(),
+            mapped.telling_percent,
+        )
+        if before is not None:
+            self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
+        self.kinds.add(page.kind, page.first_size_tokens, page.reuse)
+        self.pages.put(page if before is None else self._used_again(page))
+        self.working_set.remove(mapped.page_id)
+        yield from self._admit(page, mapped.full, faulted=False)
+
+    def _used_again(self, page: PageState) -> PageState:
+        if not page.reuse.count:
+            self.kinds.reused(page.kind, page.first_size_tokens)
+        return page._replace(last_used_turn=self.turn, reuse=self.reuse.again(page.reuse))
+
+    def _begin_turn(self) -> Sequence[Happened]:
+        self.turn += 1
+        self.counters.faults_this_turn = self.counters.fault_tokens_this_turn = 0
+        oldest = self.turn - self.config.eviction_cooldown_turns
+        for page_id in [page_id for page_id, turn in self.recent_evictions.items() if turn < oldest]:
+            del self.recent_evictions[page_id]
+        return (TurnStarted(),)
+
+    def _annotate(self, annotation: ev.PageAnnotation) -> None:
+        page = self.pages[annotation.page_id]
+        merged = {kv.key: kv.value for kv in (*page.metadata, *annotation.metadata)}
+        annotated = page._replace(
+            hint=page.hint if annotation.hint is None else annotation.hint,
+            page_type=page.page_type if annotation.page_type is None else annotation.page_type,
+            metadata=tuple(KeyValue(key, merged[key]) for key in sorted(merged) if merged[key]),
+        )
+        self.pages.put(annotated)
+
+    def _unmap(self, page_id: str) -> Sequence[Happened]:
+        self.pages.put(self.pages[page_id]._replace(mapped=False, pinned=False))
+        self.recent_evictions.pop(page_id, None)
+        resident = self.working_set.remove(page_id)
+        return (Evicted(page_id, resident.size_tokens),) if resident else ()
+
+    def _represent(self, page_id: str, number: int, added: Sequence[StoredRepresentation]) -> None:
+        page = self.pages[page_id]
+        by_level = {r.level: r for r in (*reversed(added), *page.versions[number - 1].representations)}
+        self.pages.put(page.with_representations(number, [by_level[level] for level in sorted(by_level)]))
+
+    def _place(self, page_id: str, number: int, placed: Sequence[tuple[int, Extent]]) -> None:
+        page = self.pages[page_id]
+        by_level = dict(reversed(placed))
+        representations = [
+            r.placed(by_level[r.level]) if r.dirty and r.level in by_level else r
+            for r in page.versions[number - 1].representations
+        ]
+        self.pages.put(page.with_representations(number, representations))
+
+    def _fault_in(self, admitted: ev.PageAdmitted) -> Sequence[Happened]:
+        page = self.pages[admitted.page_id]
+        representation = page.versions[admitted.version - 1].at(admitted.level)
+        assert representation is not None, "admitted at a level that the page has not"
+        page = page._replace(last_used_turn=self.turn, last_fault_turn=self.turn, fault_count=page.fault_count + 1)
+        self.pages.put(page if admitted.reason is FaultReason.SPECULATIVE else self._used_again(page))
+        if not admitted.prefetched:
+            self.counters.faults_this_turn += 1
+            self.counters.fault_tokens_this_turn += representation.size_tokens
+        self.faults_by_reason[admitted.reason] = self.faults_by_reason.get(admitted.reason, 0) + 1
+        return list(self._admit(page, representation, faulted=True))
+
+    def _admit(self, page: PageState, representation: StoredRepresentation, *, faulted: bool) -> Iterator[Happened]:
+        self.working_set.remove(page.page_id)
+        size = representation.size_tokens
+        yield from self._make_room(size)
+        room = self.config.limit_tokens - self.working_set.used_tokens
+        if size > room:
+            yield NotAdmitted(page.page_id, size, room)
+            return
+        thrash = self.recent_evictions.pop(page.page_id, None) is not None and faulted
+        if thrash:
+            self.counters.thrash_faults_total += 1
+        self.working_set.append(
+            Resident(page.page_id, page.current_version, representation.level, size, faulted, self.turn)
+        )
+        yield Admitted(page.page_id, representation.level, size, faulted, thrash)
+
+    def _make_room(self, incoming_tokens: int) -> list[Happened]:
+        """When `incoming_tokens` would cross the high watermark, free down to the low one.
+
+        In batches between two watermarks, because every eviction breaks the prompt's prefix for the provider's
+        cache. What does not fit at all is not made room for: it would empty the working set for nothing. Protected
+        pages give way only when the limit itself would be crossed, then down to the high watermark.
+        """
+        limit = self.config.limit_tokens
+        high = int(limit * self.config.eviction_threshold)
+        fits = self.working_set.used_tokens + incoming_tokens <= high
+        if fits or incoming_tokens > max(0, limit - self.pinned_tokens()):
+            return []
+        low = int(limit * self.config.target_utilization)
+        happened = self._free_down_to(max(0, low - incoming_tokens), protected=False)
+        if self.working_set.used_tokens + incoming_tokens > limit:
+            happened += self._free_down_to(max(0, high - incoming_tokens), protected=True)
+        return happened
+
+    def _free_down_to(self, used_tokens: int, *, protected: bool) -> list[Happened]:
+        """Ask pages that are protected, or those that are not, until no more than `used_tokens` are used.
+
+        A page that went down a level is asked again only when all others of its kind have been.
+        """
+        used = self.working_set.used_tokens
+        happened: list[Happened] = []
+        while used > used_tokens:
+            order = self._order(protected=protected)
+            if not order:
+                break
+            for resident in order:
+                if used <= used_tokens:
+                    break
+                what = self._give_up(resident)
+                used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
+                happened.append(what)
+        return happened
+
+    def _give_up(self, resident: Resident) -> Compressed | Evicted:
+        version = self.pages.at_hand[resident.page_id].versions[resident.version - 1]
+        held = resident.level, resident.size_tokens
+        level, size_tokens = version.shorter(*held) or held
+        if size_tokens < resident.size_tokens * COMPRESS_BELOW:
+            self.working_set.replace(resident.at(level, size_tokens))
+            self.counters.compressions_total += 1
+            return Compressed(resident.page_id, resident.level, level, resident.size_tokens - size_tokens)
+        self.working_set.remove(resident.page_id)
+        self.recent_evictions.pop(resident.page_id, None)
+        self.recent_evictions[resident.page_id] = self.turn
+        self.counters.evictions_total += 1
+        return Evicted(resident.page_id, resident.size_tokens)
+
+    def _restore(self, restored: ev.WorkingSetRestored) -> Sequence[Happened]:
+        before = {r.page_id: r for r in self.working_set}
+        mapped = {page.page_id: page for page in restored.mapped}
+        resident_ids = frozenset(resident.page_id for resident in restored.resident)
+        pinned = frozenset(restored.pinned_page_ids)
+        for page_id, page in self.pages.items():
+            then = mapped.get(page_id, ev.PageVersion(page_id, page.current_version, page.importance))
+            changed = page._replace(
+                mapped=page_id in mapped,
+                pinned=page_id in pinned,
+                current_version=then.version,
+                importance=then.importance,
+            )
+            if changed != page or page_id in resident_ids:
+                self.pages.put(changed)
+        self.working_set = WorkingSet()
+        happened: list[Happened] = []
+        for resident in restored.resident:
+            representation = self.pages[resident.page_id].versions[resident.version - 1].at(resident.level)
+            assert representation is not None, "restored at a level that the page has not"
+            size = representation.size_tokens
+            self.working_set.append(
+                Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn)
+            )
+            was = before.get(resident.page_id)
+            if was is None or was.version != resident.version or was.level > resident.level or was.size_tokens < size:
+                happened.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
+            elif was.level < resident.level:
+                happened.append(Compressed(resident.page_id, was.level, resident.level, was.size_tokens - size))
+        happened += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
+        self.recent_evictions = {}
+        return [*happened, *self._make_room(0)]
+
+    def _remember(self, operation: Operation) -> None:
+        self.operations[operation.operation_id] = operation
+        while len(self.operations) > OPERATIONS_MAX:
+            del self.operations[next(iter(self.operations))]

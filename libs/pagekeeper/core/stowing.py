@@ -1,0 +1,406 @@
+"""Pages as strings of bytes: how a session keeps those that are neither in its prompt nor in its log alone.
+
+A stowed page takes a fourth of the memory of its values. What pages have in common (kinds, forms, object keys) is
+kept once a session and named by number, so the bytes mean something to the `Stowage` that wrote them
+alone, and never leave the process. Layouts have the same order of fields: narrow ones for numbers as they mostly are,
+and a wide one for whatever the log can carry.
+
+Law: what is unstowed equals what was stowed.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import starmap
+from operator import is_
+from struct import Struct, error
+from typing import Any, Final, Generic, TypeVar, get_type_hints, overload
+
+from pagekeeper.core.pages import (
+    Extent,
+    KeyValue,
+    LinkKind,
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageLink,
+    PageState,
+    PageType,
+    StoredRepresentation,
+    StowedLevels,
+    TrustClass,
+    Version,
+)
+from pagekeeper.core.reuse import PageReuse
+
+DIGEST_BYTES: Final = 32
+
+_MAPPED: Final = 1
+_PINNED: Final = 2
+_RELATED: Final = 4
+"""Links or metadata follow the versions."""
+_LAYOUT: Final = 8
+"""What the number of its layout is multiplied by, above the flags."""
+
+_LINK_KINDS: Final = tuple(LinkKind)
+
+T = TypeVar("T", bound=Hashable)
+
+
+class _Layout:
+    """How wide the fields are. But in the widest, a place is as long as the bytes are many, and its length not said."""
+
+    def __init__(self, number: int, head: str, counter: str, version: str, representation: str) -> None:
+        of_type = {int: counter, float: "d"}
+        reuse = "".join(of_type[one] for one in get_type_hints(PageReuse).values())
+        self.flags = number * _LAYOUT
+        # Flags; kind, version, versions, faults, turns used and faulted, lengths of hint and call, telling; importance.
+        self.head = Struct(f"<B{head}d{reuse}")
+        # Version, revision, turn, time, form, levels.
+        self.version = Struct("<" + version)
+        # Make, tokens, bytes, digest, object, offset, and in the widest the length.
+        self._representation = representation
+        self.wide = representation.endswith("QQ")
+        self._representations: dict[int, Struct] = {}
+
+    def representations(self, count: int) -> Struct:
+        layout = self._representations.get(count)
+        if layout is None:
+            layout = self._representations[count] = Struct("<" + self._representation * count)
+        return layout
+
+
+_LAYOUTS: Final = (
+    _Layout(0, "3B4H2B", "H", "BIHQBB", "BHH32sHI"),
+    _Layout(1, "3B4H2B", "I", "BIHQBB", "BHH32sHI"),
+    _Layout(2, "9I", "Q", "IQIQII", "IIQ32sIQQ"),
+)
+"""The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
+_LEVEL: Final = _LAYOUTS[0].representations(1)
+_MAKE_AND_TOKENS: Final = Struct("<BH")
+"""What a level begins with."""
+_COUNT: Final = Struct("<I")
+_BYTE: Final = Struct("<B")
+_MEDIA: Final = Struct("<IIdI")
+_RELATED_COUNTS: Final = Struct("<II")
+
+
+class _Table(Generic[T]):
+    """What pages have in common, by number, counted from one: zero is for nothing."""
+
+    def __init__(self) -> None:
+        self._values: list[T] = []
+        self._numbers: dict[T, int] = {}
+
+    def __getitem__(self, number: int) -> T:
+        return self._values[number - 1]
+
+    def number(self, value: T) -> int:
+        number = self._numbers.get(value)
+        if number is None:
+            self._values.append(value)
+            number = self._numbers[value] = len(self._values)
+        return number
+
+
+class Stowage:
+    """Stows the pages of one session."""
+
+    def __init__(self) -> None:
+        self._kinds = _Table[tuple[Modality, PageType, MessageRole, str]]()
+        """With the tool's name."""
+        self._forms = _Table[tuple[str, PageType, TrustClass, bool]]()
+        """Of versions: MIME type, mapped type, trust, whether it is a medium."""
+        self._makes = _Table[tuple[int, str, str]]()
+        """Of representations: level, compressor, and the content type of a preview."""
+        self._objects = _Table[str]()
+
+    def stow(self, page: PageState) -> bytes | None:
+        """None for a page that stays as it is: one with bytes in the log alone, or a digest that is not SHA-256's."""
+        if not all(_are_stowable(version.representations) for version in page.versions):
+            return None
+        for layout in _LAYOUTS[:-1]:
+            try:
+                return self._written(page, layout)
+            except error:
+                continue
+        return self._written(page, _LAYOUTS[-1])
+
+    def unstow(self, page_id: str, stowed: bytes) -> PageState:
+        layout = _LAYOUTS[stowed[0] // _LAYOUT]
+        (
+            flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
+            hint_bytes, call_bytes, telling_percent, importance, *reuse,
+        ) = layout.head.unpack_from(stowed)  # fmt: skip
+        at = layout.head.size
+        call_at = at + hint_bytes
+        reader = _Reader(stowed, call_at + call_bytes)
+        versions = tuple([self._version(reader, layout) for _ in range(version_count)])
+        links, metadata = _read_related(reader) if flags & _RELATED else ((), ())
+        modality, page_type, role, tool_name = self._kinds[kind]
+        return PageState(
+            page_id,
+            versions,
+            current_version,
+            flags & _MAPPED != 0,
+            flags & _PINNED != 0,
+            importance,
+            links,
+            fault_count,
+            last_used_turn,
+            last_fault_turn,
+            modality,
+            page_type,
+            role,
+            stowed[at:call_at].decode(),
+            tool_name,
+            stowed[call_at : call_at + call_bytes].decode(),
+            metadata,
+            PageReuse(*reuse),
+            telling_percent,
+        )
+
+    def slimmed(self, page: PageState) -> PageState:
+        """An equal page whose levels are stowed, as far as they can be; the page itself when nothing is to be done."""
+        slimmed = tuple([self._slimmed(version) for version in page.versions])
+        return page if all(map(is_, slimmed, page.versions)) else page._replace(versions=slimmed)
+
+    def _slimmed(self, version: Version) -> Version:
+        levels = version.representations
+        if type(levels) is _Levels or not _are_stowable(levels):
+            return version
+        try:
+            data = self._representations(levels, _LAYOUTS[0])
+        except error:
+            return version
+        return version._replace(representations=_Levels(version.full.size_tokens, data, self))
+
+    def level(self, levels: bytes, place: int) -> StoredRepresentation:
+        return self._stored(*_LEVEL.unpack_from(levels, place * _LEVEL.size))
+
+    def every_level(self, levels: bytes) -> Iterator[StoredRepresentation]:
+        return starmap(self._stored, _LEVEL.iter_unpack(levels))
+
+    def level_and_tokens(self, levels: bytes, at: int) -> tuple[int, int]:
+        make, size_tokens = _MAKE_AND_TOKENS.unpack_from(levels, at)
+        return self._makes[make][0], size_tokens
+
+    # Writing
+
+    def _written(self, page: PageState, layout: _Layout) -> bytes:
+        """Raises struct's error for a number that the layout has no room for."""
+        hint, call = page.hint.encode(), page.tool_call_id.encode()
+        related = bool(page.links or page.metadata)
+        parts = [
+            layout.head.pack(
+                layout.flags | page.mapped * _MAPPED | page.pinned * _PINNED | related * _RELATED,
+                self._kinds.number((page.modality, page.page_type, page.role, page.tool_name)),
+                page.current_version,
+                len(page.versions),
+                page.fault_count,
+                page.last_used_turn,
+                page.last_fault_turn,
+                len(hint),
+                len(call),
+                page.telling_percent,
+                page.importance,
+                *page.reuse,
+            ),
+            hint,
+            call,
+        ]
+        for version in page.versions:
+            parts.append(
+                layout.version.pack(
+                    version.version,
+                    version.revision,
+                    version.turn,
+                    version.created_unix_ms,
+                    self._forms.number(
+                        (version.mime_type, version.mapped_type, version.trust, version.media is not None)
+                    ),
+                    len(version.representations),
+                )
+            )
+            parts.append(self._representations(version.representations, layout))
+            if version.media is not None:
+                parts += _media_parts(version.media)
+        if related:
+            parts += _related_parts(page)
+        return b"".join(parts)
+
+    def _representations(self, representations: Sequence[StoredRepresentation], layout: _Layout) -> bytes:
+        if type(representations) is _Levels and representations.stowage is self and not layout.wide:
+            return representations.data
+        values: list[int | bytes] = []
+        for stored in representations:
+            extent = stored.extent
+            values += (
+                self._makes.number((stored.level, stored.compressor, stored.preview_mime_type)),
+                stored.size_tokens,
+                stored.size_bytes,
+                stored.digest,
+            )
+            if extent is None:
+                values += (0, 0)
+            else:
+                values += (self._objects.number(extent.object_key), extent.offset)
+            if layout.wide:
+                values.append(extent.length if extent is not None else 0)
+            elif extent is not None and extent.length != stored.size_bytes:
+                raise error("a place of another length than the bytes")
+        return layout.representations(len(representations)).pack(*values)
+
+    # Reading
+
+    def _version(self, reader: "_Reader", layout: _Layout) -> Version:
+        version, revision, turn, unix_ms, form, count = reader.take(layout.version)
+        mime_type, mapped_type, trust, is_medium = self._forms[form]
+        representations: Sequence[StoredRepresentation]
+        if layout.wide:
+            values = reader.take(layout.representations(count))
+            representations = tuple([self._stored(*values[at : at + 7]) for at in range(0, count * 7, 7)])
+        else:
+            # Most of who asks for a page asks for none of its levels, or for one.
+            levels = reader.part(count * _LEVEL.size)
+            representations = _Levels(self.level_and_tokens(levels, 0)[1], levels, self)
+        return Version(
+            version,
+            revision,
+            turn,
+            unix_ms,
+            mime_type,
+            _read_media(reader) if is_medium else None,
+            representations,
+            mapped_type,
+            trust,
+        )
+
+    def _stored(
+        self,
+        make: int,
+        size_tokens: int,
+        size_bytes: int,
+        digest: bytes,
+        object_number: int,
+        offset: int,
+        length: int | None = None,
+    ) -> StoredRepresentation:
+        level, compressor, preview_mime_type = self._makes[make]
+        extent = None
+        if object_number:
+            extent = Extent(self._objects[object_number], offset, size_bytes if length is None else length)
+        return StoredRepresentation(
+            level, size_tokens, size_bytes, digest, compressor, extent=extent, preview_mime_type=preview_mime_type
+        )
+
+
+class _Levels(StowedLevels):
+    """`data` is as all layouts but the widest have it."""
+
+    __slots__ = ("data", "stowage")
+
+    def __init__(self, full_size_tokens: int, data: bytes, stowage: Stowage) -> None:
+        self.full_size_tokens = full_size_tokens
+        self.data = data
+        self.stowage = stowage
+
+    def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None:
+        for at in range(0, len(self.data), _LEVEL.size):
+            lower = self.stowage.level_and_tokens(self.data, at)
+            if lower[0] > level and lower[1] < size_tokens:
+                return lower
+        return None
+
+    def __len__(self) -> int:
+        return len(self.data) // _LEVEL.size
+
+    def __iter__(self) -> Iterator[StoredRepresentation]:
+        return self.stowage.every_level(self.data)
+
+    @overload
+    def __getitem__(self, index: int) -> StoredRepresentation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[StoredRepresentation, ...]: ...
+    def __getitem__(self, index: int | slice) -> StoredRepresentation | tuple[StoredRepresentation, ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        return self.stowage.level(self.data, range(len(self))[index])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def _are_stowable(levels: Sequence[StoredRepresentation]) -> bool:
+    if type(levels) is _Levels:
+        return True
+    return all(stored.inline is None and len(stored.digest) == DIGEST_BYTES for stored in levels)
+
+
+def is_mapped(stowed: bytes) -> bool:
+    return stowed[0] & _MAPPED != 0
+
+
+class _Reader:
+    """Where the next field is."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data = data
+        self._at = at
+
+    def take(self, layout: Struct) -> tuple[Any, ...]:
+        values = layout.unpack_from(self._data, self._at)
+        self._at += layout.size
+        return values
+
+    def part(self, length: int) -> bytes:
+        part = self._data[self._at : self._at + length]
+        self._at += length
+        return part
+
+    def text(self) -> str:
+        [length] = self.take(_COUNT)
+        return self.part(length).decode()
+
+
+def _text_parts(texts: Iterable[str]) -> Iterator[bytes]:
+    for text in texts:
+        data = text.encode()
+        yield _COUNT.pack(len(data))
+        yield data
+
+
+def _media_parts(media: MediaDescription) -> Iterator[bytes]:
+    yield _MEDIA.pack(media.width, media.height, media.duration_seconds, len(media.scenes))
+    yield from _text_parts((media.caption, media.transcript, *media.scenes))
+
+
+def _read_media(reader: _Reader) -> MediaDescription:
+    width, height, duration_seconds, scenes = reader.take(_MEDIA)
+    caption, transcript = reader.text(), reader.text()
+    return MediaDescription(
+        caption, transcript, width, height, duration_seconds, tuple([reader.text() for _ in range(scenes)])
+    )
+
+
+def _related_parts(page: PageState) -> Iterator[bytes]:
+    yield _RELATED_COUNTS.pack(len(page.links), len(page.metadata))
+    for link in page.links:
+        yield bytes((_LINK_KINDS.index(link.kind),))
+        yield from _text_parts((link.target_page_id,))
+    for entry in page.metadata:
+        yield from _text_parts((entry.key, entry.value))
+
+
+def _read_related(reader: _Reader) -> tuple[tuple[PageLink, ...], tuple[KeyValue, ...]]:
+    links, metadata = reader.take(_RELATED_COUNTS)
+    return (
+        tuple([PageLink(_LINK_KINDS[reader.take(_BYTE)[0]], reader.text()) for _ in range(links)]),
+        tuple([KeyValue(reader.text(), reader.text()) for _ in range(metadata)]),
+    )

@@ -1,0 +1,109 @@
+"""The translation lookaside buffer: page table entries that a replica has seen, and how it knows that they still hold.
+
+A session's entries stand on a line, which has heard of all appends up to its revision. An entry holds at the revision
+at which the page table said it, and at every later one up to the line's: a notice of an append drops the pages that it
+touched and moves the line on, and when a notice in between was missed, it drops all that may have changed. So an entry
+is current exactly when its line is; a lookup says how new it must be.
+
+Notices arrive while an answer of the page table is on its way. So a lookup that misses opens a line, which hears them,
+and what the page table said before the last of them is not entered.
+
+It never asks the page table itself.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from pagekeeper.core.ids import SessionKey
+
+LINES_MAX: Final = 512
+ENTRIES_MAX: Final = 128
+"""Entries on one line; a session that is walked through from end to end must not fill the memory."""
+
+E = TypeVar("E")
+
+
+@dataclass(slots=True)
+class _Entry(Generic[E]):
+    """What the page table said, and at which revision."""
+
+    said: E
+    revision: int
+
+
+class _Line(Generic[E]):
+    __slots__ = ("entries", "revision")
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.entries: OrderedDict[str, _Entry[E]] = OrderedDict()
+
+    def drop_older(self, page_ids: Iterable[str], revision: int) -> None:
+        """Drop those of these pages that the page table was asked for before `revision`."""
+        for page_id in page_ids:
+            entry = self.entries.get(page_id)
+            if entry is not None and entry.revision < revision:
+                del self.entries[page_id]
+
+
+class Tlb(Generic[E]):
+    """Entries by session and page, the least recently used forgotten first."""
+
+    def __init__(self, lines_max: int = LINES_MAX, entries_max: int = ENTRIES_MAX) -> None:
+        self._lines_max = lines_max
+        self._entries_max = entries_max
+        self._lines: OrderedDict[SessionKey, _Line[E]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(line.entries) for line in self._lines.values())
+
+    def lookup(self, key: SessionKey, page_id: str, min_revision: int) -> E | None:
+        """The entry, if it is known to hold at `min_revision` or later. Otherwise ask the page table, then `fill`."""
+        line = self._lines.get(key)
+        if line is None:
+            self._lines[key] = _Line()
+            if len(self._lines) > self._lines_max:
+                self._lines.popitem(last=False)
+            return None
+        self._lines.move_to_end(key)
+        entry = line.entries.get(page_id)
+        if entry is None or max(entry.revision, line.revision) < min_revision:
+            return None
+        line.entries.move_to_end(page_id)
+        return entry.said
+
+    def fill(self, key: SessionKey, revision: int, entries: Iterable[tuple[str, E]]) -> None:
+        """Enter what the page table said at `revision`, unless the line has heard of later appends meanwhile."""
+        line = self._lines.get(key)
+        if line is None or revision < line.revision:
+            return
+        for page_id, said in entries:
+            line.entries[page_id] = _Entry(said, revision)
+            line.entries.move_to_end(page_id)
+        while len(line.entries) > self._entries_max:
+            line.entries.popitem(last=False)
+
+    def shoot_down(
+        self, key: SessionKey, previous_revision: int, revision: int, touches: tuple[str, ...] | None
+    ) -> None:
+        """Hear that a session moved from one revision to the next, touching these pages; None for any of them."""
+        line = self._lines.get(key)
+        if line is None or revision <= line.revision:
+            return
+        if previous_revision > line.revision:
+            # What happened in between went unheard, except by entries that the page table answered after it.
+            line.drop_older(list(line.entries), previous_revision)
+        line.drop_older(list(line.entries) if touches is None else touches, revision)
+        line.revision = revision
+
+    def advance(self, key: SessionKey, previous_revision: int, revision: int) -> None:
+        """Know of an append that touched no page, before it is heard of. It counts where it continues the line."""
+        line = self._lines.get(key)
+        if line is not None and previous_revision == line.revision < revision:
+            line.revision = revision
+
+    def flush(self) -> None:
+        """Forget everything: appends may have gone unheard."""
+        self._lines.clear()

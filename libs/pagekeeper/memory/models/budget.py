@@ -1,0 +1,106 @@
+"""How many tokens there are, and how many are taken.
+
+Invariant: what is taken is the sum of the charges made by hand and of the pages resident in the working sets that the
+budget follows. The latter is asked for, not copied, so the budget cannot drift from the pages.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pydantic import AliasChoices, BaseModel, Field, PrivateAttr, computed_field
+
+from pagekeeper.memory.models.enums import Modality
+
+
+class Residents(Protocol):
+    """Pages that take tokens."""
+
+    @property
+    def tokens_used(self) -> int: ...
+
+    def tokens_by_modality(self) -> Mapping[Modality, int]: ...
+
+
+class TokenBudget(BaseModel):
+    """All numbers are tokens. `reserved` is kept for what is no page: system prompt, tools, the answer."""
+
+    total_limit: int = Field(default=128_000, ge=0)
+    reserved: int = Field(default=4_000, ge=0)
+    charges: dict[Modality, int] = Field(
+        default_factory=dict, validation_alias=AliasChoices("charges", "tokens_by_modality")
+    )
+    _followed: list[Residents] = PrivateAttr(default_factory=list)
+
+    def follow(self, residents: Residents) -> None:
+        """Count what these pages take, from now on."""
+        if not any(one is residents for one in self._followed):
+            self._followed.append(residents)
+
+    def unfollow(self, residents: Residents) -> None:
+        self._followed = [one for one in self._followed if one is not residents]
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
+    @property
+    def tokens_by_modality(self) -> dict[Modality, int]:
+        parts = [self.charges, *(residents.tokens_by_modality() for residents in self._followed)]
+        return {modality: sum(part.get(modality, 0) for part in parts) for modality in Modality}
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
+    @property
+    def used(self) -> int:
+        return sum(self.charges.values()) + sum(residents.tokens_used for residents in self._followed)
+
+    @property
+    def usable(self) -> int:
+        """What pages may take together."""
+        return max(0, self.total_limit - self.reserved)
+
+    @property
+    def available(self) -> int:
+        return max(0, self.usable - self.used)
+
+    @property
+    def utilization(self) -> float:
+        """Taken part of what is usable, from 0 to 1; 1 when nothing is usable."""
+        return min(1.0, self.used / self.usable) if self.usable else 1.0
+
+    @property
+    def text_tokens(self) -> int:
+        return self.get_tokens(Modality.TEXT)
+
+    @property
+    def image_tokens(self) -> int:
+        return self.get_tokens(Modality.IMAGE)
+
+    @property
+    def audio_tokens(self) -> int:
+        return self.get_tokens(Modality.AUDIO)
+
+    @property
+    def video_tokens(self) -> int:
+        return self.get_tokens(Modality.VIDEO)
+
+    @property
+    def structured_tokens(self) -> int:
+        return self.get_tokens(Modality.STRUCTURED)
+
+    def can_fit(self, tokens: int) -> bool:
+        return tokens <= self.available
+
+    def add(self, tokens: int, modality: Modality) -> bool:
+        """Charge by hand; False, and nothing is charged, when it does not fit."""
+        if not self.can_fit(tokens):
+            return False
+        self.charges[modality] = self.charges.get(modality, 0) + tokens
+        return True
+
+    def remove(self, tokens: int, modality: Modality) -> None:
+        """Take back what was charged by hand, down to nothing."""
+        self.charges[modality] = max(0, self.charges.get(modality, 0) - tokens)
+
+    def get_tokens(self, modality: Modality) -> int:
+        return self.tokens_by_modality[modality]
+
+    def set_tokens(self, modality: Modality, tokens: int) -> None:
+        """Charge exactly this by hand."""
+        self.charges[modality] = max(0, tokens)

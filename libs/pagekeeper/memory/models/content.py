@@ -1,0 +1,74 @@
+"""A page's content as a tool result shows it, by modality, and what is said around it."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from pagekeeper.memory.models.enums import CompressionLevel, Modality, StorageTier
+
+
+class TextContent(BaseModel):
+    text: str = ""
+
+
+class ImageContent(BaseModel):
+    caption: str | None = None
+    url: str | None = None
+    base64: str | None = None
+    dimensions: tuple[int, int] | None = None
+    """Width and height in pixels."""
+    embedding: list[float] | None = None
+
+
+class AudioContent(BaseModel):
+    transcript: str | None = None
+    timestamps: list[dict[str, Any]] | None = None
+    duration_seconds: float | None = None
+
+
+class VideoContent(BaseModel):
+    scenes: list[dict[str, Any]] = Field(default_factory=list)
+    transcript: str | None = None
+    duration_seconds: float | None = None
+    keyframe_urls: list[str] | None = None
+
+
+class StructuredContent(BaseModel):
+    data: dict[str, Any] = Field(default_factory=dict)
+    schema_name: str | None = None
+
+
+PageContent = TextContent | ImageContent | AudioContent | VideoContent | StructuredContent
+
+
+class PageMeta(BaseModel):
+    """`dimensions` are width and height in pixels; `latency_ms` is how long the fault took.
+
+    `requested_level` is said when the page comes at another level than was asked for.
+    """
+
+    requested_level: CompressionLevel | None = None
+    source_tier: StorageTier | None = None
+    mime_type: str | None = None
+    size_bytes: int | None = None
+    dimensions: list[int] | None = None
+    duration_seconds: float | None = None
+    latency_ms: float | None = None
+
+
+class PageData(BaseModel):
+    """A page in the envelope of a tool result."""
+
+    page_id: str
+    modality: Modality
+    level: CompressionLevel
+    tier: StorageTier
+    content: PageContent
+    meta: PageMeta = Field(default_factory=PageMeta)
+
+
+class FormattedPage(BaseModel):
+    """A page as it stands in a prompt."""
+
+    content: str
+    tokens_est: int = 0

@@ -1,0 +1,137 @@
+"""How many faults a turn may have, what one brought in, and what the model is told of it."""
+
+from collections.abc import Generator
+from datetime import datetime
+from typing import Final, Self
+
+from pydantic import BaseModel, Field
+
+from pagekeeper.memory.clock import utc_now
+from pagekeeper.memory.models.content import PageData
+from pagekeeper.memory.models.enums import (
+    CompressionLevel,
+    FaultConfidenceThreshold,
+    FaultReason,
+    Modality,
+    StorageTier,
+)
+from pagekeeper.memory.models.guarded import GuardedModel
+from pagekeeper.memory.models.page import MemoryPage
+
+_ALLOWED_REASONS: Final = {
+    FaultConfidenceThreshold.EXPLICIT: frozenset({FaultReason.USER_REQUESTED_RECALL, FaultReason.RESOLVE_REFERENCE}),
+    FaultConfidenceThreshold.REFERENCED: frozenset(FaultReason) - {FaultReason.SPECULATIVE},
+    FaultConfidenceThreshold.SPECULATIVE: frozenset(FaultReason),
+}
+
+
+class FaultPolicy(BaseModel):
+    """Bounds of a turn's faults in number, tokens and confidence, and how much of them is spent."""
+
+    max_faults_per_turn: int = Field(default=3, ge=0)
+    max_fault_tokens_per_turn: int = Field(default=8_192, ge=0)
+    fault_confidence_threshold: FaultConfidenceThreshold = FaultConfidenceThreshold.REFERENCED
+    faults_this_turn: int = 0
+    tokens_used_this_turn: int = 0
+    pages_faulted_this_turn: list[str] = Field(default_factory=list)
+    faults_by_reason: dict[FaultReason, int] = Field(default_factory=dict)
+    """In all turns."""
+
+    @property
+    def faults_remaining(self) -> int:
+        return max(0, self.max_faults_per_turn - self.faults_this_turn)
+
+    @property
+    def tokens_remaining(self) -> int:
+        return max(0, self.max_fault_tokens_per_turn - self.tokens_used_this_turn)
+
+    def allows(self, reason: FaultReason) -> bool:
+        """Whether it is sure enough that a page is needed."""
+        return reason in _ALLOWED_REASONS[self.fault_confidence_threshold]
+
+    def can_fault(self, estimated_tokens: int = 0, reason: FaultReason | None = None) -> bool:
+        """Whether a page of that size may come in; for any reason when none is given."""
+        allowed = reason is None or self.allows(reason)
+        return allowed and self.faults_remaining > 0 and estimated_tokens <= self.tokens_remaining
+
+    def record_fault(self, tokens: int, *, page_id: str | None = None, reason: FaultReason | None = None) -> None:
+        """Spend a fault of that many tokens."""
+        self.faults_this_turn += 1
+        self.tokens_used_this_turn += tokens
+        if page_id is not None:
+            self.pages_faulted_this_turn.append(page_id)
+        if reason is not None:
+            self.faults_by_reason[reason] = self.faults_by_reason.get(reason, 0) + 1
+
+    def new_turn(self) -> None:
+        self.faults_this_turn = 0
+        self.tokens_used_this_turn = 0
+        self.pages_faulted_this_turn = []
+
+
+class FaultRecord(BaseModel):
+    """One fault; `page_id` is empty when only its reason is known."""
+
+    page_id: str
+    reason: FaultReason
+    turn: int
+    tokens_loaded: int
+    latency_ms: float = 0.0
+    timestamp: datetime = Field(default_factory=utc_now)
+
+
+class FaultEffects(BaseModel):
+    """What bringing the page in did. `tokens_est` is what it takes in the prompt, `evictions` what left for it."""
+
+    promoted_to_working_set: bool = False
+    tokens_est: int = 0
+    evictions: list[str] | None = None
+
+
+class FaultResult(BaseModel):
+    """The page, or why there is none. Its own level says what was brought, `requested_level` what was asked for."""
+
+    success: bool
+    page: MemoryPage | None = None
+    requested_level: CompressionLevel | None = None
+    error: str | None = None
+    source_tier: StorageTier | None = None
+    latency_ms: float = 0.0
+    was_compressed: bool = False
+
+
+class VMToolResult(GuardedModel):
+    """The envelope in which the model gets a page."""
+
+    page: PageData
+    effects: FaultEffects = Field(default_factory=FaultEffects)
+
+
+class VMToolError(GuardedModel):
+    """What the model gets instead of a page."""
+
+    error: str
+    page_id: str | None = None
+    message: str | None = None
+
+
+class SearchResultEntry(BaseModel):
+    """A page that was found; `relevance` from 0 to 1."""
+
+    page_id: str
+    modality: Modality
+    tier: StorageTier
+    levels: list[CompressionLevel] = Field(default_factory=list)
+    hint: str = ""
+    relevance: float = 0.0
+
+
+class SearchResult(GuardedModel):
+    """The best results first, and how many pages were searched. It may be awaited, and is there at once."""
+
+    results: list[SearchResultEntry] = Field(default_factory=list)
+    total_available: int = 0
+
+    def __await__(self) -> Generator[None, None, Self]:
+        return self
+        yield

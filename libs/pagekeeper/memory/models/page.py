@@ -1,0 +1,165 @@
+"""A page as an application holds it: content or where it is stored, and what is known about it.
+
+A shortened page carries the full one in `original`, also when it is stored as JSON: whatever is done to a page that
+fits a budget better, its content at level FULL is at hand.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, Field, field_serializer, field_validator
+
+from pagekeeper.core.packing import prefix_of, render_media_line
+from pagekeeper.core.pages import MediaDescription
+from pagekeeper.memory.clock import utc_now
+from pagekeeper.memory.models.enums import CompressionLevel, Modality, PageType, StorageTier
+from pagekeeper.memory.tokens import CHARS_PER_TOKEN, estimated_tokens
+
+MEDIA: Final = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
+OPAQUE_TOKENS: Final = 100
+"""What content of unknown kind and size is taken for."""
+BYTES_KEY: Final = "bytes:base64"
+"""JSON has no bytes: content that is bytes is written as an object of this one key."""
+
+
+class MemoryPage(BaseModel):
+    """The unit of memory. `content` is text, a JSON value, or bytes; sizes and times have their units in their names.
+
+    `storage_tier` is where the page is, `artifact_id` where its bytes are stored, and `representations` where they are
+    stored at each level. `represents` names another page that this one summarises, `provenance` those that justify it.
+    """
+
+    page_id: str
+    session_id: str | None = None
+    modality: Modality = Modality.TEXT
+    page_type: PageType = PageType.TRANSCRIPT
+    provenance: list[str] = Field(default_factory=list)
+    represents: str | None = None
+    representation_level: CompressionLevel = CompressionLevel.FULL
+    parent_page_id: str | None = None
+
+    storage_tier: StorageTier = StorageTier.L1
+    artifact_id: str | None = None
+    content: Any = None
+    compression_level: CompressionLevel = CompressionLevel.FULL
+    representations: dict[CompressionLevel, str] = Field(default_factory=dict)
+    original: "MemoryPage | None" = Field(default=None, repr=False)
+
+    size_bytes: int = Field(default=0, ge=0)
+    size_tokens: int | None = Field(default=None, ge=0)
+
+    created_at: datetime = Field(default_factory=utc_now)
+    last_accessed: datetime = Field(default_factory=utc_now)
+    access_count: int = 0
+    importance: float = Field(default=0.5, ge=0.0, le=1.0)
+    dirty: bool = False
+    pinned: bool = False
+
+    mime_type: str | None = None
+    caption: str | None = None
+    transcript: str | None = None
+    dimensions: tuple[int, int] | None = None
+    """Width and height in pixels."""
+    duration_seconds: float | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_serializer("content", when_used="json")
+    def _content_to_json(self, content: object) -> object:
+        return {BYTES_KEY: base64.b64encode(content).decode()} if isinstance(content, bytes) else content
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _content_from_json(cls, content: object) -> object:
+        return (
+            base64.b64decode(content[BYTES_KEY])
+            if isinstance(content, dict) and set(content) == {BYTES_KEY}
+            else content
+        )
+
+    def mark_accessed(self) -> None:
+        self.last_accessed = utc_now()
+        self.access_count += 1
+
+    def mark_dirty(self) -> None:
+        self.dirty = True
+
+    def mark_clean(self) -> None:
+        self.dirty = False
+
+    @property
+    def full(self) -> "MemoryPage":
+        """The page at level FULL, when that is known: the one that this was made from, or this one."""
+        return self if self.original is None else self.original
+
+    def shortened(self, level: CompressionLevel, content: object, size_tokens: int) -> Self:
+        """A new page with this one's identity and `content` at `level`; this one stays as it is, and is kept in it."""
+        return self.model_copy(
+            update={
+                "content": content,
+                "compression_level": level,
+                "size_tokens": size_tokens,
+                "size_bytes": _size_bytes(content),
+                "original": self.full,
+                "metadata": dict(self.metadata),
+                "provenance": list(self.provenance),
+                "representations": dict(self.representations),
+            }
+        )
+
+    def media_description(self) -> MediaDescription:
+        """What a prompt can say of a medium."""
+        width, height = self.dimensions or (0, 0)
+        return MediaDescription(
+            caption=self.caption or "",
+            transcript=self.transcript or "",
+            width=width,
+            height=height,
+            duration_seconds=self.duration_seconds or 0.0,
+            scenes=_scenes(self.metadata),
+        )
+
+    def estimate_tokens(self) -> int:
+        """`size_tokens` when it is known; otherwise an estimate of what a prompt shows of the page.
+
+        Four characters are taken for a token. A medium is shown by its description, structured data as JSON; bytes
+        count by `size_bytes`, and what is none of these for `OPAQUE_TOKENS`.
+        """
+        if self.size_tokens is not None:
+            return self.size_tokens
+        if self.modality in MEDIA and self.compression_level is CompressionLevel.FULL:
+            media = self.media_description()
+            if media != MediaDescription():
+                prefix = prefix_of(self.modality, self.page_type, None)
+                return estimated_tokens(render_media_line(prefix, self.page_id, media))
+        return self._content_tokens()
+
+    def _content_tokens(self) -> int:
+        if self.content is None:
+            return 0
+        if isinstance(self.content, str):
+            return estimated_tokens(self.content)
+        if isinstance(self.content, Mapping | list | tuple):
+            return estimated_tokens(json.dumps(self.content, default=str, ensure_ascii=False))
+        return self.size_bytes // CHARS_PER_TOKEN or OPAQUE_TOKENS
+
+
+def _size_bytes(content: object) -> int:
+    """Of bytes as they are, of a text in UTF-8, of a value as JSON."""
+    if content is None:
+        return 0
+    if isinstance(content, bytes):
+        return len(content)
+    text = content if isinstance(content, str) else json.dumps(content, default=str, ensure_ascii=False)
+    return len(text.encode(errors="replace"))
+
+
+def _scenes(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """A video's scenes as texts: given as texts, or as dictionaries with a `description`."""
+    scenes = metadata.get("scenes")
+    if not isinstance(scenes, list):
+        return ()
+    texts = (scene.get("description") if isinstance(scene, Mapping) else scene for scene in scenes)
+    return tuple(str(text) for text in texts if text)

@@ -1,0 +1,154 @@
+"""A bounded cache of page table entries, and the page table behind it.
+
+Invariant: through `TLBWithPageTable` no lookup answers what the page table would not. The table shoots down an entry
+whenever it changes, replaces or removes it, whoever asked it to, and the cache holds the table's entries themselves.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from pagekeeper.memory.models import (
+    CombinedPageTableStats,
+    CompressionLevel,
+    MemoryPage,
+    PageTableEntry,
+    StorageTier,
+    TLBStats,
+)
+from pagekeeper.memory.page_table import PageTable
+
+__all__ = ["PageTLB", "TLBWithPageTable"]
+
+ENTRIES_MAX: Final = 512
+
+
+class PageTLB:
+    """Entries by page id; of more than `max_entries`, the least recently used goes."""
+
+    def __init__(self, max_entries: int = ENTRIES_MAX) -> None:
+        if max_entries < 1:
+            raise ValueError(f"max_entries must be positive, not {max_entries}")
+        self.max_entries = max_entries
+        self.hits = 0
+        self.misses = 0
+        self._entries: OrderedDict[str, PageTableEntry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, page_id: object) -> bool:
+        return page_id in self._entries
+
+    @property
+    def hit_rate(self) -> float:
+        """From 0 to 1; 0 before the first lookup."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else 0.0
+
+    def lookup(self, page_id: str) -> PageTableEntry | None:
+        entry = self._entries.get(page_id)
+        if entry is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._entries.move_to_end(page_id)
+        return entry
+
+    def insert(self, entry: PageTableEntry) -> None:
+        self._entries[entry.page_id] = entry
+        self._entries.move_to_end(entry.page_id)
+        if len(self._entries) > self.max_entries:
+            self._entries.popitem(last=False)
+
+    def invalidate(self, page_id: str) -> bool:
+        """Whether it was there."""
+        return self._entries.pop(page_id, None) is not None
+
+    def invalidate_tier(self, tier: StorageTier) -> int:
+        """How many were there."""
+        gone = [page_id for page_id, entry in self._entries.items() if entry.tier == tier]
+        for page_id in gone:
+            del self._entries[page_id]
+        return len(gone)
+
+    def flush(self) -> int:
+        """How many were there."""
+        flushed = len(self._entries)
+        self._entries.clear()
+        return flushed
+
+    def get_all(self) -> list[PageTableEntry]:
+        """The least recently used first."""
+        return list(self._entries.values())
+
+    def reset_stats(self) -> None:
+        self.hits = 0
+        self.misses = 0
+
+    def get_stats(self) -> TLBStats:
+        return TLBStats(
+            size=len(self),
+            max_size=self.max_entries,
+            utilization=len(self) / self.max_entries,
+            hits=self.hits,
+            misses=self.misses,
+            hit_rate=self.hit_rate,
+        )
+
+
+class TLBWithPageTable:
+    """Lookups in the cache first; every change goes to the page table."""
+
+    def __init__(self, page_table: PageTable, tlb: PageTLB | None = None) -> None:
+        self.page_table = page_table
+        self.tlb = PageTLB() if tlb is None else tlb
+        for entry in self.tlb.get_all():
+            if page_table.lookup(entry.page_id) is not entry:
+                self.tlb.invalidate(entry.page_id)
+        page_table.on_change(self._shoot_down)
+
+    def lookup(self, page_id: str) -> PageTableEntry | None:
+        cached = self.tlb.lookup(page_id)
+        if cached is not None:
+            return cached
+        entry = self.page_table.lookup(page_id)
+        if entry is not None:
+            self.tlb.insert(entry)
+        return entry
+
+    def register(self, page: MemoryPage) -> PageTableEntry:
+        entry = self.page_table.register(page)
+        self.tlb.insert(entry)
+        return entry
+
+    def update_location(
+        self,
+        page_id: str,
+        tier: StorageTier,
+        artifact_id: str | None = None,
+        compression_level: CompressionLevel | None = None,
+    ) -> bool:
+        return self.page_table.update_location(page_id, tier, artifact_id, compression_level)
+
+    def update_compression(
+        self, page_id: str, compression_level: CompressionLevel, size_tokens: int | None = None
+    ) -> bool:
+        return self.page_table.update_compression(page_id, compression_level, size_tokens)
+
+    def mark_accessed(self, page_id: str) -> bool:
+        return self.page_table.mark_accessed(page_id)
+
+    def mark_dirty(self, page_id: str) -> bool:
+        return self.page_table.mark_dirty(page_id)
+
+    def mark_clean(self, page_id: str) -> bool:
+        return self.page_table.mark_clean(page_id)
+
+    def remove(self, page_id: str) -> PageTableEntry | None:
+        return self.page_table.remove(page_id)
+
+    def get_stats(self) -> CombinedPageTableStats:
+        return CombinedPageTableStats(page_table=self.page_table.get_stats(), tlb=self.tlb.get_stats())
+
+    def _shoot_down(self, page_id: str) -> None:
+        self.tlb.invalidate(page_id)

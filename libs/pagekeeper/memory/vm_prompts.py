@@ -1,0 +1,74 @@
+"""What a model is told about its memory and the tools it has for it, as the guide hands them out.
+
+Texts and schemas are the core's. Whatever is put between their tags can neither open nor close one.
+"""
+
+from typing import Any, Final
+
+from pagekeeper.core import prompt, tools
+from pagekeeper.core.escape import compact_json, guard_tags
+from pagekeeper.core.prompt import (
+    CONTEXT_CLOSES,
+    CONTEXT_OPENS,
+    VM_PASSIVE_PROMPT,
+    VM_RELAXED_PROMPT,
+    VM_STRICT_PROMPT,
+    get_prompt_for_mode,
+)
+from pagekeeper.memory.models import ToolDefinition, VMMode
+from pagekeeper.memory.models.guarded import guard_lines
+
+__all__ = [
+    "PAGE_FAULT_TOOL",
+    "SEARCH_PAGES_TOOL",
+    "VM_PASSIVE_PROMPT",
+    "VM_PROMPTS",
+    "VM_RELAXED_PROMPT",
+    "VM_STRICT_PROMPT",
+    "VM_TOOLS",
+    "VM_TOOL_DEFINITIONS",
+    "build_vm_developer_message",
+    "get_prompt_for_mode",
+    "get_vm_tools",
+    "get_vm_tools_as_dicts",
+]
+
+VM_PROMPTS: Final = {mode: get_prompt_for_mode(mode) for mode in VMMode}
+
+PAGE_FAULT_TOOL: Final = ToolDefinition.model_validate(tools.PAGE_FAULT_TOOL.as_dict())
+SEARCH_PAGES_TOOL: Final = ToolDefinition.model_validate(tools.SEARCH_PAGES_TOOL.as_dict())
+VM_TOOL_DEFINITIONS: Final = [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL]
+
+
+def get_vm_tools(include_search: bool = True) -> list[ToolDefinition]:  # noqa: FBT001, FBT002 - the guide's signature
+    return list(VM_TOOL_DEFINITIONS) if include_search else [PAGE_FAULT_TOOL]
+
+
+def get_vm_tools_as_dicts(include_search: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002 - as above
+    return [tool.model_dump(mode="json", exclude_none=True) for tool in get_vm_tools(include_search=include_search)]
+
+
+VM_TOOLS: Final = get_vm_tools_as_dicts()
+
+
+def build_vm_developer_message(
+    mode: VMMode,
+    manifest_json: str,
+    context: str,
+    system_prompt: str = "",
+    max_faults_per_turn: int | None = None,
+) -> str:
+    """The developer message: the application's instructions, the rules of `mode`, the manifest, the context.
+
+    `context` is lines as `ContextPacker` packs them, with or without their tags. A fault limit that is given is said
+    with the rules; the manifest's policies say it anyway.
+    """
+    lines = context
+    if context.startswith(CONTEXT_OPENS) and context.endswith(CONTEXT_CLOSES):
+        lines = context[len(CONTEXT_OPENS) : -len(CONTEXT_CLOSES)]
+    manifest = guard_tags(manifest_json) if compact_json(manifest_json) is None else guard_lines(manifest_json)
+    message = prompt.build_vm_developer_message(mode, manifest, guard_tags(lines), system_prompt)
+    if max_faults_per_turn is None or mode is VMMode.PASSIVE:
+        return message
+    rules = get_prompt_for_mode(mode)
+    return message.replace(rules, f"{rules}\nA turn has a limit of page_fault calls ({max_faults_per_turn}).", 1)

@@ -1,0 +1,55 @@
+"""The bytes that a fold needs, through artifact-storage: it alone reads the object store, and verifies what it read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol, TypeVar
+
+from pagekeeper.core.errors import ContentCorrupt, StoreUnavailable
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.pages import Extent
+from pagekeeper.runtime.batches import batches
+from pagekeeper.runtime.history import extent_message
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.work import platform_caller
+from pagekeeper.v1 import artifact_storage_service_pb2 as pb
+
+BLOBS_PER_CALL_MAX: Final = 512
+BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class BlobsPort(Protocol):
+    """What is asked of artifact-storage."""
+
+    async def get_blobs(self, caller: Caller, request: pb.GetBlobsRequest) -> pb.GetBlobsResponse: ...
+
+
+class ArtifactBlobReader:
+    """A `BlobReader`. It asks as the platform, on behalf of the session's tenant and of nobody else."""
+
+    def __init__(self, artifacts: BlobsPort) -> None:
+        self._artifacts = artifacts
+
+    async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes:
+        """Raises StoreUnavailable, ContentCorrupt: also for what is gone, since the log says that it is there."""
+        ref = pb.BlobRef(extent=extent_message(extent), digest=digest)
+        response = await self._artifacts.get_blobs(platform_caller(key), pb.GetBlobsRequest(refs=[ref]))
+        return blob_of(response.items[0], f"{extent.object_key} at {extent.offset:,}")
+
+
+def blob_batches(wanted: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
+    """In pieces whose bytes come in one message."""
+    return batches(wanted, size_bytes, count_max=BLOBS_PER_CALL_MAX, bytes_max=BLOB_BYTES_PER_CALL_MAX)
+
+
+def blob_of(item: pb.BlobItem, what: str, **metadata: str) -> bytes:
+    """The bytes of `what`. Raises ContentCorrupt when they are gone or not what was stored."""
+    match item.error_reason:
+        case "":
+            return item.data
+        case ContentCorrupt.reason:
+            raise ContentCorrupt(f"the stored bytes of {what} do not match their digest", **metadata)
+        case "PAGE_NOT_FOUND":
+            raise ContentCorrupt(f"the stored bytes of {what} are gone", **metadata)
+        case reason:
+            raise StoreUnavailable(f"the stored bytes of {what} could not be read: {reason}", **metadata)

@@ -1,0 +1,49 @@
+"""The headers of a record on the wire, and the record read back from them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.runtime.log.jetstream import Stored
+from pagekeeper.runtime.log.port import Notice, Record, decode_touches, encode_touches
+from pagekeeper.runtime.log.subjects import split_subject
+
+OPERATION: Final = "Pk-Operation"
+TOUCHES: Final = "Pk-Touches"
+
+_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+_ROLLUP: Final = "Nats-Rollup"
+_ROLLUP_SUBJECT: Final = "sub"
+
+
+def record_headers(
+    expected_revision: int, operation_id: str, touches: tuple[str, ...] | None, *, rollup: bool
+) -> dict[str, str]:
+    headers = {OPERATION: operation_id, _EXPECTED: str(expected_revision)}
+    carried = encode_touches(touches)
+    if carried is not None:
+        headers[TOUCHES] = carried
+    if rollup:
+        headers[_ROLLUP] = _ROLLUP_SUBJECT
+    return headers
+
+
+def record_of(stored: Stored) -> Record:
+    return Record(stored.sequence, stored.headers.get(OPERATION, ""), stored.data, rollup=_ROLLUP in stored.headers)
+
+
+def previous_revision(headers: Mapping[str, str]) -> int:
+    """The revision that a stored record was appended to: the server keeps what it compared."""
+    return int(headers.get(_EXPECTED, 0))
+
+
+def live_notice(key: SessionKey, sequence: int, headers: Mapping[str, str]) -> Notice:
+    return Notice(key, previous_revision(headers), sequence, decode_touches(headers.get(TOUCHES)))
+
+
+def stored_notice(stored: Stored) -> Notice:
+    """The notice of a record read after the fact: a rollup then stands for records that nobody can see any more."""
+    _, key = split_subject(stored.subject)
+    if _ROLLUP in stored.headers:
+        return Notice(key, previous_revision(stored.headers), stored.sequence, touches=None)
+    return live_notice(key, stored.sequence, stored.headers)

@@ -1,0 +1,242 @@
+# ruff: noqa: ARG002 - memory answers at once and is never stale, so no method needs its timeout or `strict`
+"""The session log in memory: the same promises, for tests and simulations. Nothing survives the process.
+
+It is not a mode of the platform: no service is ever composed with it.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, check_id
+from pagekeeper.runtime.log.port import (
+    APPEND_TIMEOUT_SECONDS,
+    FOLLOW_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    SESSIONS_LIMIT_MAX,
+    FeedRewound,
+    FeedToken,
+    LogFull,
+    Notice,
+    Record,
+    RevisionConflict,
+    check_record,
+    decode_touches,
+    encode_touches,
+)
+from pagekeeper.runtime.log.subjects import log_subject, partition_of
+
+_OVERHEAD_BYTES: Final = 200
+"""What a record takes besides its data: about what JetStream's file store adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: SessionKey
+    record: Record
+    previous_revision: int
+    touches: str | None
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One stream: its messages by sequence, and which of them are whose."""
+
+    last_sequence: int = 0
+    size_bytes: int = 0
+    entries: dict[int, _Entry] = field(default_factory=dict)
+    sessions: dict[SessionKey, list[int]] = field(default_factory=dict)
+    feeds: list["MemoryFeed"] = field(default_factory=list)
+
+
+class MemoryLog:
+    """All sessions' logs, in `partitions` of at most `partition_bytes_max` bytes."""
+
+    def __init__(self, *, partitions: int = 4, partition_bytes_max: int = 1024**3) -> None:
+        self._partitions = [_Partition() for _ in range(partitions)]
+        self._partition_bytes_max = partition_bytes_max
+
+    async def append(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        touches: tuple[str, ...] | None = (),
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        return await self._store(key, expected_revision, operation_id, data, touches, rollup=False)
+
+    async def rollup(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        return await self._store(key, expected_revision, operation_id, data, (), rollup=True)
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after_revision: int = 0,
+        strict: bool = False,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> list[Record]:
+        partition = self._partition(key)
+        await _others_first()
+        return [e.record for e in _entries(partition, key) if e.record.revision > after_revision]
+
+    async def last(
+        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        partition = self._partition(key)
+        await _others_first()
+        entries = _entries(partition, key)
+        return entries[-1].record if entries else None
+
+    async def record_at(
+        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        partition = self._partition(key)
+        await _others_first()
+        entry = partition.entries.get(revision)
+        return entry.record if entry is not None and entry.key == key else None
+
+    async def sessions(
+        self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[SessionId]:
+        if not 1 <= limit <= SESSIONS_LIMIT_MAX:
+            raise InvalidField("limit", f"must be 1 to {SESSIONS_LIMIT_MAX}, not {limit}")
+        check_id("tenant", tenant)
+        await _others_first()
+        keys = (key for partition in self._partitions for key in partition.sessions)
+        return sorted(key.session for key in keys if key.tenant == tenant and key.session > after)[:limit]
+
+    def follow(
+        self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
+    ) -> "MemoryFeed":
+        return MemoryFeed(self._partitions, after)
+
+    async def _store(
+        self,
+        key: SessionKey,
+        expected: int,
+        operation_id: str,
+        data: bytes,
+        touches: tuple[str, ...] | None,
+        *,
+        rollup: bool,
+    ) -> int:
+        check_record(operation_id, data)
+        partition = self._partition(key)
+        await _others_first()
+        entries = _entries(partition, key)
+        actual = entries[-1].record.revision if entries else 0
+        if actual != expected:
+            return _already_there(entries, expected, actual, operation_id)
+        size_bytes = len(data) + _OVERHEAD_BYTES
+        if partition.size_bytes + size_bytes > self._partition_bytes_max:
+            raise LogFull("maximum bytes exceeded")
+        partition.last_sequence += 1
+        record = Record(partition.last_sequence, operation_id, bytes(data), rollup)
+        entry = _Entry(key, record, expected, encode_touches(touches))
+        if rollup:
+            for old in entries:
+                partition.size_bytes -= len(old.record.data) + _OVERHEAD_BYTES
+                del partition.entries[old.record.revision]
+            partition.sessions[key] = []
+        partition.entries[record.revision] = entry
+        partition.sessions.setdefault(key, []).append(record.revision)
+        partition.size_bytes += size_bytes
+        for feed in partition.feeds:
+            feed.offer(self._partitions.index(partition), _notice(entry, decode_touches(entry.touches)))
+        return record.revision
+
+    def _partition(self, key: SessionKey) -> _Partition:
+        index = partition_of(key, len(self._partitions))
+        log_subject(key, index)  # refuses ids that are none
+        return self._partitions[index]
+
+
+class MemoryFeed:
+    """See `port.Feed`."""
+
+    def __init__(self, partitions: list[_Partition], after: FeedToken | None) -> None:
+        if after is not None and len(after.positions) != len(partitions):
+            raise ValueError(f"a token of {len(after.positions)} partitions for a log of {len(partitions)}")
+        self._partitions = partitions
+        self._after = after
+        self._returned: list[int] = []
+        self._ready: deque[tuple[int, Notice]] = deque()
+        self._wake = asyncio.Event()
+
+    @property
+    def token(self) -> FeedToken:
+        return FeedToken(tuple(self._returned))
+
+    async def __aenter__(self) -> Self:
+        ends = [partition.last_sequence for partition in self._partitions]
+        self._returned = ends if self._after is None else list(self._after.positions)
+        if any(position > end for position, end in zip(self._returned, ends, strict=True)):
+            raise FeedRewound(f"the token is at {self._returned}, the log ends at {ends}")
+        for index, partition in enumerate(self._partitions):
+            for sequence, entry in partition.entries.items():
+                if sequence > self._returned[index]:
+                    touches = None if entry.record.rollup else decode_touches(entry.touches)
+                    self.offer(index, _notice(entry, touches))
+            partition.feeds.append(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for partition in self._partitions:
+            partition.feeds.remove(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Notice:
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        index, notice = self._ready.popleft()
+        self._returned[index] = notice.revision
+        return notice
+
+    def offer(self, index: int, notice: Notice) -> None:
+        """The log calls this with everything that it stores."""
+        self._ready.append((index, notice))
+        self._wake.set()
+
+
+def _entries(partition: _Partition, key: SessionKey) -> list[_Entry]:
+    return [partition.entries[sequence] for sequence in partition.sessions.get(key, ())]
+
+
+def _already_there(entries: list[_Entry], expected: int, actual: int, operation_id: str) -> int:
+    """The revision of an operation that is applied already. Errors: RevisionConflict."""
+    folded = False
+    for entry in entries:
+        if entry.record.revision > expected:
+            if entry.record.operation_id == operation_id:
+                return entry.record.revision
+            folded = folded or (entry.record.rollup and entry.previous_revision != expected)
+    raise RevisionConflict(expected, actual, maybe_applied=folded)
+
+
+def _notice(entry: _Entry, touches: tuple[str, ...] | None) -> Notice:
+    return Notice(entry.key, entry.previous_revision, entry.record.revision, touches)
+
+
+async def _others_first() -> None:
+    """Give way, as a call to a server does: a test that only passes without it would not pass anywhere else."""
+    await asyncio.sleep(0)

@@ -1,0 +1,256 @@
+"""The session log on JetStream.
+
+How an append gets a definite outcome. The server compares (`Nats-Expected-Last-Subject-Sequence`) and stores in one
+step, so a message is applied at most once however often it is sent, and sending it again is always safe. What the
+server answers to a repetition is worth nothing: of an append that was applied, a single server says "wrong last
+sequence", as it does of one that lost a race. So whatever went wrong, the log itself is asked: the subject's last
+message, from the stream's leader. If it carries our operation id we succeeded; if it is the one we expected we were not
+applied yet and send again; otherwise ours is in the tail between the two, or somebody else was faster.
+
+The operation id travels in a header of ours. `Nats-Msg-Id` would be the server's own way, but its memory of ids ends
+after minutes and costs RAM per append, and on a single server the compare is checked first, so a repetition never gets
+as far as being recognised.
+"""
+
+import asyncio
+import heapq
+from dataclasses import dataclass
+from typing import Final
+
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId
+from pagekeeper.runtime.log.connection import Connection, Unreachable, now
+from pagekeeper.runtime.log.headers import OPERATION, previous_revision, record_headers, record_of
+from pagekeeper.runtime.log.jetstream import (
+    PATIENCE_SECONDS,
+    Attempts,
+    Refused,
+    Stored,
+    ask,
+    check_answer,
+    fetch,
+    fetch_any,
+    is_full,
+    read_batch,
+)
+from pagekeeper.runtime.log.nats_feed import NatsFeed
+from pagekeeper.runtime.log.port import (
+    APPEND_TIMEOUT_SECONDS,
+    FOLLOW_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    SESSIONS_LIMIT_MAX,
+    FeedToken,
+    LogFull,
+    LogUnavailable,
+    Record,
+    RecordTooLarge,
+    RevisionConflict,
+    check_record,
+    whole_tail,
+)
+from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_of, split_subject, tenant_filter
+
+_WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+"""The second: a replicated stream is still busy with another append to the subject, which may yet fail."""
+_TOO_LARGE: Final = 10054
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a session lives."""
+
+    stream: str
+    subject: str
+
+
+class NatsLog:
+    """All sessions' logs, in the streams that `ensure_streams` made for `partitions`."""
+
+    def __init__(self, connection: Connection, *, partitions: int) -> None:
+        self._connection = connection
+        self._partitions = partitions
+
+    async def append(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        touches: tuple[str, ...] | None = (),
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        headers = record_headers(expected_revision, operation_id, touches, rollup=False)
+        return await self._store(key, expected_revision, operation_id, data, headers, timeout_seconds)
+
+    async def rollup(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        headers = record_headers(expected_revision, operation_id, (), rollup=True)
+        return await self._store(key, expected_revision, operation_id, data, headers, timeout_seconds)
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after_revision: int = 0,
+        strict: bool = False,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> list[Record]:
+        place, deadline = self._place(key), now() + timeout_seconds
+        try:
+            newest = await self._newest(place, deadline) if strict else None
+            reach = newest.sequence if newest is not None else 0
+            tail = await self._tail(place, after_revision, reach, deadline)
+        except (Unreachable, Refused) as error:
+            raise LogUnavailable(str(error), maybe_applied=False) from error
+        return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
+
+    async def last(
+        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        place, deadline = self._place(key), now() + timeout_seconds
+        try:
+            if strict:
+                newest = await self._newest(place, deadline)
+            else:
+                newest = await fetch_any(self._connection, place.stream, place.subject, deadline=deadline)
+        except (Unreachable, Refused) as error:
+            raise LogUnavailable(str(error), maybe_applied=False) from error
+        return None if newest is None else record_of(newest)
+
+    async def record_at(
+        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        place, deadline = self._place(key), now() + timeout_seconds
+        if revision <= 0:
+            return None
+        try:
+            stored = await fetch(self._connection, place.stream, {"seq": revision}, deadline=deadline)
+        except (Unreachable, Refused) as error:
+            raise LogUnavailable(str(error), maybe_applied=False) from error
+        # Sequences number the whole partition: this one may be another session's, even another tenant's.
+        return record_of(stored) if stored is not None and stored.subject == place.subject else None
+
+    async def sessions(
+        self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[SessionId]:
+        if not 1 <= limit <= SESSIONS_LIMIT_MAX:
+            raise InvalidField("limit", f"must be 1 to {SESSIONS_LIMIT_MAX}, not {limit}")
+        deadline = now() + timeout_seconds
+        try:
+            found = await asyncio.gather(*(self._sessions_in(p, tenant, deadline) for p in range(self._partitions)))
+        except (Unreachable, Refused) as error:
+            raise LogUnavailable(str(error), maybe_applied=False) from error
+        return heapq.nsmallest(limit, (session for part in found for session in part if session > after))
+
+    def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> NatsFeed:
+        return NatsFeed(self._connection, self._partitions, after, timeout_seconds)
+
+    async def _store(
+        self,
+        key: SessionKey,
+        expected: int,
+        operation_id: str,
+        data: bytes,
+        headers: dict[str, str],
+        timeout_seconds: float,
+    ) -> int:
+        check_record(operation_id, data)
+        place = self._place(key)
+        attempts = Attempts(now() + timeout_seconds)
+        unsettled = False
+        while True:
+            try:
+                answer = await self._connection.request(
+                    place.subject, data, headers, deadline=attempts.deadline, patience_seconds=PATIENCE_SECONDS
+                )
+                return int(check_answer(place.subject, answer)["seq"])
+            except Refused as refusal:
+                reason = str(refusal)
+                if not unsettled:
+                    _raise_if_definite(refusal, data)
+                # Even the first time: our caller may be repeating an append that it gave up on.
+                unsettled = unsettled or refusal.error_code in _WRONG_LAST_SEQUENCE
+            except Unreachable as error:
+                reason = str(error)
+                unsettled = unsettled or error.sent
+            if unsettled:
+                try:
+                    revision = await self._settle(place, expected, operation_id, attempts.deadline)
+                except (Unreachable, Refused) as error:
+                    raise LogUnavailable(f"{reason}; {error}", maybe_applied=True) from error
+                if revision is not None:
+                    return revision
+            if not await attempts.pause():
+                raise LogUnavailable(reason, maybe_applied=unsettled)
+
+    async def _settle(self, place: _Place, expected: int, operation_id: str, deadline: float) -> int | None:
+        """The revision of our operation, or None if it was not applied yet. Errors: RevisionConflict, Unreachable."""
+        newest = await self._newest(place, deadline)
+        actual = newest.sequence if newest is not None else 0
+        if actual == expected:
+            return None
+        tail = [newest] if newest is not None and newest.headers.get(OPERATION) == operation_id else None
+        if tail is None:
+            tail = await self._tail(place, expected, actual, deadline)
+        folded = False
+        for stored in tail:
+            if stored.sequence > expected and stored.headers.get(OPERATION) == operation_id:
+                return stored.sequence
+            # A rollup directly on the expected revision has nothing of ours in it.
+            folded = folded or (record_of(stored).rollup and previous_revision(stored.headers) != expected)
+        raise RevisionConflict(expected, actual, maybe_applied=folded)
+
+    async def _newest(self, place: _Place, deadline: float) -> Stored | None:
+        return await fetch(self._connection, place.stream, {"last_by_subj": place.subject}, deadline=deadline)
+
+    async def _tail(self, place: _Place, after: int, reach: int, deadline: float) -> list[Stored]:
+        """A session's messages after a sequence, at least as far as `reach`, whichever replicas answer."""
+        tail: list[Stored] = []
+        while True:
+            position = tail[-1].sequence if tail else after
+            start = {"seq": position + 1, "next_by_subj": place.subject}
+            batch = await read_batch(self._connection, place.stream, start, deadline=deadline)
+            tail += batch.messages
+            if batch.more:
+                continue
+            position = tail[-1].sequence if tail else after
+            if position >= reach:
+                return tail
+            # The replica that answered lags behind. The leader gives one message at a time, but it gives it.
+            start = {"seq": position + 1, "next_by_subj": place.subject}
+            following = await fetch(self._connection, place.stream, start, deadline=deadline)
+            if following is None:
+                return tail
+            tail.append(following)
+
+    async def _sessions_in(self, partition: int, tenant: TenantId, deadline: float) -> list[SessionId]:
+        sessions: list[SessionId] = []
+        offset = total = 0
+        while offset == 0 or offset < total:
+            question = {"subjects_filter": tenant_filter(tenant, partition), "offset": offset}
+            answer = await ask(self._connection, f"STREAM.INFO.{log_stream(partition)}", question, deadline=deadline)
+            subjects = answer["state"].get("subjects") or {}
+            if not subjects:
+                break
+            sessions += [split_subject(subject)[1].session for subject in subjects]
+            offset, total = offset + len(subjects), int(answer.get("total", 0))
+        return sessions
+
+    def _place(self, key: SessionKey) -> _Place:
+        partition = partition_of(key, self._partitions)
+        return _Place(log_stream(partition), log_subject(key, partition))
+
+
+def _raise_if_definite(refusal: Refused, data: bytes) -> None:
+    if refusal.error_code == _TOO_LARGE:
+        raise RecordTooLarge(len(data)) from refusal
+    if is_full(refusal):
+        raise LogFull(refusal.description) from refusal

@@ -1,0 +1,263 @@
+"""What the session log promises, whoever keeps the promise.
+
+A session's records form one sequence. A record is appended only at the revision that its writer has read, so of two
+writers that decided on the same state exactly one succeeds, whatever happens to messages, connections and servers in
+between. The log deals in opaque bytes: it never looks inside a record.
+
+Every failure says whether it is definite. `LogUnavailable` alone is not: its `maybe_applied` tells whether the append
+may still have happened. Repeating the very same append, with the same `operation_id` and `expected_revision`, is always
+safe and gives the revision that the first one got.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId
+
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""A whole message, headers included: the default `max_payload` of a NATS server."""
+
+RECORD_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 8 * 1024
+"""A record's data. The rest is for headers, whose parts are all bounded below."""
+
+TOUCHES_BYTES_MAX: Final = 4 * 1024
+"""Beyond this a notice says "anything may have changed" rather than carry a long list of pages."""
+
+APPEND_TIMEOUT_SECONDS: Final = 5.0
+READ_TIMEOUT_SECONDS: Final = 5.0
+FOLLOW_TIMEOUT_SECONDS: Final = 10.0
+
+SESSIONS_LIMIT_MAX: Final = 1000
+
+_OPERATION_ID: Final = re.compile(r"[!-~]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message of a session's log. A `rollup` replaces everything before it."""
+
+    revision: int
+    operation_id: str
+    data: bytes
+    rollup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A session moved from one revision to the next.
+
+    `touches` names the pages whose entries changed; `()` means none of them and None means any of them. A follower
+    whose state is not at `previous_revision` has missed something of this session and must treat it as None.
+    """
+
+    key: SessionKey
+    previous_revision: int
+    revision: int
+    touches: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedToken:
+    """Where a feed stands: the last position seen in each partition. Survives a restart of the follower."""
+
+    positions: tuple[int, ...]
+
+
+class LogError(Exception):
+    """The log did not do what it was asked to."""
+
+
+class RevisionConflict(LogError):
+    """Another writer came first: the session is at `actual`. Definite, except after a rollup.
+
+    `maybe_applied` is True when a rollup has replaced the records after the expected revision. This operation may then
+    be one of those that were folded into it, and only the fold can tell.
+    """
+
+    def __init__(self, expected: int, actual: int, *, maybe_applied: bool) -> None:
+        super().__init__(f"expected revision {expected}, found {actual}")
+        self.expected = expected
+        self.actual = actual
+        self.maybe_applied = maybe_applied
+
+
+class LogFull(LogError):
+    """The log has no room left. Definite: nothing was written. Passes when an operator gives it more room."""
+
+
+class RecordTooLarge(LogError):
+    """The record can never be appended. Definite: it was not even sent."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"a record of {size_bytes:,} bytes; at most {RECORD_BYTES_MAX:,} fit")
+        self.size_bytes = size_bytes
+        self.limit_bytes = RECORD_BYTES_MAX
+
+
+class LogUnavailable(LogError):
+    """No answer within the deadline. `maybe_applied` is False when the append certainly did not and will not happen."""
+
+    def __init__(self, reason: str, *, maybe_applied: bool) -> None:
+        super().__init__(reason)
+        self.maybe_applied = maybe_applied
+
+
+class LogBroken(LogError):
+    """A record that others build on is missing. Never folded over: somebody has removed messages behind our back."""
+
+
+class FeedRewound(LogError):
+    """The log ends before the position of this feed, so it is another log. Start again, with empty caches."""
+
+
+class Feed(Protocol):
+    """The notices of all sessions from one point on: each record once, in order within its partition.
+
+    The feed outlives a disconnection: it catches up with what it missed before it goes on. What a rollup has replaced
+    meanwhile is reported by the notice of the rollup, with `touches` None.
+    """
+
+    @property
+    def token(self) -> FeedToken:
+        """Where a feed that must not miss anything after the last notice returned has to start."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Notice:
+        """Wait for the next notice. Errors: FeedRewound."""
+        ...
+
+
+class SessionLog(Protocol):
+    """All sessions' logs. Safe to share between tasks of one event loop."""
+
+    async def append(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        touches: tuple[str, ...] | None = (),
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        """Append a record after `expected_revision` (0: the session has none yet) and return its revision.
+
+        When this returns the record is on disk, on a majority of replicas if there are several.
+        Errors: RevisionConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        """
+        ...
+
+    async def rollup(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        """Replace the session's records by this one, if none came after `expected_revision`. Return its revision.
+
+        It touches no pages: it says the same in fewer words. A full log refuses it like any other record.
+        Errors: RevisionConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        """
+        ...
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after_revision: int = 0,
+        strict: bool = False,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> list[Record]:
+        """Records after a revision, oldest first; none for a session that does not exist.
+
+        Not strict may be stale: a prefix of what is there. Strict holds everything that was acknowledged before the
+        call. A rollup after that revision is the first record of the answer, and the only one.
+        Errors: LogUnavailable, LogBroken, InvalidField.
+        """
+        ...
+
+    async def last(
+        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        """The newest record, or None if there is none. Errors: LogUnavailable, InvalidField."""
+        ...
+
+    async def record_at(
+        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> Record | None:
+        """The record with exactly this revision, or None if it is not this session's or was rolled up.
+
+        Errors: LogUnavailable, InvalidField.
+        """
+        ...
+
+    async def sessions(
+        self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[SessionId]:
+        """Up to `limit` sessions of a tenant that have records, sorted, those after `after` ("": from the start).
+
+        Costs one request per partition and time in proportion to the tenant's sessions: for lists, not for lookups.
+        Errors: LogUnavailable, InvalidField.
+        """
+        ...
+
+    def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> Feed:
+        """The notices of everything stored after `after`, or from now on if None. Enter it before iterating.
+
+        Entering it raises LogUnavailable when the log cannot be reached in time and FeedRewound.
+        """
+        ...
+
+
+def check_record(operation_id: str, data: bytes) -> None:
+    """Refuse what can never be a record. Errors: RecordTooLarge, InvalidField."""
+    if _OPERATION_ID.fullmatch(operation_id) is None:
+        raise InvalidField("operation_id", "must be 1 to 200 printable ASCII characters without spaces")
+    if len(data) > RECORD_BYTES_MAX:
+        raise RecordTooLarge(len(data))
+
+
+def whole_tail(stored: Sequence[tuple[Record, int]], after_revision: int) -> list[Record]:
+    """What a reader at `after_revision` is given, from stored records, each with the revision it was appended to.
+
+    Nothing before the newest rollup: a server that is killed after storing a rollup and before deleting what it
+    replaces comes back with all or some of it. Errors: LogBroken, if a record is missing.
+    """
+    start = max((index for index, (record, _) in enumerate(stored) if record.rollup), default=0)
+    reached = None
+    for record, previous in stored[start:]:
+        # A reader may start between two revisions, so its first record may build on an older one than its start.
+        whole = previous <= after_revision if reached is None else previous == reached
+        if not whole and not record.rollup:
+            raise LogBroken(f"revision {record.revision} follows {previous}, which is missing")
+        reached = record.revision
+    return [record for record, _ in stored[start:]]
+
+
+def encode_touches(touches: tuple[str, ...] | None) -> str | None:
+    """One header value, or None when anything may be touched or the list is too long to carry."""
+    if touches is None:
+        return None
+    text = ",".join(touches)
+    return text if len(text) <= TOUCHES_BYTES_MAX else None
+
+
+def decode_touches(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(text.split(",")) if text else ()

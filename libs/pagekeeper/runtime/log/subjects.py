@@ -1,0 +1,58 @@
+"""Names on the server: which stream and subject a session lives in.
+
+`pk.log.<partition>.<tenant>.<session>` in the stream `PK_LOG_<partition>`. A writer computes the partition; the server
+only sees a literal token. Nothing becomes a token before `check_id` has seen it, so no caller can reach another
+tenant's subjects with `*`, `>` or a dot.
+"""
+
+from hashlib import blake2b
+from typing import Final
+
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, check_id
+
+LOG_PREFIX: Final = "pk.log"
+FEED_PREFIX: Final = "pk.feed"
+EVENT_PREFIX: Final = "pk.event"
+WORK_PREFIX: Final = "pk.work"
+DEAD_PREFIX: Final = "pk.dead"
+
+EVENT_STREAM: Final = "PK_EVENT"
+WORK_STREAM: Final = "PK_WORK"
+DEAD_STREAM: Final = "PK_DEAD"
+
+PARTITIONS_MAX: Final = 4096
+
+
+def partition_of(key: SessionKey, partitions: int) -> int:
+    """The partition of a session among `partitions`. Never changes: sessions could not be found again if it did.
+
+    It is the BLAKE2b-64 of `tenant/session`, read big-endian, modulo the number of partitions. `/` is in no id, so
+    different keys hash different texts.
+    """
+    digest = blake2b(f"{key.tenant}/{key.session}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % partitions
+
+
+def log_stream(partition: int) -> str:
+    return f"PK_LOG_{partition}"
+
+
+def session_token(key: SessionKey) -> str:
+    """`<tenant>.<session>`, checked. Errors: InvalidField."""
+    return f"{check_id('tenant', key.tenant)}.{check_id('session_id', key.session)}"
+
+
+def log_subject(key: SessionKey, partition: int) -> str:
+    """Where a session's records are. Errors: InvalidField."""
+    return f"{LOG_PREFIX}.{partition}.{session_token(key)}"
+
+
+def tenant_filter(tenant: TenantId, partition: int) -> str:
+    """All sessions of a tenant in a partition. Errors: InvalidField."""
+    return f"{LOG_PREFIX}.{partition}.{check_id('tenant', tenant)}.*"
+
+
+def split_subject(subject: str) -> tuple[int, SessionKey]:
+    """Partition and session of a subject that `log_subject` made, or of its copy in the feed."""
+    _, _, partition, tenant, session = subject.split(".")
+    return int(partition), SessionKey(TenantId(tenant), SessionId(session))

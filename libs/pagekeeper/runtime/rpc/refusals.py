@@ -1,0 +1,34 @@
+"""What leaves a service instead of what it raised: the same from this process and from another one."""
+
+import asyncio
+import logging
+from typing import Final
+
+from pagekeeper.core.errors import InternalError, PagekeeperError
+from pagekeeper.runtime.errors import foreseen
+
+_log: Final = logging.getLogger(__name__)
+
+
+def refusal_of(error: Exception, path: str, trace: str) -> PagekeeperError:
+    """Return what the caller of `path` is told of `error`; what it is not told goes to the logs."""
+    refusal = foreseen(error)
+    if refusal is None:
+        _log.error("a defect in %s", path, exc_info=error)
+        return InternalError(f"internal error; look for trace {trace} in the logs")
+    if refusal is not error:
+        _log.warning("%s failed: %s", path, error, extra={"reason": refusal.reason})
+    return refusal
+
+
+def escaped(cancelled: asyncio.CancelledError) -> Exception:
+    """Let the cancellation of a call go on its way; return a defect for one that a service let escape.
+
+    grpc answers nothing at all to a handler that ends in a CancelledError, so the caller would wait for its deadline.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise cancelled
+    escape = RuntimeError("a CancelledError escaped from work that nobody cancelled")
+    escape.__cause__ = cancelled
+    return escape

@@ -1,0 +1,400 @@
+"""Folded sessions, kept current with the log: the only way in which a service reads or changes one.
+
+A cached session is a hint; the log is the truth. A change is decided on the cached state and appended on the condition
+that the log has not moved on; when it has, the tail is read and the change is decided again. So a stale replica can
+answer an old state, never write on one.
+
+Access rules:
+1. A cached `Session` is mutated only while its entry's lock is held, and between two awaits: a reader that does not
+   await sees one revision.
+2. `read` answers a state at least as new as `min_revision`, and as new as every notice that has arrived.
+3. `commit` raises a refusal, or answers that nothing has to happen, only after this was decided on a state that the
+   log's leader confirmed: a stale cache must not answer "not found" for what another replica has just made, nor
+   "pinned already" for what another one has just unpinned.
+4. What is folded is what lies in the log. The log's own repetition of an append recognises these very bytes and
+   nothing else: a request that was carried out by another replica meanwhile, at another time of its clock, is a lost
+   race here, and is found again by its id in the fold.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from typing import Any, Final, Protocol, TypeVar
+
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.bookkeeping import Operation
+from pagekeeper.core.errors import (
+    ContentCorrupt,
+    LogUnavailable,
+    PagekeeperError,
+    RevisionConflict,
+    RevisionNotFound,
+)
+from pagekeeper.core.happenings import Happening
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.pages import Extent
+from pagekeeper.core.session import Session
+from pagekeeper.runtime import codec
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.errors import foreseen
+from pagekeeper.runtime.log import port as logs
+from pagekeeper.runtime.log.port import Record, SessionLog
+from pagekeeper.v1 import event_pb2
+
+ATTEMPTS_MAX: Final = 16
+"""Lost races before a commit gives up. With N writers a round has one winner, so N rounds serve all of them."""
+SESSIONS_CACHED_MAX: Final = 4096
+"""Warm sessions of a replica. At 1 to 2 MB for a long one this bounds memory; the log has all of them."""
+STATE_INLINE_BYTES_MAX: Final = 256 * 1024
+"""A larger compressed state becomes an object, to keep the log's messages far below their limit of 1 MiB."""
+STATE_BYTES_AT_ONCE: Final = 32 * 1024
+"""A larger compressed state, of some hundred pages, is decoded in a thread: everybody else is served meanwhile."""
+FOLLOW_RETRY_SECONDS: Final = 0.5
+
+Decide = Callable[[Session], Sequence[ev.Event] | ev.Event | None]
+Pack = Callable[[Session, Sequence[Record]], Awaitable[event_pb2.Snapshot | None]]
+"""Makes the snapshot that replaces these records, of which the session is the fold; None leaves them as they are."""
+
+
+T = TypeVar("T")
+
+
+class BlobReader(Protocol):
+    """Reads verified bytes of the object store. Raises StoreUnavailable, ContentCorrupt, PageNotFound."""
+
+    async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request that a commit carries out: its id, and a digest that tells another body apart."""
+
+    operation_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commit's outcome. `session` is the state at the end of it; it moves on when the caller next awaits.
+
+    `repeated` says that this very request was carried out before, at `revision`.
+    """
+
+    session: Session
+    revision: int
+    previous_revision: int
+    happenings: Sequence[Happening]
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RolledUp:
+    """What a rollup did: the session's revision and how many records it replaced, none when there was no need."""
+
+    revision: int
+    replaced_records: int
+    snapshot: event_pb2.Snapshot | None
+
+
+class _Entry:
+    """A cached session: current when it was `confirmed` since the feed went live and no notice since is newer."""
+
+    __slots__ = ("confirmed", "heard_revision", "lock", "session", "tail_bytes", "tail_records")
+
+    def __init__(self) -> None:
+        self.session = Session()
+        self.lock = asyncio.Lock()
+        self.heard_revision = 0
+        self.confirmed = False
+        self.tail_records = 0
+        self.tail_bytes = 0
+
+
+class Sessions:
+    def __init__(self, log: SessionLog, blobs: BlobReader, clock: Clock, cached_max: int = SESSIONS_CACHED_MAX) -> None:
+        self._log = log
+        self._blobs = blobs
+        self._clock = clock
+        self._cached_max = cached_max
+        self._entries: OrderedDict[SessionKey, _Entry] = OrderedDict()
+        self._feed_is_live = False
+
+    # Reading
+
+    async def read(self, key: SessionKey, *, min_revision: int = 0, strict: bool = False) -> Session:
+        """The session, possibly one that does not exist (`exists` is False).
+
+        Raises RevisionNotFound when the log has not reached `min_revision`, LogUnavailable, StoreUnavailable.
+        """
+        entry = self._entry(key)
+        if strict or not self._is_current(entry, min_revision):
+            async with entry.lock:
+                if strict or not self._is_current(entry, min_revision):
+                    await self._catch_up(key, entry, strict=strict)
+                if entry.session.revision < min_revision:
+                    await self._catch_up(key, entry, strict=True)
+        if entry.session.revision < min_revision:
+            raise RevisionNotFound(f"min_revision {min_revision}", entry.session.revision)
+        return entry.session
+
+    async def read_existing(self, key: SessionKey, *, min_revision: int = 0, strict: bool = False) -> Session:
+        """The session. Raises SessionNotFound, once the log's leader has confirmed it, and what `read` raises."""
+        session = await self.read(key, min_revision=min_revision, strict=strict)
+        if not session.exists and not strict:
+            session = await self.read(key, strict=True)
+        return decisions.readable(session, key.session)
+
+    def tail(self, key: SessionKey) -> tuple[int, int]:
+        """Records and bytes that a cold replica has to fold after the snapshot; as this replica knows it."""
+        entry = self._entry(key)
+        return entry.tail_records, entry.tail_bytes
+
+    # Changing
+
+    async def commit(
+        self, key: SessionKey, request: Request, decide: Decide, *, touches: tuple[str, ...] | None = ()
+    ) -> Committed:
+        """Carry out a request once: decide, append, fold.
+
+        `decide` may run several times and must be pure. None or no events means that nothing has to happen.
+        Raises what `decide` raises, RequestIdReused, RevisionConflict when too many others write, LogFull,
+        LogUnavailable (not definite: a retry with the same request finds out).
+        """
+        entry = self._entry(key)
+        async with entry.lock:
+            if not self._is_current(entry, 0):
+                await self._catch_up(key, entry, strict=False)
+            confirmed = False
+            for _ in range(ATTEMPTS_MAX):
+                session = entry.session
+                try:
+                    earlier = decisions.earlier_operation(session, request.operation_id, request.digest)
+                    if earlier is not None:
+                        return _repeated(session, earlier)
+                    events = _as_events(decide(session))
+                except PagekeeperError:
+                    if confirmed:
+                        raise
+                    events = ()
+                if not events and confirmed:
+                    return Committed(session, session.revision, session.revision, (), repeated=False)
+                if not events:
+                    await self._catch_up(key, entry, strict=True)
+                    confirmed = True
+                    continue
+                transaction = ev.Transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
+                data = codec.encode_transaction(transaction)
+                revision = await self._append(key, entry, request.operation_id, data, touches)
+                if revision is None:
+                    confirmed = True
+                    continue
+                previous = session.revision
+                happenings = session.apply(revision, transaction)
+                entry.tail_records += 1
+                entry.tail_bytes += len(data)
+                return Committed(session, revision, previous, happenings, repeated=False)
+            raise RevisionConflict(entry.session.revision, entry.session.revision)
+
+    async def found(self, key: SessionKey, request: Request, packed: event_pb2.Snapshot) -> Committed:
+        """Begin a session with the state in `packed`: a fork. Raises SessionExists, RequestIdReused and as `commit`."""
+        entry = self._entry(key)
+        snapshot = event_pb2.Snapshot()
+        snapshot.CopyFrom(packed)
+        snapshot.operation_id, snapshot.request_digest = request.operation_id, request.digest
+        snapshot.written_unix_ms = self._clock.now_ms()
+        data = _snapshot_record(snapshot)
+        async with entry.lock:
+            for _ in range(ATTEMPTS_MAX):
+                await self._catch_up(key, entry, strict=True)
+                earlier = decisions.earlier_operation(entry.session, request.operation_id, request.digest)
+                if earlier is not None:
+                    return _repeated(entry.session, earlier)
+                decisions.absent(entry.session, key.session)
+                revision = await self._append(key, entry, request.operation_id, data, None)
+                if revision is not None:
+                    await self._fold(key, entry, [Record(revision, request.operation_id, data, rollup=False)])
+                    return Committed(entry.session, revision, 0, (), repeated=False)
+            raise RevisionConflict(0, entry.session.revision)
+
+    async def roll_up(self, key: SessionKey, operation_id: str, pack: Pack) -> RolledUp:
+        """Replace a session's records by a snapshot. Every other writer of this replica waits meanwhile.
+
+        `pack` may run several times: when another replica writes, its snapshot is worthless and is made again.
+        Raises what `pack` raises, SessionNotFound, RevisionConflict when the others never pause, LogFull,
+        LogUnavailable.
+        """
+        entry = self._entry(key)
+        async with entry.lock:
+            for _ in range(ATTEMPTS_MAX):
+                records = await _about(entry, self._log.read(key, strict=True))
+                await self._fold(key, entry, [r for r in records if r.revision > entry.session.revision])
+                session = decisions.readable(entry.session, key.session)
+                snapshot = await pack(session, records)
+                if snapshot is None:
+                    return RolledUp(session.revision, 0, None)
+                snapshot.operation_id, snapshot.written_unix_ms = operation_id, self._clock.now_ms()
+                data = _snapshot_record(snapshot)
+                try:
+                    revision = await _about(
+                        entry,
+                        self._log.rollup(
+                            key,
+                            expected_revision=session.revision,
+                            operation_id=_name_of_bytes(operation_id, data),
+                            data=data,
+                        ),
+                    )
+                except logs.RevisionConflict:
+                    continue
+                await self._fold(key, entry, [Record(revision, operation_id, data, rollup=True)])
+                return RolledUp(revision, len(records), snapshot)
+            raise RevisionConflict(entry.session.revision, entry.session.revision)
+
+    async def _append(
+        self, key: SessionKey, entry: _Entry, operation_id: str, data: bytes, touches: tuple[str, ...] | None
+    ) -> int | None:
+        """The revision of the record; None when another writer came first, whose records are then folded."""
+        try:
+            return await _about(
+                entry,
+                self._log.append(
+                    key,
+                    expected_revision=entry.session.revision,
+                    operation_id=_name_of_bytes(operation_id, data),
+                    data=data,
+                    touches=touches,
+                ),
+            )
+        except logs.RevisionConflict:
+            await self._catch_up(key, entry, strict=True)
+            return None
+
+    # Following
+
+    async def follow_log(self) -> None:
+        """Hear of every append, until cancelled. While the feed is down each read asks the log itself."""
+        while True:
+            try:
+                async with self._log.follow() as feed:
+                    for entry in self._entries.values():
+                        entry.confirmed = False
+                    self._feed_is_live = True
+                    async for notice in feed:
+                        heard = self._entries.get(notice.key)
+                        if heard is not None:
+                            heard.heard_revision = max(heard.heard_revision, notice.revision)
+            except logs.LogUnavailable:
+                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            except logs.FeedRewound:
+                # Another log: nothing that was folded from the old one may be built on.
+                self._entries.clear()
+                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
+            finally:
+                self._feed_is_live = False
+
+    # Folding
+
+    def _entry(self, key: SessionKey) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry()
+            while len(self._entries) > self._cached_max:
+                self._entries.popitem(last=False)
+        else:
+            self._entries.move_to_end(key)
+        return entry
+
+    def _is_current(self, entry: _Entry, min_revision: int) -> bool:
+        return (
+            self._feed_is_live and entry.confirmed and entry.session.revision >= max(min_revision, entry.heard_revision)
+        )
+
+    async def _catch_up(self, key: SessionKey, entry: _Entry, *, strict: bool) -> None:
+        """Read the tail. An entry that is not confirmed asks the leader: no notice would tell of what it missed."""
+        strict = strict or not entry.confirmed
+        feed_was_live = self._feed_is_live
+        records = await _about(entry, self._log.read(key, after_revision=entry.session.revision, strict=strict))
+        await self._fold(key, entry, records)
+        if strict:
+            entry.confirmed = feed_was_live and self._feed_is_live
+
+    async def _fold(self, key: SessionKey, entry: _Entry, records: Sequence[Record]) -> None:
+        for record in records:
+            message = event_pb2.LogRecord.FromString(record.data)
+            if message.HasField("transaction"):
+                entry.session.apply(record.revision, codec.decode_transaction(message.transaction))
+                entry.tail_records += 1
+                entry.tail_bytes += len(record.data)
+                continue
+            snapshot = message.snapshot
+            if snapshot.folded_revision and snapshot.folded_revision == entry.session.revision:
+                entry.session.roll_up(record.revision, codec.decode_archive_segment(snapshot.archived))
+            else:
+                entry.session = await self.unpack(key, record.revision, snapshot)
+            entry.tail_records = entry.tail_bytes = 0
+
+    async def unpack(self, key: SessionKey, revision: int, snapshot: event_pb2.Snapshot) -> Session:
+        """The state that a snapshot holds, as of its own revision. Raises ContentCorrupt, StoreUnavailable."""
+        if snapshot.WhichOneof("state") == "inline":
+            data = snapshot.inline
+        else:
+            extent = Extent(snapshot.extent.object_key, snapshot.extent.offset, snapshot.extent.length)
+            data = await self._blobs.read_blob(key, extent, snapshot.extent_digest)
+        if len(data) < STATE_BYTES_AT_ONCE:
+            session = _decode(data, snapshot.state_digest, revision)
+        else:
+            session = await asyncio.to_thread(_decode, data, snapshot.state_digest, revision)
+        if snapshot.folded_revision:
+            session.roll_up(revision, codec.decode_archive_segment(snapshot.archived))
+        else:
+            operation = Operation(snapshot.operation_id, snapshot.request_digest, revision)
+            session.operations = {operation.operation_id: operation}
+        return session
+
+
+def _decode(data: bytes, digest: bytes, revision: int) -> Session:
+    state = codec.decompress_state(data)
+    if sha256(state).digest() != digest:
+        raise ContentCorrupt(f"the snapshot at revision {revision} does not match its digest")
+    return codec.decode_state(state, revision)
+
+
+def _repeated(session: Session, earlier: Operation) -> Committed:
+    return Committed(session, earlier.revision, earlier.revision, (), repeated=True)
+
+
+def _as_events(decided: Sequence[ev.Event] | ev.Event | None) -> tuple[ev.Event, ...]:
+    if decided is None:
+        return ()
+    return tuple(decided) if isinstance(decided, Sequence) else (decided,)
+
+
+def _snapshot_record(snapshot: event_pb2.Snapshot) -> bytes:
+    return event_pb2.LogRecord(snapshot=snapshot).SerializeToString(deterministic=True)
+
+
+def _name_of_bytes(operation_id: str, data: bytes) -> str:
+    """What the log knows an append by, and repeats it by: rule 4."""
+    return f"{operation_id}.{blake2b(data, digest_size=8).hexdigest()}"
+
+
+async def from_log(asked: Coroutine[Any, Any, T]) -> T:
+    """What the log answers, its refusals as those of the platform. A lost race stays what it is."""
+    try:
+        return await asked
+    except logs.RevisionConflict:
+        raise
+    except logs.LogError as error:
+        raise foreseen(error) or error from error
+
+
+async def _about(entry: _Entry, asked: Coroutine[Any, Any, T]) -> T:
+    """`from_log` for one session, whose copy here counts no longer when an append may have happened, or may yet."""
+    try:
+        return await from_log(asked)
+    except LogUnavailable:
+        entry.confirmed = False
+        raise

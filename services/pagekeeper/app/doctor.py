@@ -1,0 +1,130 @@
+"""Whether a running platform keeps its promises: who answers, what it stands on, and one page written and read back.
+
+The settings of NATS and the object store are looked at only where this process was given them (PK_NATS_URL,
+PK_S3_ENDPOINT, ... or the local launcher's file): a caller has no business there.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2
+from rich.console import Console
+
+from pagekeeper.app.bucket import open_store
+from pagekeeper.app.bus import open_bus
+from pagekeeper.app.cli import STACK_FILE
+from pagekeeper.client import Session, connect, user
+from pagekeeper.core.errors import PagekeeperError
+from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.settings import LogSettings, StoreSettings, load
+
+PROBE_SECONDS: Final = 10.0
+SERVICE_VARIABLES: Final = {
+    "page-table": "PK_PAGE_TABLE",
+    "working-set": "PK_WORKING_SET",
+    "fault-handler": "PK_FAULT_HANDLER",
+    "artifact-storage": "PK_ARTIFACT_STORAGE",
+}
+
+Check = Callable[[], Awaitable[str]]
+
+
+class NotHealthy(Exception):
+    """A check that failed; the message says what was found."""
+
+
+async def examine(endpoint: str, token: str, console: Console) -> bool:
+    """Run every check that can be run from here and print one line each. True when all are well."""
+    _adopt_local_environment()
+    checks: list[tuple[str, Check]] = [("gateway", lambda: _health(endpoint))]
+    for name, variable in SERVICE_VARIABLES.items():
+        if address := os.environ.get(variable):
+            checks.append((name, lambda address=address: _health(address)))  # type: ignore[misc]
+    if os.environ.get("PK_NATS_URL"):
+        checks.append(("log", _log))
+    if os.environ.get("PK_S3_ENDPOINT"):
+        checks.append(("object store", _store))
+    checks.append(("write and read", lambda: _round_trip(endpoint, token)))
+    console.print(f"pagekeeper {version('pagekeeper')}")
+    results = [await _run(name, check, console) for name, check in checks]
+    return all(results)
+
+
+def _adopt_local_environment() -> None:
+    """What the local launcher set for its services, where nothing else is set."""
+    if STACK_FILE.exists():
+        for name, value in json.loads(STACK_FILE.read_text())["environment"].items():
+            os.environ.setdefault(name, value)
+
+
+async def _run(name: str, check: Check, console: Console) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            found = await check()
+    except (NotHealthy, PagekeeperError, CannotStart, TimeoutError) as problem:
+        console.print(f"[red]✗[/] {name:<16} {str(problem) or 'no answer'}", highlight=False)
+        return False
+    console.print(f"[green]✓[/] {name:<16} {found}", highlight=False)
+    return True
+
+
+async def _health(address: str) -> str:
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                health_pb2.HealthCheckResponse.FromString,
+            )
+            answer = await check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.aio.AioRpcError as error:
+            raise NotHealthy(f"{address}: {error.code().name}") from error
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise NotHealthy(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+    return f"serving at {address}"
+
+
+async def _log() -> str:
+    settings = load(LogSettings)
+    async with open_bus(settings, "doctor"):
+        return f"new enough, every append synced to disk, {settings.log_partitions} partitions as they must be"
+
+
+async def _store() -> str:
+    settings = load(StoreSettings)
+    async with open_store(settings) as store:
+        await store.check()
+    return f"{settings.s3_endpoint}, bucket {settings.s3_bucket}: written, read, deleted"
+
+
+async def _round_trip(endpoint: str, token: str) -> str:
+    async with connect(endpoint, token, call_seconds=PROBE_SECONDS) as pagekeeper:
+        session = await pagekeeper.open_session(labels={"purpose": "doctor"})
+        async with _deleted_at_the_end(session):
+            text = "The doctor was here."
+            appended = await session.append(user(text))
+            page_id = appended.pages[0].page_id
+            if await session.read(page_id) != text.encode():
+                raise NotHealthy("a page was not read as it was written")
+            placed = await session.flush()
+            if await session.read(page_id) != text.encode():
+                raise NotHealthy("a page was not read from the object store as it was written")
+            prompt = await session.assemble()
+            if text not in prompt.messages[-1].content:
+                raise NotHealthy("the prompt does not show the page")
+    moved = f"{placed.placed} moved to the object store"
+    return f"a page at revision {appended.revision}, {moved}, a prompt of {prompt.tokens.total} tokens"
+
+
+@asynccontextmanager
+async def _deleted_at_the_end(session: Session) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await session.delete()

@@ -1,0 +1,216 @@
+"""Running a service, or all of them in one process: settings in, a served port until the signal to stop.
+
+The only place that names adapters: which log, which store, which clock, who is remote. A process imports the service
+that it runs and no other: imports are most of what a start costs.
+"""
+# ruff: noqa: PLC0415
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import Any, Final
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from pagekeeper.app.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, PAGE_TABLE, WORKING_SET
+from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.blob_reader import ArtifactBlobReader
+from pagekeeper.runtime.clock import Clock, SystemClock
+from pagekeeper.runtime.identity import InternalTokens, TokenVerifier
+from pagekeeper.runtime.process import run
+from pagekeeper.runtime.rpc.channel import open_channel
+from pagekeeper.runtime.rpc.remote import remote
+from pagekeeper.runtime.rpc.server import RpcServer
+from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.settings import (
+    InternalKeySettings,
+    ListenSettings,
+    LogSettings,
+    RecallSettings,
+    Settings,
+    StoreSettings,
+    SummariserSettings,
+    TokenSettings,
+    load,
+)
+from pagekeeper.runtime.telemetry import start_logging
+from pagekeeper.runtime.token_keys import KeyFile
+
+_log: Final = logging.getLogger(__name__)
+
+
+class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings, RecallSettings, SummariserSettings):
+    """What a process that holds all services is told: it has no need of internal tokens."""
+
+
+class _Process:
+    """What every process has: clocks, chance, background work, and the way to other services."""
+
+    def __init__(self, background: Background, exits: AsyncExitStack, clock: Clock, random: Random) -> None:
+        self.background = background
+        self.exits = exits
+        self.clock = clock
+        self.random = random
+
+    async def remote(self, service: ServiceDescriptor, address: str, tokens: InternalTokens) -> Any:  # noqa: ANN401 - see `remote`
+        channel = await self.exits.enter_async_context(open_channel(address, warm_up_seconds=WARM_UP_SECONDS))
+        return remote(service, channel, tokens, self.clock, self.random)
+
+    def internal_tokens(self, settings: InternalKeySettings) -> InternalTokens:
+        return InternalTokens(KeyFile(settings.internal_key, self.clock), self.clock)
+
+
+WARM_UP_SECONDS: Final = 0.05
+"""Services start side by side and refer to each other in a circle: nobody waits for the others to be there."""
+
+Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifier]
+
+
+async def _all(process: _Process) -> Serving:
+    from pagekeeper.app.bucket import open_store
+    from pagekeeper.app.bus import open_bus
+    from pagekeeper.app.compose import compose
+    from pagekeeper.app.embedding import open_embedder
+    from pagekeeper.artifact_storage.main import open_objects
+    from pagekeeper.fault_handler import main as fault_handler
+
+    settings = load(AllSettings)
+    bus = await process.exits.enter_async_context(open_bus(settings, "all"))
+    store = await process.exits.enter_async_context(open_store(settings))
+    platform = compose(
+        bus.log,
+        bus.queue,
+        open_objects(store),
+        open_embedder(settings),
+        fault_handler.open_lowering(),
+        fault_handler.open_summariser(settings),
+        process.clock,
+    )
+    platform.start(process.background)
+    verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
+    return settings, {MEMORY: platform.gateway}, verifier
+
+
+async def _gateway(process: _Process) -> Serving:
+    from pagekeeper.gateway import main as gateway
+    from pagekeeper.gateway.settings import GatewaySettings
+
+    settings = load(GatewaySettings)
+    tokens = process.internal_tokens(settings)
+    service = gateway.compose(
+        await process.remote(PAGE_TABLE, settings.page_table, tokens),
+        await process.remote(WORKING_SET, settings.working_set, tokens),
+        await process.remote(FAULT_HANDLER, settings.fault_handler, tokens),
+        await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
+    )
+    verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
+    return settings, {MEMORY: service}, verifier
+
+
+async def _page_table(process: _Process) -> Serving:
+    from pagekeeper.app.bus import open_bus
+    from pagekeeper.app.embedding import open_embedder
+    from pagekeeper.page_table import main as page_table
+    from pagekeeper.page_table.settings import PageTableSettings
+
+    settings = load(PageTableSettings)
+    tokens = process.internal_tokens(settings)
+    bus = await process.exits.enter_async_context(open_bus(settings, "page-table"))
+    artifacts = await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens)
+    blobs = ArtifactBlobReader(artifacts)
+    sessions = Sessions(bus.log, blobs, process.clock)
+    process.background.start("feed", sessions.follow_log)
+    composed = page_table.compose(
+        bus.log, bus.queue, sessions, blobs, artifacts, open_embedder(settings), process.clock
+    )
+    composed.start(process.background)
+    return settings, {PAGE_TABLE: composed.service}, tokens.verifier()
+
+
+async def _working_set(process: _Process) -> Serving:
+    from pagekeeper.app.bus import open_bus
+    from pagekeeper.working_set import main as working_set
+    from pagekeeper.working_set.settings import WorkingSetSettings
+
+    settings = load(WorkingSetSettings)
+    tokens = process.internal_tokens(settings)
+    bus = await process.exits.enter_async_context(open_bus(settings, "working-set"))
+    blobs = ArtifactBlobReader(await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens))
+    sessions = Sessions(bus.log, blobs, process.clock)
+    process.background.start("feed", sessions.follow_log)
+    return settings, {WORKING_SET: working_set.compose(bus.log, sessions, blobs)}, tokens.verifier()
+
+
+async def _fault_handler(process: _Process) -> Serving:
+    from pagekeeper.app.bus import open_bus
+    from pagekeeper.fault_handler import main as fault_handler
+    from pagekeeper.fault_handler.settings import FaultHandlerSettings
+
+    settings = load(FaultHandlerSettings)
+    tokens = process.internal_tokens(settings)
+    bus = await process.exits.enter_async_context(open_bus(settings, "fault-handler"))
+    composed = fault_handler.compose(
+        bus.log,
+        bus.queue,
+        await process.remote(PAGE_TABLE, settings.page_table, tokens),
+        await process.remote(WORKING_SET, settings.working_set, tokens),
+        await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
+        fault_handler.open_lowering(),
+        fault_handler.open_summariser(settings),
+    )
+    composed.start(process.background)
+    return settings, {FAULT_HANDLER: composed.service}, tokens.verifier()
+
+
+async def _artifact_storage(process: _Process) -> Serving:
+    from pagekeeper.app.bucket import open_store
+    from pagekeeper.app.bus import open_bus
+    from pagekeeper.artifact_storage import main as artifact_storage
+    from pagekeeper.artifact_storage.settings import ArtifactStorageSettings
+
+    settings = load(ArtifactStorageSettings)
+    tokens = process.internal_tokens(settings)
+    bus = await process.exits.enter_async_context(open_bus(settings, "artifact-storage"))
+    objects = artifact_storage.open_objects(await process.exits.enter_async_context(open_store(settings)))
+    sessions = Sessions(bus.log, objects, process.clock)
+    process.background.start("feed", sessions.follow_log)
+    placements = await process.remote(PAGE_TABLE, settings.page_table, tokens)
+    composed = artifact_storage.compose(objects, sessions, placements, bus.queue)
+    composed.start(process.background)
+    return settings, {ARTIFACT_STORAGE: composed.service}, tokens.verifier()
+
+
+_SERVICES: Final[Mapping[str, Callable[[_Process], Awaitable[Serving]]]] = {
+    "all": _all,
+    "gateway": _gateway,
+    "page-table": _page_table,
+    "working-set": _working_set,
+    "fault-handler": _fault_handler,
+    "artifact-storage": _artifact_storage,
+}
+
+
+def run_service(name: str) -> None:
+    """Run until SIGTERM or SIGINT, then drain. A configuration that cannot be run ends with one line."""
+
+    async def main(stop: asyncio.Event) -> None:
+        clock, random = SystemClock(), Random()
+        calls = start_logging(load(Settings).log_level, sys.stderr, clock)
+        async with _process(clock, random) as process:
+            settings, services, verifier = await _SERVICES[name](process)
+            async with RpcServer(settings.listen, services, verifier, calls, clock, random) as server:
+                _log.info("serving", extra={"service": name, "port": server.port})
+                await stop.wait()
+                _log.info("draining", extra={"service": name})
+
+    run(main)
+
+
+@asynccontextmanager
+async def _process(clock: Clock, random: Random) -> AsyncIterator[_Process]:
+    """Background work ends before what it works with is closed."""
+    async with AsyncExitStack() as exits, Background(clock, random) as background:
+        yield _Process(background, exits, clock, random)

@@ -1,0 +1,97 @@
+"""The pages that a user's words call for, for the prompt that is being made.
+
+What is recalled is read, not admitted: the session is the same afterwards, so a prompt may be asked for twice, and a
+turn's faults are the model's own.
+"""
+
+from dataclasses import dataclass
+
+from pagekeeper.core.cues import Cue, recall_room
+from pagekeeper.core.events import DemandPaging
+from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
+from pagekeeper.gateway.ports import PageTablePort
+from pagekeeper.runtime.codec import enum_numbers
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2, session_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from pagekeeper.v1 import working_set_service_pb2 as working_pb
+
+_DEMAND_PAGING = {
+    number: who for who, number in enum_numbers(DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What recalled pages may take of a budget: by `cue` where residents have their place, else `tokens_max`."""
+
+    cue: Cue | None
+    budget_tokens: int
+    tokens_max: int
+
+    @property
+    def residents_placed(self) -> bool:
+        return self.cue is not None
+
+    def tokens(self, calls_before: int = 0) -> int:
+        if self.cue is None:
+            return self.tokens_max
+        return recall_room(self.cue, self.budget_tokens, self.tokens_max, calls_before)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A page that is not resident, with its content at each of its levels, the full one first."""
+
+    page: page_pb2.Page
+    contents: tuple[tuple[int, Content], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What the words call for: what pages are worth by id, resident ones too, and those that are not resident.
+
+    The latter are in the order in which they came into the session. `calls_before` are the turns before that called for
+    the past lately.
+    """
+
+    worth: dict[str, float]
+    pages: tuple[Recalled, ...]
+    calls_before: int
+
+
+NOTHING = Recall({}, (), 0)
+
+
+def demand_paging(request: pb.AssemblePromptRequest, session: DemandPaging) -> DemandPaging:
+    """Who brings in pages for this prompt."""
+    return _DEMAND_PAGING.get(request.demand_paging, session)
+
+
+async def recall(
+    caller: Caller,
+    page_table: PageTablePort,
+    contents: Contents,
+    resident: working_pb.ResidentResponse,
+    request: table_pb.RecallPagesRequest,
+) -> Recall:
+    """Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt."""
+    answer = await page_table.recall_pages(caller, request)
+    shown = {entry.resident.page_id for entry in resident.resident}
+    # Page-table may know of later things than the prompt is about: of a page that has become resident lately there is
+    # no more than its id, and a version that is newer than the prompt has no place in it.
+    others = (one.entry for one in answer.pages if one.entry.page.page_id not in shown)
+    entries = [one for one in others if one.page.representations and one.page.revision <= resident.revision]
+    entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
+    wanted = [want for entry in entries for want in _levels(entry)]
+    loaded = iter(await contents.load(caller, request.session_id, wanted))
+    pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
+    worth = {one.entry.page.page_id: one.worth for one in answer.pages}
+    return Recall(worth, tuple(pages), answer.calls_before)
+
+
+def _levels(entry: table_pb.PageEntry) -> list[Wanted]:
+    inline = {one.level: one.data for one in entry.inline}
+    lower = (representation.level for representation in levels_below(entry.page, 0))
+    return [Wanted(entry.page, level, inline.get(level)) for level in (0, *lower)]

@@ -1,0 +1,139 @@
+"""Pages as a caller sends them, and pages as the log will have them.
+
+A draft is everything about a page to map that the session has no say in. What it has a say in (version, trust, pins,
+and with them the tokens of its line) is decided on the session, possibly several times.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from pagekeeper.core import events as ev
+from pagekeeper.core.decisions import NewPage
+from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.core.eviction import MESSAGE_ROLES
+from pagekeeper.core.hints import make_hint
+from pagekeeper.core.ids import check_id
+from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.pages import (
+    TELLING_PERCENT,
+    TRUST_OF_ROLE,
+    Extent,
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageLink,
+    PageType,
+    StoredRepresentation,
+    TrustClass,
+)
+from pagekeeper.core.sentences import telling_percent_of
+from pagekeeper.page_table.configuration import labels_of
+from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.requests import derived_id
+from pagekeeper.runtime.tokens import Tokenizer
+from pagekeeper.runtime.views import LINK_KIND_OF, MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
+
+PAGES_MAX: Final = 256
+CONTENT_BYTES_MAX: Final = 4 * 1024 * 1024
+IMPORTANCE: Final = 0.5
+"""Of a page whose caller does not say."""
+
+MIME_TYPE_OF: Final = {Modality.TEXT: "text/plain", Modality.STRUCTURED: "application/json"}
+MIME_TYPE_OF_MEDIA: Final = "application/octet-stream"
+
+_MEDIA: Final = codec_of(MediaDescription)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    mapped: ev.MappedPage
+    new_version: bool
+    content: bytes
+
+
+def drafts_of(request: pb.AppendPagesRequest) -> list[Draft]:
+    """Raises InvalidField, ContentTooLarge."""
+    if not 1 <= len(request.pages) <= PAGES_MAX:
+        raise InvalidField("pages", f"must have 1 to {PAGES_MAX} entries, not {len(request.pages)}")
+    return [_draft(request.request_id, index, page) for index, page in enumerate(request.pages)]
+
+
+def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[NewPage]:
+    """The drafts, those that were spilled with their places instead of their bytes."""
+    return [
+        NewPage(
+            replace(draft.mapped, full=replace(draft.mapped.full, inline=None, extent=spilled[index]))
+            if index in spilled
+            else draft.mapped,
+            draft.new_version,
+        )
+        for index, draft in enumerate(drafts)
+    ]
+
+
+class LineTokens:
+    """Tokens of the drafts' lines, each counted once however often the request is decided."""
+
+    def __init__(self, drafts: Sequence[Draft]) -> None:
+        self._contents = {(draft.mapped.page_id, draft.mapped.full.digest): draft.content for draft in drafts}
+        self._counted: dict[tuple[str, bytes, TrustClass, str], int] = {}
+
+    def count(self, tokenizer: Tokenizer, mapped: ev.MappedPage, trust: TrustClass) -> int:
+        """Tokens of the page's full line, should it be mapped with that trust."""
+        page_id, digest = mapped.page_id, mapped.full.digest
+        counted = self._counted.get((page_id, digest, trust, tokenizer.name))
+        if counted is None:
+            facts = LineFacts(page_id, mapped.modality, mapped.page_type, mapped.role, trust, mapped.media)
+            counted = tokenizer.count(page_line(facts, 0, self._contents[page_id, digest]))
+            self._counted[page_id, digest, trust, tokenizer.name] = counted
+        return counted
+
+
+def _draft(request_id: str, index: int, page: page_pb2.PageInput) -> Draft:
+    where = f"pages[{index}]"
+    modality = MODALITY_OF.get(page.modality, Modality.TEXT)
+    is_medium = modality not in MIME_TYPE_OF
+    content = page.data if page.WhichOneof("content") == "data" else page.text.encode()
+    if len(content) > CONTENT_BYTES_MAX:
+        raise ContentTooLarge(where, len(content), CONTENT_BYTES_MAX)
+    media = _MEDIA.decode(page.media) if is_medium else None
+    role = ROLE_OF.get(page.role, MessageRole.USER)
+    mapped = ev.MappedPage(
+        page_id=check_id(f"{where}.page_id", page.page_id) if page.page_id else derived_id("p", request_id, index),
+        version=0,
+        modality=modality,
+        page_type=PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT),
+        role=role,
+        trust=min(TRUST_OF_ROLE[role], TrustClass(page.trust)) if page.trust else TRUST_OF_ROLE[role],
+        hint=page.hint or make_hint("" if is_medium else page.text, modality, media),
+        importance=page.importance if page.HasField("importance") else IMPORTANCE,
+        pinned=page.pinned,
+        full=StoredRepresentation(0, 0, len(content), sha256(content).digest(), inline=content),
+        links=tuple(page_link(f"{where}.links", link) for link in page.links),
+        mime_type=page.mime_type or MIME_TYPE_OF.get(modality, MIME_TYPE_OF_MEDIA),
+        tool_name=page.tool_name,
+        tool_call_id=page.tool_call_id,
+        media=media,
+        metadata=labels_of(page.metadata),
+        telling_percent=_telling(page, role, modality),
+    )
+    return Draft(mapped, page.new_version, content)
+
+
+def _telling(page: page_pb2.PageInput, role: MessageRole, modality: Modality) -> int:
+    """How likely a message is asked for, from its words. Nothing else is read."""
+    page_type = PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT)
+    is_message = role in MESSAGE_ROLES and modality is Modality.TEXT and page_type is PageType.TRANSCRIPT
+    return telling_percent_of(page.text) if is_message else TELLING_PERCENT
+
+
+def page_link(where: str, link: page_pb2.PageLink) -> PageLink:
+    """Raises InvalidField."""
+    kind = LINK_KIND_OF.get(link.kind)
+    if kind is None:
+        raise InvalidField(f"{where}.kind", "must be set")
+    return PageLink(kind, link.target_page_id)

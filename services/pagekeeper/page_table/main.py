@@ -1,0 +1,65 @@
+"""Page-table put together, for a process of its own or for one that holds all services."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from pagekeeper.core.embedding import Embedder
+from pagekeeper.core.events import SessionConfig
+from pagekeeper.page_table.outbox import Outbox
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.page_table.service import PageTableService
+from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.history import History
+from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.queue.port import WorkQueue
+from pagekeeper.runtime.sessions import BlobReader, Sessions
+from pagekeeper.runtime.tokens import Tokenizer, for_model
+from pagekeeper.runtime.work import SNAPSHOT
+
+SNAPSHOTS_AT_ONCE: Final = 2
+"""Each holds back its session's writers and encodes a whole state."""
+MODELS_REMEMBERED_MAX: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """The service, and the work that it does by itself."""
+
+    service: PageTableService
+    outbox: Outbox
+    queue: WorkQueue
+
+    def start(self, background: Background) -> None:
+        background.start("outbox", self.outbox.run)
+        background.start(
+            "snapshots",
+            lambda: self.queue.consume(SNAPSHOT, self.service.work_snapshot, concurrency=SNAPSHOTS_AT_ONCE),
+        )
+
+
+@lru_cache(maxsize=MODELS_REMEMBERED_MAX)
+def tokenizer_of(model: str) -> Tokenizer:
+    """How to count for a model; asked for with every append."""
+    return for_model(model).tokenizer
+
+
+def compose(
+    log: SessionLog,
+    queue: WorkQueue,
+    sessions: Sessions,
+    blobs: BlobReader,
+    artifacts: ArtifactPort,
+    embedder: Embedder,
+    clock: Clock,
+) -> PageTable:
+    """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`.
+
+    Loads the default model's tokenizer, which takes half a second: the first append must not wait for it.
+    """
+    tokenizer_of(SessionConfig().model)
+    outbox = Outbox(queue, clock)
+    history = History(log, blobs, sessions)
+    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock)
+    return PageTable(service, outbox, queue)

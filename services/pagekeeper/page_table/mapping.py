@@ -1,0 +1,189 @@
+"""Writing the page table: mapping pages, and changing what is known of them.
+
+Invariants:
+- Bytes are durable before or together with the mapping that names them.
+- A request is carried out once; its repetition is answered from the state that it left.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.happenings import Admitted, TurnStarted
+from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.pages import Extent, KeyValue, Version
+from pagekeeper.core.session import Session
+from pagekeeper.page_table.drafts import Draft, LineTokens, drafts_of, new_pages, page_link
+from pagekeeper.page_table.outbox import Outbox
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.page_table.shrinking import pages_to_compress
+from pagekeeper.page_table.spilling import spill, to_spill
+from pagekeeper.runtime import codec
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.requests import request_of
+from pagekeeper.runtime.sessions import Committed, Request, Sessions
+from pagekeeper.runtime.tokens import Tokenizer
+from pagekeeper.runtime.views import PAGE_TYPE_OF
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import session_pb2
+
+TAIL_RECORDS_MAX: Final = 256
+TAIL_BYTES_MAX: Final = 64 * 1024
+"""What a cold replica should have to fold after a snapshot, at most; then the log is written back."""
+TAIL_RECORDS_SHARE: Final = 4
+TAIL_BYTES_PER_PAGE: Final = 512
+"""But a snapshot writes every page of the session, so it waits for a tail in proportion to them: one record for so many
+pages, or so many bytes for each. So its cost per append does not grow with the session, and folding the tail costs a
+cold replica less than reading the snapshot."""
+TAIL_BYTES_LIMIT: Final = 4 * 1024 * 1024
+"""Which does not go on for ever: the records that a snapshot replaces are moved as one object."""
+
+TokenizerOf = Callable[[str], Tokenizer]
+"""How to count for a model."""
+
+
+class Mapping:
+    def __init__(self, sessions: Sessions, tokenizer_of: TokenizerOf, artifacts: ArtifactPort, outbox: Outbox) -> None:
+        self._sessions = sessions
+        self._tokenizer_of = tokenizer_of
+        self._artifacts = artifacts
+        self._outbox = outbox
+
+    async def map_pages(self, caller: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
+        key = session_key(caller.tenant, request.session_id)
+        done_once = request_of(request)
+        drafts = drafts_of(request)
+        new = new_pages(drafts, await self._spill(caller, key, done_once, drafts))
+        line_tokens = LineTokens(drafts)
+
+        def decide(session: Session) -> ev.PagesMapped:
+            decisions.writable(session, key.session, request.expected_revision)
+            tokenizer = self._tokenizer_of(session.config.model)
+            return decisions.map_pages(session, new, partial(line_tokens.count, tokenizer))
+
+        touches = tuple(draft.mapped.page_id for draft in drafts if draft.new_version)
+        committed = await self._sessions.commit(key, done_once, decide, touches=touches)
+        decisions.readable(committed.session, key.session)
+        versions = _mapped(committed, drafts)
+        self._note_work(key, committed)
+        return _appended(committed, drafts, versions)
+
+    async def link_pages(self, caller: Caller, request: pb.LinkPagesRequest) -> pb.LinkPagesResponse:
+        key = session_key(caller.tenant, request.session_id)
+        links = [page_link(f"links[{index}]", link) for index, link in enumerate(request.links)]
+
+        def decide(session: Session) -> ev.PagesLinked | None:
+            decisions.writable(session, key.session, request.expected_revision)
+            return decisions.link(session, request.page_id, links)
+
+        committed = await self._sessions.commit(key, request_of(request), decide, touches=(request.page_id,))
+        return pb.LinkPagesResponse(revision=committed.revision)
+
+    async def annotate_page(self, caller: Caller, request: pb.AnnotatePageRequest) -> pb.AnnotatePageResponse:
+        key = session_key(caller.tenant, request.session_id)
+        annotation = ev.PageAnnotation(
+            page_id=request.page_id,
+            hint=request.hint if request.HasField("hint") else None,
+            page_type=PAGE_TYPE_OF.get(request.page_type),
+            metadata=tuple(KeyValue(name, request.metadata[name]) for name in sorted(request.metadata)),
+        )
+
+        def decide(session: Session) -> ev.PagesAnnotated | None:
+            decisions.writable(session, key.session, request.expected_revision)
+            return decisions.annotate(session, annotation)
+
+        committed = await self._sessions.commit(key, request_of(request), decide, touches=(request.page_id,))
+        return pb.AnnotatePageResponse(revision=committed.revision)
+
+    async def unmap_pages(self, caller: Caller, request: pb.DropPagesRequest) -> pb.DropPagesResponse:
+        key = session_key(caller.tenant, request.session_id)
+        if not request.page_ids:
+            raise InvalidField("page_ids", "must have 1 to 256 entries, not 0")
+
+        def decide(session: Session) -> ev.PagesUnmapped:
+            decisions.writable(session, key.session, request.expected_revision)
+            return decisions.unmap(session, request.page_ids)
+
+        touches = tuple(request.page_ids)
+        committed = await self._sessions.commit(key, request_of(request), decide, touches=touches)
+        return pb.DropPagesResponse(revision=committed.revision)
+
+    async def _spill(
+        self, caller: Caller, key: SessionKey, request: Request, drafts: Sequence[Draft]
+    ) -> dict[int, Extent]:
+        """Places of what cannot travel in the log; nothing is stored for a request that was carried out before."""
+        contents = [draft.content for draft in drafts]
+        if not to_spill([len(content) for content in contents]):
+            return {}
+        session = await self._sessions.read_existing(key)
+        if decisions.earlier_operation(session, request.operation_id, request.digest) is not None:
+            return {}
+        return await spill(self._artifacts, caller, key, contents)
+
+    def _note_work(self, key: SessionKey, committed: Committed) -> None:
+        note_tail(self._sessions, self._outbox, key, committed.session)
+        compressible = pages_to_compress(committed.session, committed.happenings)
+        if compressible:
+            self._outbox.note_compress(key, committed.revision, compressible)
+
+
+def note_tail(sessions: Sessions, outbox: Outbox, key: SessionKey, session: Session) -> None:
+    """Have the session's log written back when it has grown enough since the last snapshot."""
+    records, size_bytes = sessions.tail(key)
+    if is_due(records, size_bytes, len(session.pages)):
+        last_revision = session.archive[-1].last_revision if session.archive else 0
+        outbox.note_writeback(key, f"{key.session}.{last_revision}")
+
+
+def is_due(tail_records: int, tail_bytes: int, pages: int) -> bool:
+    """Whether a session with such a tail is worth a write-back and a snapshot."""
+    long = tail_records >= TAIL_RECORDS_MAX or tail_bytes >= TAIL_BYTES_MAX
+    worth_it = tail_records * TAIL_RECORDS_SHARE >= pages or tail_bytes >= min(
+        pages * TAIL_BYTES_PER_PAGE, TAIL_BYTES_LIMIT
+    )
+    return long and worth_it
+
+
+def cost_of(committed: Committed) -> list[session_pb2.Happening]:
+    """What making room cost: what happened, but that pages entered and turns began."""
+    return [
+        codec.happening_message(happening)
+        for happening in committed.happenings
+        if not isinstance(happening.what, Admitted | TurnStarted)
+    ]
+
+
+def _appended(committed: Committed, drafts: Sequence[Draft], versions: Sequence[Version]) -> pb.AppendPagesResponse:
+    pages = []
+    for draft, version in zip(drafts, versions, strict=True):
+        resident = committed.session.working_set.get(draft.mapped.page_id)
+        pages.append(
+            pb.AppendedPage(
+                page_id=draft.mapped.page_id,
+                version=version.version,
+                size_tokens=version.full.size_tokens,
+                resident=resident is not None and resident.version == version.version,
+            )
+        )
+    return pb.AppendPagesResponse(
+        revision=committed.revision, pages=pages, happenings=cost_of(committed), turn=versions[-1].turn
+    )
+
+
+def _mapped(committed: Committed, drafts: Sequence[Draft]) -> list[Version]:
+    """The versions that the request mapped, whether just now or long ago.
+
+    A page that the request maps several times got as many versions at that revision, in order. A fork may have
+    inherited another one whose revision, in its parent's log, is the same number: it comes before them.
+    """
+    left: dict[str, list[Version]] = {}
+    counts: dict[str, int] = {}
+    for draft in drafts:
+        counts[draft.mapped.page_id] = counts.get(draft.mapped.page_id, 0) + 1
+    for page_id, count in counts.items():
+        at_revision = [v for v in committed.session.pages[page_id].versions if v.revision == committed.revision]
+        left[page_id] = at_revision[-count:]
+    return [left[draft.mapped.page_id].pop(0) for draft in drafts]

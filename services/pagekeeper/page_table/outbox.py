@@ -1,0 +1,93 @@
+"""Background work that changes leave behind, published beside them and never before them.
+
+A change that was acknowledged has noted its work here, in memory, and goes on; `run` publishes what was noted, a
+session's pages together. Accepted: what was noted is lost when the process dies, or when the queue does not take it.
+A write-back is noted again by the next append; pages whose compression is lost have no lower levels until somebody asks
+for them.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Any, Final
+
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.queue.port import QueueError, WorkQueue
+from pagekeeper.runtime.work import COMPRESS, WRITEBACK
+from pagekeeper.v1 import event_pb2
+
+GATHER_SECONDS: Final = 0.25
+"""How long work is gathered before it is published: a turn's pages become one item."""
+SESSIONS_MAX: Final = 10_000
+"""Sessions with work that is not yet published; beyond, the oldest is forgotten."""
+COMPRESS_PAGES_MAX: Final = 256
+PUBLISHED_MAX: Final = 10_000
+"""Write-backs that are remembered, so as not to be published again with every further append."""
+REPUBLISH_SECONDS: Final = 150.0
+"""A write-back that is still due after this was lost; by then the queue has forgotten its id."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Outbox:
+    def __init__(self, queue: WorkQueue, clock: Clock) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._noted = asyncio.Event()
+        self._compress: OrderedDict[SessionKey, tuple[int, dict[str, None]]] = OrderedDict()
+        self._writeback: OrderedDict[SessionKey, str] = OrderedDict()
+        self._published: OrderedDict[SessionKey, tuple[str, float]] = OrderedDict()
+
+    def note_compress(self, key: SessionKey, revision: int, page_ids: list[str]) -> None:
+        """Pages that have no lower levels, as of `revision`."""
+        noted = self._compress.get(key, (0, {}))[1]
+        noted.update(dict.fromkeys(page_ids))
+        self._compress[key] = (revision, noted)
+        _bound(self._compress, SESSIONS_MAX)
+        self._noted.set()
+
+    def note_writeback(self, key: SessionKey, work_id: str) -> None:
+        """`work_id` names the part of the log that is to be written back; naming it again costs nothing."""
+        published_id, published = self._published.get(key, ("", 0.0))
+        if published_id == work_id and self._clock.monotonic() - published < REPUBLISH_SECONDS:
+            return
+        self._writeback[key] = work_id
+        _bound(self._writeback, SESSIONS_MAX)
+        self._noted.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._noted.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            await self.publish()
+
+    async def publish(self) -> None:
+        """Publish what was noted. What the queue does not take is logged and forgotten."""
+        self._noted.clear()
+        compress, self._compress = self._compress, OrderedDict()
+        writeback, self._writeback = self._writeback, OrderedDict()
+        for key, work_id in writeback.items():
+            if await self._put(WRITEBACK, key, work_id, b""):
+                self._published[key] = (work_id, self._clock.monotonic())
+                self._published.move_to_end(key)
+                _bound(self._published, PUBLISHED_MAX)
+        for key, (revision, noted) in compress.items():
+            page_ids = list(noted)
+            for start in range(0, len(page_ids), COMPRESS_PAGES_MAX):
+                work = event_pb2.CompressWork(page_ids=page_ids[start : start + COMPRESS_PAGES_MAX])
+                await self._put(COMPRESS, key, f"{key.session}.{revision}.{start}", work.SerializeToString())
+
+    async def _put(self, kind: str, key: SessionKey, work_id: str, data: bytes) -> bool:
+        try:
+            await self._queue.publish(kind, key, work_id, data)
+        except QueueError as error:
+            _log.warning("work is not taken: %s", error, extra={"kind": kind, "session": key.session})
+            return False
+        return True
+
+
+def _bound(noted: OrderedDict[SessionKey, Any], size_max: int) -> None:
+    while len(noted) > size_max:
+        noted.popitem(last=False)

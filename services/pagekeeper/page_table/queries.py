@@ -1,0 +1,109 @@
+"""Reading the page table. Nothing here changes anything or waits for more than the log."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, TypeVar
+
+from pagekeeper.core import decisions
+from pagekeeper.core.errors import InvalidField, PageNotFound
+from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.pages import PageState, Version
+from pagekeeper.core.session import Session
+from pagekeeper.page_table.page_tokens import index_in, page_token
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, TIER_OF, page_message
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+LOOKUPS_MAX: Final = 1_024
+LISTED_DEFAULT: Final = 100
+LISTED_MAX: Final = 1_000
+
+_LIST: Final = "pages"
+
+T = TypeVar("T")
+
+
+class Queries:
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def lookup(self, caller: Caller, request: table_pb.LookupRequest) -> table_pb.LookupResponse:
+        key = session_key(caller.tenant, request.session_id)
+        if not 1 <= len(request.page_ids) <= LOOKUPS_MAX:
+            raise InvalidField("page_ids", f"must have 1 to {LOOKUPS_MAX:,} entries, not {len(request.page_ids):,}")
+
+        def found(session: Session) -> table_pb.LookupResponse:
+            entries = [_entry_at(session, page_id, request.version) for page_id in request.page_ids]
+            return table_pb.LookupResponse(revision=session.revision, entries=entries)
+
+        return await self._find(key, request.min_revision, found)
+
+    async def get_page(self, caller: Caller, request: pb.GetPageRequest) -> pb.GetPageResponse:
+        key = session_key(caller.tenant, request.session_id)
+
+        def found(session: Session) -> pb.GetPageResponse:
+            page = decisions.known_page(session, request.page_id)
+            return pb.GetPageResponse(page=page_message(session, page), revision=session.revision)
+
+        return await self._find(key, request.min_revision, found)
+
+    async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
+        key = session_key(caller.tenant, request.session_id)
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
+        # Pages never leave the mapping order, dropped ones neither, so a place in it stays the same place.
+        position = index_in(_LIST, request.page_token)
+        wanted = _filter(session, request)
+        response = pb.ListPagesResponse(revision=session.revision)
+        for page_id in islice(session.pages, position, None):
+            page = session.pages[page_id]
+            if page.mapped and wanted(page):
+                if len(response.pages) == size:
+                    response.next_page_token = page_token(_LIST, str(position))
+                    break
+                response.pages.append(page_message(session, page))
+            position += 1
+        return response
+
+    async def _find(self, key: SessionKey, min_revision: int, found: Callable[[Session], T]) -> T:
+        """What `found` answers. Raises PageNotFound once the log's leader has confirmed it, as for a session."""
+        try:
+            return found(await self._sessions.read_existing(key, min_revision=min_revision))
+        except PageNotFound:
+            return found(await self._sessions.read_existing(key, min_revision=min_revision, strict=True))
+
+
+def page_entry(session: Session, page: PageState, version: Version | None = None) -> table_pb.PageEntry:
+    """What is known of a page, at its current version unless told otherwise, with the bytes that lie in the log."""
+    inline = [
+        table_pb.InlineBytes(level=representation.level, data=representation.inline)
+        for representation in (version or page.current).representations
+        if representation.inline is not None
+    ]
+    return table_pb.PageEntry(page=page_message(session, page, version), inline=inline)
+
+
+def _entry_at(session: Session, page_id: str, number: int) -> table_pb.PageEntry:
+    """The entry at a version; 0 for the current one. Raises PageNotFound."""
+    page = decisions.known_page(session, page_id)
+    version = page.version(number) if number else page.current
+    if version is None:
+        raise PageNotFound(page_id)
+    return page_entry(session, page, version)
+
+
+def _filter(session: Session, request: pb.ListPagesRequest) -> Callable[[PageState], bool]:
+    tier = TIER_OF.get(request.tier)
+    page_type = PAGE_TYPE_OF.get(request.page_type)
+    modality = MODALITY_OF.get(request.modality)
+
+    def wanted(page: PageState) -> bool:
+        return (
+            (tier is None or session.tier(page) is tier)
+            and (page_type is None or page.page_type is page_type)
+            and (modality is None or page.modality is modality)
+        )
+
+    return wanted

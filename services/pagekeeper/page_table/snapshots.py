@@ -1,0 +1,125 @@
+"""Snapshots: a session's log, replaced by its fold.
+
+The records go to the object store first, then the rollup replaces them: a crash in between leaves an object that
+nothing refers to, and the log as it was. What history needs is never only in a state.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import SessionNotFound
+from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.session import Session
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.page_table.spilling import put
+from pagekeeper.runtime import codec
+from pagekeeper.runtime.history import archived_record, extent_message
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.log.port import Record
+from pagekeeper.runtime.queue.port import WorkItem
+from pagekeeper.runtime.sessions import STATE_INLINE_BYTES_MAX, Sessions
+from pagekeeper.runtime.work import platform_caller
+from pagekeeper.v1 import event_pb2
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+TAIL_RECORDS_MIN: Final = 2
+"""Fewer are not worth a snapshot, which is itself a record."""
+DIRTY_BYTES_MAX: Final = 64 * 1024
+"""More than this, appended since the last write-back, is flushed first: neither a state nor an archive is the place for
+contents, and what a snapshot leaves dirty waits for the next one."""
+OPERATION: Final = "snapshot"
+
+
+class Snapshots:
+    def __init__(self, sessions: Sessions, artifacts: ArtifactPort) -> None:
+        self._sessions = sessions
+        self._artifacts = artifacts
+
+    async def snapshot_session(
+        self, caller: Caller, request: table_pb.SnapshotSessionRequest
+    ) -> table_pb.SnapshotSessionResponse:
+        key = session_key(caller.tenant, request.session_id)
+        session = await self._sessions.read_existing(key)
+        if dirty_bytes(session) > DIRTY_BYTES_MAX:
+            flush = pb.FlushSessionRequest(session_id=key.session, min_revision=session.revision)
+            await self._artifacts.flush_session(caller, flush)
+        state_bytes = 0
+
+        async def pack(session: Session, records: Sequence[Record]) -> event_pb2.Snapshot | None:
+            nonlocal state_bytes
+            messages = [(record.revision, event_pb2.LogRecord.FromString(record.data)) for record in records]
+            if len(messages) - messages[0][1].HasField("snapshot") < TAIL_RECORDS_MIN:
+                return None
+            segment = await archive(self._artifacts, caller, key, session, messages)
+            # In a thread, because a large state takes long. Nobody changes the session: its writers wait.
+            state = await asyncio.to_thread(codec.encode_state, session)
+            state_bytes = len(state)
+            snapshot = await packed_state(self._artifacts, caller, key, state)
+            snapshot.folded_revision = session.revision
+            snapshot.archived.CopyFrom(codec.encode_archive_segment(segment))
+            return snapshot
+
+        rolled_up = await self._sessions.roll_up(key, OPERATION, pack)
+        return table_pb.SnapshotSessionResponse(
+            revision=rolled_up.revision, replaced_records=rolled_up.replaced_records, state_bytes=state_bytes
+        )
+
+    async def work(self, item: WorkItem) -> None:
+        """Handle a piece of `snapshot` work. A session that was deleted meanwhile needs none."""
+        request = table_pb.SnapshotSessionRequest(session_id=item.key.session)
+        try:
+            await self.snapshot_session(platform_caller(item.key), request)
+        except SessionNotFound:
+            return
+
+
+async def archive(
+    artifacts: ArtifactPort,
+    caller: Caller,
+    key: SessionKey,
+    session: Session,
+    messages: Sequence[tuple[int, event_pb2.LogRecord]],
+) -> ev.ArchiveSegment:
+    """Store the records that a snapshot of `session`, their fold, will replace. Raises StoreUnavailable."""
+    archived = event_pb2.ArchivedHistory(
+        records=[
+            event_pb2.ArchivedRecord(revision=revision, record=archived_record(session, message))
+            for revision, message in messages
+        ]
+    )
+    data = archived.SerializeToString(deterministic=True)
+    [extent] = await put(artifacts, caller, key, "history", [data])
+    return ev.ArchiveSegment(
+        first_revision=messages[0][0],
+        last_revision=messages[-1][0],
+        last_turn=session.turn,
+        extent=extent,
+        digest=sha256(data).digest(),
+    )
+
+
+async def packed_state(artifacts: ArtifactPort, caller: Caller, key: SessionKey, state: bytes) -> event_pb2.Snapshot:
+    """A snapshot with nothing but the state in it: inline, or as an object when it is large."""
+    packed = await asyncio.to_thread(codec.compress_state, state)
+    snapshot = event_pb2.Snapshot(state_digest=sha256(state).digest())
+    if len(packed) <= STATE_INLINE_BYTES_MAX:
+        snapshot.inline = packed
+    else:
+        [extent] = await put(artifacts, caller, key, "state", [packed])
+        snapshot.extent.CopyFrom(extent_message(extent))
+        snapshot.extent_digest = sha256(packed).digest()
+    return snapshot
+
+
+def dirty_bytes(session: Session) -> int:
+    return sum(
+        len(representation.inline)
+        for page in session.pages.dirty()
+        for version in page.versions
+        for representation in version.representations
+        if representation.inline is not None
+    )

@@ -1,0 +1,61 @@
+"""Which contents travel in the log and which go to the object store first.
+
+A record of the log is limited; what does not fit is durable in the object store before the log says where it is, so a
+mapping can never point at nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.pages import Extent
+from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+from pagekeeper.v1 import page_pb2
+
+INLINE_BYTES_MAX: Final = 64 * 1024
+"""Of one content. A larger one costs less in the object store than in every fold of the log's tail."""
+RECORD_INLINE_BYTES_MAX: Final = 700 * 1024
+"""Of all contents of one record, which must leave room for all that is said about them."""
+
+
+def to_spill(sizes_bytes: Sequence[int]) -> list[int]:
+    """Which of these contents of one record go to the object store; the largest first, when together they are many."""
+    spilled = {index for index, size in enumerate(sizes_bytes) if size > INLINE_BYTES_MAX}
+    inline_bytes = sum(size for index, size in enumerate(sizes_bytes) if index not in spilled)
+    if inline_bytes > RECORD_INLINE_BYTES_MAX:
+        for index in sorted(range(len(sizes_bytes)), key=lambda i: (-sizes_bytes[i], i)):
+            if inline_bytes <= RECORD_INLINE_BYTES_MAX:
+                break
+            if index not in spilled:
+                spilled.add(index)
+                inline_bytes -= sizes_bytes[index]
+    return sorted(spilled)
+
+
+async def spill(
+    artifacts: ArtifactPort, caller: Caller, key: SessionKey, contents: Sequence[bytes], anyway: Iterable[int] = ()
+) -> dict[int, Extent]:
+    """Store what cannot travel in the log, and `anyway` these; places by index.
+
+    Raises StoreUnavailable, ContentTooLarge.
+    """
+    spilled = sorted({*to_spill([len(content) for content in contents]), *anyway})
+    if not spilled:
+        return {}
+    extents = await put(artifacts, caller, key, "pages", [contents[index] for index in spilled])
+    return dict(zip(spilled, extents, strict=True))
+
+
+async def put(
+    artifacts: ArtifactPort, caller: Caller, key: SessionKey, kind: str, blobs: Sequence[bytes]
+) -> list[Extent]:
+    """Raises StoreUnavailable, ContentTooLarge."""
+    request = artifact_pb.PutBlobsRequest(session_id=key.session, blobs=blobs, kind=kind)
+    response = await artifacts.put_blobs(caller, request)
+    return [extent_of(extent) for extent in response.extents]
+
+
+def extent_of(message: page_pb2.Extent) -> Extent:
+    return Extent(message.object_key, message.offset, message.length)

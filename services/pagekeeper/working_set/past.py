@@ -1,0 +1,158 @@
+"""The working set at another time: a fold that stops early, compared, restored or replayed."""
+
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import ContentCorrupt, InvalidField, RevisionNotFound, StoreUnavailable
+from pagekeeper.core.happenings import Happening, decisions_digest
+from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.session import Session
+from pagekeeper.runtime import codec
+from pagekeeper.runtime.history import History
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.requests import request_of
+from pagekeeper.runtime.sessions import Committed, Sessions
+from pagekeeper.runtime.views import page_totals, resident_message, stats_message
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import session_pb2
+
+
+class Past:
+    def __init__(self, sessions: Sessions, history: History) -> None:
+        self._sessions = sessions
+        self._history = history
+
+    async def context_at(self, caller: Caller, request: pb.GetContextAtRequest) -> pb.GetContextAtResponse:
+        key = session_key(caller.tenant, request.session_id)
+        match request.WhichOneof("at"):
+            case "turn":
+                then = await self._at_turn(key, request.turn)
+            case "revision":
+                then = await self._at_revision(key, request.revision)
+            case _:
+                raise InvalidField("at", "must be a turn or a revision")
+        stats = stats_message(then, page_totals(then))
+        return pb.GetContextAtResponse(revision=then.revision, turn=then.turn, pages=_residents(then), stats=stats)
+
+    async def diff_context(self, caller: Caller, request: pb.DiffContextRequest) -> pb.DiffContextResponse:
+        key = session_key(caller.tenant, request.session_id)
+        match request.WhichOneof("from"):
+            case "from_turn":
+                before = await self._at_turn(key, request.from_turn)
+            case "from_revision":
+                before = await self._at_revision(key, request.from_revision)
+            case _:
+                raise InvalidField("from", "must be a turn or a revision")
+        # The session moves on while the second one is folded, so what is needed of the first is kept.
+        from_revision = before.revision
+        pages_before = {page.page_id: page for page in _residents(before)}
+        match request.WhichOneof("to"):
+            case "to_turn":
+                after = await self._at_turn(key, request.to_turn)
+            case "to_revision":
+                after = await self._at_revision(key, request.to_revision)
+            case _:
+                raise InvalidField("to", "must be a turn or a revision")
+        pages_after = {page.page_id: page for page in _residents(after)}
+        return pb.DiffContextResponse(
+            from_revision=from_revision,
+            to_revision=after.revision,
+            entered=[page for page_id, page in pages_after.items() if page_id not in pages_before],
+            left=[page for page_id, page in pages_before.items() if page_id not in pages_after],
+            changed=[page for page in pages_after.values() if _is_other(pages_before.get(page.page_id), page)],
+        )
+
+    async def restore(self, caller: Caller, request: pb.RestoreCheckpointRequest) -> pb.RestoreCheckpointResponse:
+        """Raises SessionNotFound, SessionClosed, CheckpointNotFound, RevisionNotFound, RevisionConflict."""
+        key = session_key(caller.tenant, request.session_id)
+        known = request_of(request)
+        session = await self._sessions.read_existing(key, strict=True)
+        if decisions.earlier_operation(session, known.operation_id, known.digest) is None:
+            decisions.writable(session, key.session, request.expected_revision)
+            then = await self._history.at_revision(key, _target_revision(session, request))
+            event = decisions.restore(then, request.checkpoint_id)
+        else:
+            event = None
+
+        def decide(now: Session) -> ev.WorkingSetRestored | None:
+            decisions.writable(now, key.session, request.expected_revision)
+            if event is not None and _target_revision(now, request) != event.revision:
+                # Forgotten, and given to another revision meanwhile.
+                raise RevisionNotFound(f"checkpoint {request.checkpoint_id!r} at {event.revision}", now.revision)
+            return event
+
+        committed = await self._sessions.commit(key, known, decide, touches=None)
+        restored = await state_after(self._history, key, committed)
+        return pb.RestoreCheckpointResponse(
+            revision=committed.revision,
+            page_count=restored.pages.mapped_total,
+            resident=_residents(restored),
+        )
+
+    async def replay_session(self, caller: Caller, request: pb.ReplaySessionRequest) -> pb.ReplaySessionResponse:
+        """Fold again up to the revision asked for, and on to what is served, which must be the same.
+
+        Raises SessionNotFound, RevisionNotFound.
+        """
+        key = session_key(caller.tenant, request.session_id)
+        session = await self._sessions.read_existing(key, strict=True)
+        served_revision, served_digest = session.revision, codec.state_digest(session)
+        to_revision = request.to_revision or served_revision
+        response = pb.ReplaySessionResponse()
+        happenings: list[Happening] = []
+        async for step in self._history.steps(key):
+            if step.revision <= to_revision:
+                happenings += step.happenings
+                response.transactions += step.transaction is not None
+            if step.revision == to_revision:
+                response.revision = to_revision
+                response.state_digest = codec.state_digest(step.session)
+            if step.revision == served_revision:
+                response.matches_served_state = codec.state_digest(step.session) == served_digest
+                break
+        if response.revision != to_revision:
+            raise RevisionNotFound(f"revision {to_revision}", served_revision)
+        response.decisions = len(happenings)
+        response.decisions_digest = decisions_digest(happenings)
+        return response
+
+    async def _at_revision(self, key: SessionKey, revision: int) -> Session:
+        session = await self._sessions.read_existing(key)
+        return session if session.revision == revision else await self._history.at_revision(key, revision)
+
+    async def _at_turn(self, key: SessionKey, turn: int) -> Session:
+        """The end of the current turn is now."""
+        session = await self._sessions.read_existing(key)
+        return session if session.turn == turn else await self._history.at_turn(key, turn)
+
+
+async def state_after(history: History, key: SessionKey, committed: Committed) -> Session:
+    """The state just after a commit: for a repeated request, what it was when the request was carried out.
+
+    Raises StoreUnavailable.
+    """
+    if committed.session.revision == committed.revision:
+        return committed.session
+    try:
+        return await history.at_revision(key, committed.revision)
+    except ContentCorrupt as corrupt:
+        # It has been done, which a definite refusal would deny; the next attempt may read the same bytes as they are.
+        raise StoreUnavailable(f"what revision {committed.revision} did cannot be read: {corrupt.message}") from corrupt
+
+
+def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:
+    """What to go back to. Raises CheckpointNotFound."""
+    match request.WhichOneof("target"):
+        case "checkpoint_id":
+            return decisions.known_checkpoint(session, request.checkpoint_id).revision
+        case "revision":
+            return request.revision
+        case _:
+            raise InvalidField("target", "must be a checkpoint or a revision")
+
+
+def _residents(session: Session) -> list[session_pb2.ResidentPage]:
+    return [resident_message(session, resident) for resident in session.working_set]
+
+
+def _is_other(before: session_pb2.ResidentPage | None, page: session_pb2.ResidentPage) -> bool:
+    return before is not None and (before.level, before.version) != (page.level, page.version)

@@ -1,0 +1,109 @@
+"""What a prompt needs to know: the resident pages, and the pages that a manifest may offer.
+
+The order of what is offered is part of the prompt, so it is derived from the session alone.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final
+
+from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.pages import MessageRole, PageState
+from pagekeeper.core.session import Session
+from pagekeeper.runtime.codec import usage_message
+from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.views import config_message, stats_message
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from pagekeeper.v1 import working_set_service_pb2 as working_pb
+from pagekeeper.working_set.shown import Shown
+
+AVAILABLE_MAX: Final = 256
+SHOWN_MAX: Final = 512
+"""Sessions that are kept up: those with a prompt or two a minute. One of 10,000 pages takes about 3 MB."""
+
+
+class ResidentPages:
+    def __init__(self, sessions: Sessions, shown_max: int = SHOWN_MAX) -> None:
+        self._sessions = sessions
+        self._shown_max = shown_max
+        self._shown: OrderedDict[SessionKey, Shown] = OrderedDict()
+
+    async def resident(self, caller: Caller, request: working_pb.ResidentRequest) -> working_pb.ResidentResponse:
+        """Raises SessionNotFound."""
+        key = session_key(caller.tenant, request.session_id)
+        known_revision = request.known_revision
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        if session.revision < known_revision:
+            # Another replica told the caller of newer things: an old answer must not be taken for news.
+            session = await self._sessions.read_existing(key, strict=True)
+        if known_revision == session.revision:
+            return working_pb.ResidentResponse(revision=session.revision, unchanged=True)
+        shown = self._keep_up(key, session)
+        response = working_pb.ResidentResponse(
+            revision=session.revision,
+            resident=shown.residents(session),
+            available=shown.offered(session, min(request.available_limit, AVAILABLE_MAX)),
+            config=config_message(session),
+            stats=stats_message(session, shown.totals),
+            turn=session.turn,
+            eviction_order=[resident.page_id for resident in session.unprotected()],
+            input_page_id=_input_page_id(session),
+            available_total=shown.offered_total,
+            usage=[usage_message(usage) for usage in session.usage.values()],
+            words_page_id=_words_page_id(session),
+        )
+        for index, resident in enumerate(session.working_set):
+            page = session.pages[resident.page_id]
+            if page.current.revision > known_revision:
+                response.resident[index].inline.extend(_inline(page))
+        return response
+
+    async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:
+        """Raises SessionNotFound."""
+        key = session_key(caller.tenant, request.session_id)
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        stats = stats_message(session, self._keep_up(key, session).totals)
+        return pb.GetStatsResponse(stats=stats, revision=session.revision)
+
+    def _keep_up(self, key: SessionKey, session: Session) -> Shown:
+        shown = self._shown.get(key)
+        if shown is None:
+            shown = self._shown[key] = Shown()
+            while len(self._shown) > self._shown_max:
+                self._shown.popitem(last=False)
+        else:
+            self._shown.move_to_end(key)
+        shown.keep_up(session)
+        return shown
+
+
+def _inline(page: PageState) -> Iterator[table_pb.InlineBytes]:
+    return (
+        table_pb.InlineBytes(level=representation.level, data=representation.inline)
+        for representation in page.current.representations
+        if representation.inline is not None
+    )
+
+
+def _input_page_id(session: Session) -> str:
+    """The user's message of this turn, while nothing but tool results has come after it."""
+    for resident in reversed(list(session.working_set)):
+        page = session.pages[resident.page_id]
+        if page.current.turn != session.turn or resident.faulted:
+            continue
+        if page.role is MessageRole.USER:
+            return page.page_id if resident.level == 0 and page.current.media is None else ""
+        if page.role is MessageRole.ASSISTANT:
+            return ""
+    return ""
+
+
+def _words_page_id(session: Session) -> str:
+    """The user's last message of this turn: what the turn is about."""
+    for resident in reversed(list(session.working_set)):
+        page = session.pages[resident.page_id]
+        if page.role is MessageRole.USER and page.current.turn == session.turn and page.current.media is None:
+            return page.page_id if resident.level == 0 and not resident.faulted else ""
+    return ""
