@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from bench.quality.reference_strings import Access, ReferenceString
 from pagekeeper.core import events as ev
-from pagekeeper.core.happenings import Happening, decisions_digest
+from pagekeeper.core.effects import RecordedEffect, decisions_digest
 from pagekeeper.core.pages import FaultReason, Modality, StoredRepresentation, TrustClass
 from pagekeeper.core.session import Session
 
@@ -103,7 +103,7 @@ class Fold:
         self, config: ev.SessionConfig, pin: Callable[[Access], bool] = lambda _: False, *, blind: bool = False
     ) -> None:
         self.session = Session()
-        self.happenings: list[Happening] = []
+        self.effects: list[RecordedEffect] = []
         self._pin, self._blind = pin, blind
         self._versions: dict[str, int] = {}
         self._apply(ev.SessionOpened(config))
@@ -126,7 +126,7 @@ class Fold:
         return access.page_id in self.session.working_set and self._versions[access.page_id] == access.version
 
     def digest(self) -> str:
-        return decisions_digest(self.happenings).hex()
+        return decisions_digest(self.effects).hex()
 
     def _map(self, access: Access, version: int) -> None:
         self._versions[access.page_id] = access.version
@@ -149,7 +149,7 @@ class Fold:
 
     def _apply(self, event: ev.Event) -> None:
         revision = self.session.revision + 1
-        self.happenings += self.session.apply(revision, ev.Transaction(str(revision), bytes(32), 0, (event,)))
+        self.effects += self.session.apply(revision, ev.Transaction(str(revision), bytes(32), 0, (event,)))
 
 
 class Optimum:

@@ -16,7 +16,7 @@ from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.core.embedding import WordsAlone
-from pagekeeper.fault_handler.main import open_lowering
+from pagekeeper.fault_handler.main import open_compression_runner
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
@@ -39,7 +39,7 @@ async def platform() -> AsyncIterator[Pagekeeper]:
     numbers = count()
     objects = Objects(store, lambda: f"{next(numbers):08x}")
     queue = MemoryQueue(Retries())
-    whole = compose(MemoryLog(), queue, objects, WordsAlone(), open_lowering(), NoSummariser(), clock)
+    whole = compose(MemoryLog(), queue, objects, WordsAlone(), open_compression_runner(), NoSummariser(), clock)
     async with Background(clock, Random(SEED)) as background:
         whole.start(background)
         yield Pagekeeper(cast(MemoryService, local(MEMORY, whole.gateway)), clock, CALL_SECONDS)

@@ -47,8 +47,8 @@ from bench.quality.reference_strings import (
     conversations,
 )
 from bench.quality.report import Figure, Wanted, show, write
+from pagekeeper.core.effects import Evicted
 from pagekeeper.core.events import SessionConfig
-from pagekeeper.core.happenings import Evicted
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
 SEEDS: Final = 20
@@ -213,8 +213,7 @@ def pinned_violations(strings: Iterable[ReferenceString]) -> int:
         for access in string.accesses:
             fold.access(access)
         violations += sum(
-            isinstance(happening.what, Evicted) and happening.what.page_id in pins.page_ids
-            for happening in fold.happenings
+            isinstance(effect.what, Evicted) and effect.what.page_id in pins.page_ids for effect in fold.effects
         )
     return violations
 

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.happenings import Happened, decisions_digest
+from pagekeeper.core.effects import Effect, decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import event_pb2
 from tests.golden.folding import GOLDEN_LOG, GOLDEN_STATES, fold
@@ -20,21 +20,21 @@ STATES = json.loads(GOLDEN_STATES.read_text())
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: str(state["revision"]))
 def test_it_folds_to_what_it_folded_to(state: dict[str, int | str]) -> None:
-    session, happenings = fold(ARCHIVED, until=int(state["revision"]))
-    assert decisions_digest(happenings).hex() == state["decisions_sha256"]
+    session, effects = fold(ARCHIVED, until=int(state["revision"]))
+    assert decisions_digest(effects).hex() == state["decisions_sha256"]
     assert codec.state_digest(session).hex() == state["state_sha256"]
 
 
 def test_it_does_so_from_snapshots_of_every_record() -> None:
     for state in STATES[-3:]:
-        session, happenings = fold(ARCHIVED, until=state["revision"], through_snapshots=True)
-        assert decisions_digest(happenings).hex() == state["decisions_sha256"]
+        session, effects = fold(ARCHIVED, until=state["revision"], through_snapshots=True)
+        assert decisions_digest(effects).hex() == state["decisions_sha256"]
         assert codec.state_digest(session).hex() == state["state_sha256"]
 
 
 def test_everything_that_can_happen_is_in_it() -> None:
     transactions = [codec.decode_transaction(kept.record.transaction) for kept in ARCHIVED.records]
     assert {type(event) for one in transactions for event in one.events} == set(get_args(ev.Event))
-    _, happenings = fold(ARCHIVED, until=ARCHIVED.records[-1].revision)
-    assert {type(happening.what) for happening in happenings} == set(get_args(Happened))
+    _, effects = fold(ARCHIVED, until=ARCHIVED.records[-1].revision)
+    assert {type(effect.what) for effect in effects} == set(get_args(Effect))
     assert any(kept.record.HasField("snapshot") for kept in ARCHIVED.records)

@@ -18,8 +18,8 @@ from typing import Final
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import decisions_digest
 from pagekeeper.core.errors import PagekeeperError
-from pagekeeper.core.happenings import decisions_digest
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
@@ -277,12 +277,12 @@ def main() -> None:
     revisions = [record.revision for record in archived.records]
     states = []
     for revision in [*revisions[::STATES_EVERY], *revisions[-3:]]:
-        session, happenings = fold(archived, until=revision)
+        session, effects = fold(archived, until=revision)
         states.append(
             {
                 "revision": revision,
                 "state_sha256": codec.state_digest(session).hex(),
-                "decisions_sha256": decisions_digest(happenings).hex(),
+                "decisions_sha256": decisions_digest(effects).hex(),
             }
         )
     GOLDEN_LOG.write_bytes(archived.SerializeToString(deterministic=True))

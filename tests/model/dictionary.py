@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.happenings import (
+from pagekeeper.core.effects import (
     Admitted,
     Compressed,
     Evicted,
-    Happening,
     NotAdmitted,
     PressureChanged,
+    RecordedEffect,
     TurnStarted,
 )
 from pagekeeper.core.pages import MessageRole
@@ -77,7 +77,7 @@ class DictionarySession:
             if self.turn - turn <= self.config.eviction_cooldown_turns
         }
 
-    def map(self, pages: Sequence[ev.MappedPage], happenings: Sequence[Happening]) -> None:
+    def map(self, pages: Sequence[ev.MappedPage], happenings: Sequence[RecordedEffect]) -> None:
         """One page after the other: what is told before a page is admitted or not made room for it."""
         told = iter(happenings)
         for mapped in pages:
@@ -120,7 +120,7 @@ class DictionarySession:
                 page.current, page.importance = before.current, before.importance
         self.evicted_in_turn.clear()
 
-    def hear(self, happenings: Sequence[Happening], *, voluntary: frozenset[str] = frozenset()) -> None:
+    def hear(self, happenings: Sequence[RecordedEffect], *, voluntary: frozenset[str] = frozenset()) -> None:
         """Follow what happened to the working set. Pages in `voluntary` leave because that was asked for."""
         for happening in happenings:
             assert happening.turn == self.turn

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import NotAdmitted, Pressure, RecordedEffect, decisions_digest
 from pagekeeper.core.errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -23,7 +24,6 @@ from pagekeeper.core.errors import (
     PageNotFound,
     PinBudgetExceeded,
 )
-from pagekeeper.core.happenings import Happening, NotAdmitted, Pressure, decisions_digest
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
@@ -57,14 +57,14 @@ class Histories(RuleBasedStateMachine):
         self.session = Session()
         self.model = DictionarySession(ev.SessionConfig())
         self.records: list[tuple[int, bytes | ev.ArchiveSegment]] = []
-        self.decided: list[Happening] = []
+        self.decided: list[RecordedEffect] = []
         self.past: dict[int, DictionarySession] = {}
         self.shown: dict[str, bytes] = {}
         self.shown_revision = 0
 
     # Carrying out
 
-    def commit(self, event: ev.Event) -> list[Happening]:
+    def commit(self, event: ev.Event) -> list[RecordedEffect]:
         """Write, read and fold an event, as a replica does."""
         number = len(self.records) + 1
         written = ev.Transaction(f"request-{number}", sha256(str(number).encode()).digest(), number * 1_000, (event,))
@@ -81,7 +81,7 @@ class Histories(RuleBasedStateMachine):
 
     def attempt(
         self, decide: Callable[[], ev.Event | None], *refusals: type[PagekeeperError]
-    ) -> tuple[ev.Event, list[Happening]] | None:
+    ) -> tuple[ev.Event, list[RecordedEffect]] | None:
         """What was decided and what it did; None when it was refused for one of these reasons, or needs no event."""
         try:
             event = decide()
@@ -90,11 +90,11 @@ class Histories(RuleBasedStateMachine):
         return None if event is None else (event, self.commit(event))
 
     def folded(
-        self, until: int | None = None, *, snapshots_every: int = 0, stowing: bool = True
-    ) -> tuple[Session, list[Happening]]:
+        self, until: int | None = None, *, snapshots_every: int = 0, packing: bool = True
+    ) -> tuple[Session, list[RecordedEffect]]:
         """The same log folded again, up to a revision; perhaps with states between written out and read back."""
         session, decided = Session(), []
-        if not stowing:
+        if not packing:
             session.pages = AllAtHand()
         for position, (revision, record) in enumerate(self.records):
             if until is not None and revision > until:
@@ -379,14 +379,14 @@ class Histories(RuleBasedStateMachine):
         for again, decided_again in (
             self.folded(),
             self.folded(snapshots_every=7),
-            self.folded(stowing=False),
+            self.folded(packing=False),
         ):
             assert codec.encode_state(again) == state
             assert decisions_digest(decided_again) == decided
 
 
 class AllAtHand(SessionPages):
-    """Pages that are never stowed."""
+    """Pages that are never packed."""
 
     def settle(self, page_ids: Iterable[str], resident: Container[str]) -> None:
         pass

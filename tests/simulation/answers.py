@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from pagekeeper.core import errors
-from pagekeeper.core.happenings import decisions_digest
+from pagekeeper.core.effects import decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import page_pb2, session_pb2
 from tests.simulation.oracle import Facts, Truth
@@ -67,7 +67,7 @@ def check_answer(world: World, call: Call, answer: Any, floor: int, at_start: in
     if compare is not None:
         compare(call, answer, truth, truth.facts[revision])
     if call.method == "replay_session" and at_start == revision == truth.revision:
-        check(answer.decisions_digest == decisions_digest(truth.happenings), f"{where}: other decisions")
+        check(answer.decisions_digest == decisions_digest(truth.effects), f"{where}: other decisions")
         check(answer.state_digest == codec.state_digest(truth.session), f"{where}: another state")
         check(answer.matches_served_state, f"{where}: the served state is another")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from pagekeeper.core.effects import RecordedEffect, decisions_digest
 from pagekeeper.core.errors import ContentCorrupt, PagekeeperError
-from pagekeeper.core.happenings import Happening, decisions_digest
 from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
@@ -177,14 +177,14 @@ async def _check_replicas(world: World, fresh: Replica, key: SessionKey, truth: 
         strict = await replica.platform.sessions.read(key, strict=True)
         check(strict.revision == truth.revision, f"{key}: {replica.name} is at {strict.revision}, not {truth.revision}")
     history = History(fresh.log, fresh.objects, fresh.platform.sessions)
-    happenings: list[Happening] = []
+    effects: list[RecordedEffect] = []
     session = Session()
     async for step in history.steps(key):
-        happenings += step.happenings
+        effects += step.effects
         session = step.session
         check(step.revision in truth.facts, f"{key}: history has revision {step.revision}, which never was")
     check(codec.encode_state(session) == state, f"{key}: the whole history folds to another state")
-    check(decisions_digest(happenings) == decisions_digest(truth.happenings), f"{key}: history decides otherwise")
+    check(decisions_digest(effects) == decisions_digest(truth.effects), f"{key}: history decides otherwise")
 
 
 async def _check_pages(client: Client, key: SessionKey, truth: Truth) -> None:

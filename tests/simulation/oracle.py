@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import Operation, SessionState
-from pagekeeper.core.happenings import Evicted, Happening
+from pagekeeper.core.effects import Evicted, RecordedEffect
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
@@ -45,7 +45,7 @@ class Truth:
     operations: dict[str, int] = field(default_factory=dict)
     digests: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     """By page, version and level."""
-    happenings: list[Happening] = field(default_factory=list)
+    effects: list[RecordedEffect] = field(default_factory=list)
     rollups: int = 0
 
     @property
@@ -127,12 +127,12 @@ class OracleLog(MemoryLog):
         for event in transaction.events:
             check_event(session, event, revision)
         never_leave = {p.page_id for p in session.mapped_pages() if session.is_pinned(p)}
-        happenings = session.apply(revision, transaction)
-        gave_way = {h.what.page_id for h in happenings if isinstance(h.what, Evicted)}
+        effects = session.apply(revision, transaction)
+        gave_way = {h.what.page_id for h in effects if isinstance(h.what, Evicted)}
         dropped = {page_id for e in transaction.events if isinstance(e, ev.PagesUnmapped) for page_id in e.page_ids}
         if not any(isinstance(event, ev.WorkingSetRestored) for event in transaction.events):
             check(not gave_way & never_leave - dropped, f"{key}: pinned pages were evicted at {revision}")
-        truth.happenings += happenings
+        truth.effects += effects
         for event in transaction.events:
             _note_digests(truth, event)
         check_working_set(session)

@@ -14,7 +14,7 @@ from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.fault_handler.lowering import Here
+from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
@@ -33,7 +33,7 @@ from tests.simulation.violations import Violation
 
 START_MS: Final = 1_800_000_000_000
 SKEW_MS_MAX: Final = 5_000
-LOWERING: Final = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
+COMPRESSION_RUNNER: Final = InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 RETRIES: Final = Retries(deliveries_max=40, seconds_max=30.0)
 """More than the platform's own, since here a worker dies every few seconds."""
 
@@ -116,7 +116,7 @@ class Replica:
         self.clock = SkewedClock(world.loop, dice.randint(-SKEW_MS_MAX, SKEW_MS_MAX))
         self.objects = Objects(BlobStore(self.bucket, dice), world.new_object_id)
         self.platform: Platform = compose(
-            self.log, self.queue, self.objects, WordsAlone(), LOWERING, NoSummariser(), self.clock
+            self.log, self.queue, self.objects, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock
         )
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.fault_handler.compressing import Compressing
+from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.lowering import Here
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
@@ -36,8 +36,8 @@ class FaultingReplica(Replica):
         """Make the fault handler, with somebody between it and the others perhaps."""
         self.entries = Entries(page_table, self.stores.log)
         loader = Loader(ByteCache(len, self.cache_bytes_max), self.entries, artifacts)
-        lowering = Here(CompressorRegistry.default(), WORDS.count)
-        compressing = Compressing(self.entries, loader, page_table, lowering, self.summariser)
+        compression_runner = InlineCompressor(CompressorRegistry.default(), WORDS.count)
+        compressing = Compressing(self.entries, loader, page_table, compression_runner, self.summariser)
         self.faults = FaultHandlerService(self.entries, loader, working_set, compressing)
 
     async def fault(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import PromptLayout
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.manifest import (
     AvailablePageEntry,
     Manifest,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.core.cues import CALLING_TURNS
 from pagekeeper.core.recall import BESIDE_SHARE_MIN
+from pagekeeper.core.recall_intent import CALLING_TURNS
 from pagekeeper.core.search import SessionIndex
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb

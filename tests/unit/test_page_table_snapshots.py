@@ -5,15 +5,15 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.core.happenings import Happening
+from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.runtime import codec
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import Replica, Stores, following, key, ready
 
 
-async def decisions_of(replica: Replica) -> list[tuple[int, list[Happening]]]:
+async def decisions_of(replica: Replica) -> list[tuple[int, list[RecordedEffect]]]:
     """What each record of the session's history decided; records that decided nothing are left out."""
-    return [(step.revision, step.happenings) async for step in replica.history.steps(key("s1")) if step.happenings]
+    return [(step.revision, step.effects) async for step in replica.history.steps(key("s1")) if step.effects]
 
 
 @settings(max_examples=60)

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import PromptLayout, VMMode
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestPolicies, available_line
 from pagekeeper.core.packing import ContextPage, ContextPrefix, packed_line, render_line
 from pagekeeper.core.pages import Modality, StorageTier

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.core.cues import subject_of
 from pagekeeper.core.embedding import Floats, Vectors
 from pagekeeper.core.pages import MessageRole, PageType
 from pagekeeper.core.recall import recall
+from pagekeeper.core.recall_intent import subject_of
 from pagekeeper.core.search import SessionIndex
 from pagekeeper.core.sentences import speaker_of
 

@@ -17,8 +17,8 @@ from pagekeeper.runtime.errors import (
     METADATA_VALUE_BYTES_MAX,
     RULES,
     STATUS_DETAILS,
-    foreseen,
     from_rpc_error,
+    to_public_error,
     to_status,
 )
 from pagekeeper.runtime.log import port as logs
@@ -200,7 +200,7 @@ REFUSAL = errors.PageNotFound("p1")
     ],
 )
 def test_a_foreseen_failure_is_told_without_its_details(raised: Exception, kind: type[errors.PagekeeperError]) -> None:
-    told = foreseen(raised)
+    told = to_public_error(raised)
     assert type(told) is kind
     assert "10.0.0.7" not in told.message
 
@@ -216,4 +216,4 @@ def test_a_foreseen_failure_is_told_without_its_details(raised: Exception, kind:
     ],
 )
 def test_everything_else_is_a_defect(raised: Exception) -> None:
-    assert foreseen(raised) is None
+    assert to_public_error(raised) is None

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 
+from pagekeeper.core.effects import decisions_digest
 from pagekeeper.core.errors import CheckpointNotFound, InvalidField, RevisionNotFound, StoreUnavailable
-from pagekeeper.core.happenings import decisions_digest
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -94,7 +94,7 @@ def test_a_replay_decides_alike_and_comes_to_what_is_served(script: list[Step]) 
             middle, end = 0, (await replica.fold()).revision
             happenings = []
             async for step_of_log in replica.history.steps(key("s1")):
-                happenings += step_of_log.happenings
+                happenings += step_of_log.effects
                 middle = step_of_log.revision if step_of_log.revision <= end // 2 else middle
             for one in (replica, FaultingReplica(replica.stores, "b")):
                 whole = await replay(one)

@@ -23,10 +23,10 @@ from hashlib import sha256
 from typing import Any
 
 from pagekeeper.core import prompt
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.escape import guard_tags
 from pagekeeper.core.events import PromptLayout, VMMode
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.manifest import (
     Manifest,
     ManifestLine,

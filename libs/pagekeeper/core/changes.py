@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.happenings import Admitted, Compressed, Evicted, Happened, NotAdmitted
+from pagekeeper.core.effects import Admitted, Compressed, Effect, Evicted, NotAdmitted
 from pagekeeper.core.pages import PageState
 
 LENGTH_AT_FIRST: Final = 256
@@ -35,7 +35,7 @@ class Changes:
         self,
         revision: int,
         events: Iterable[ev.Event],
-        happened: Iterable[Happened],
+        effects: Iterable[Effect],
         pages: Mapping[str, PageState],
     ) -> list[str] | None:
         """Remember the pages that changed now, and answer them; None when it may be any of them.
@@ -50,7 +50,7 @@ class Changes:
                 any_page, self._known_after = True, revision
             else:
                 changed += page_ids
-        for what in happened:
+        for what in effects:
             if isinstance(what, _ABOUT_A_PAGE):
                 changed.append(what.page_id)
         for page_id in changed:

@@ -12,10 +12,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.escape import guard_json
 from pagekeeper.core.events import PromptLayout
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.pages import Modality, StorageTier
 
 

@@ -169,7 +169,7 @@ class StoredRepresentation:
         )
 
 
-class StowedLevels(Sequence[StoredRepresentation]):
+class PackedLevels(Sequence[StoredRepresentation]):
     """A version's representations, none with bytes in the log; each is made when it is asked for.
 
     What eviction asks of every page needs none of them.
@@ -191,7 +191,7 @@ class Version(NamedTuple):
     mime_type: str
     media: MediaDescription | None
     representations: Sequence[StoredRepresentation]
-    """Ascending by level; the full one first and always there. A tuple or stowed."""
+    """Ascending by level; the full one first and always there. A tuple or packed."""
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
     trust: TrustClass
@@ -216,12 +216,12 @@ class Version(NamedTuple):
         if isinstance(levels, tuple):
             lower = ((r.level, r.size_tokens) for r in levels if r.level > level and r.size_tokens < size_tokens)
             return next(lower, None)
-        return cast(StowedLevels, levels).shorter(level, size_tokens)
+        return cast(PackedLevels, levels).shorter(level, size_tokens)
 
     @property
     def dirty(self) -> bool:
         levels = self.representations
-        return not isinstance(levels, StowedLevels) and any(r.dirty for r in levels)
+        return not isinstance(levels, PackedLevels) and any(r.dirty for r in levels)
 
 
 TELLING_PERCENT: Final = 50
@@ -263,8 +263,8 @@ class PageState(NamedTuple):
     @property
     def first_size_tokens(self) -> int:
         levels = self.versions[0].representations
-        # What is no tuple is stowed; to ask an abstract class takes longer, and each ranking asks of all residents.
-        return levels[0].size_tokens if isinstance(levels, tuple) else cast(StowedLevels, levels).full_size_tokens
+        # What is no tuple is packed; to ask an abstract class takes longer, and each ranking asks of all residents.
+        return levels[0].size_tokens if isinstance(levels, tuple) else cast(PackedLevels, levels).full_size_tokens
 
     def version(self, number: int) -> Version | None:
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None

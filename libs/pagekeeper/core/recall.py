@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pagekeeper.core.cues import asks_what_the_model_said, subject_of
 from pagekeeper.core.embedding import Floats
+from pagekeeper.core.recall_intent import asks_what_the_model_said, subject_of
 from pagekeeper.core.search import IndexedPages, SessionIndex
 
 MEANING_WEIGHT: Final = 0.55

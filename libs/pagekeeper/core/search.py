@@ -19,9 +19,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from pagekeeper.core.cues import Cue, cue_of, is_standing_wish
 from pagekeeper.core.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.core.pages import MessageRole, Modality, PageType
+from pagekeeper.core.recall_intent import Cue, cue_of, is_standing_wish
 from pagekeeper.core.sentences import SPEAKER_WORDS_MAX, names_in, speaker_of, words_of_names
 from pagekeeper.core.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
 

@@ -20,18 +20,18 @@ from typing import Final
 from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import THRASH_OF_FAULTS_MIN, Checkpoint, Counters, Operation, SessionState
 from pagekeeper.core.changes import Changes
-from pagekeeper.core.eviction import candidate, eviction_policy
-from pagekeeper.core.happenings import (
+from pagekeeper.core.effects import (
     Admitted,
     Compressed,
+    Effect,
     Evicted,
-    Happened,
-    Happening,
     NotAdmitted,
     Pressure,
     PressureChanged,
+    RecordedEffect,
     TurnStarted,
 )
+from pagekeeper.core.eviction import candidate, eviction_policy
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
@@ -154,28 +154,28 @@ class Session:
 
     # Folding
 
-    def apply(self, revision: int, transaction: ev.Transaction) -> list[Happening]:
+    def apply(self, revision: int, transaction: ev.Transaction) -> list[RecordedEffect]:
         """Fold one transaction; the answer is what it did to the working set, in order."""
         pressure_before, turn = self.pressure(), self.turn
-        happened: list[Happened] = []
+        effects: list[Effect] = []
         self.updated_unix_ms = transaction.written_unix_ms
         for event in transaction.events:
-            happened += self._apply_event(revision, transaction.written_unix_ms, event)
-        changed = self.changes.note(revision, transaction.events, happened, self.pages.at_hand)
+            effects += self._apply_event(revision, transaction.written_unix_ms, event)
+        changed = self.changes.note(revision, transaction.events, effects, self.pages.at_hand)
         self.pages.settle(self.pages if changed is None else changed, self.working_set)
         self.revision = revision
         self._remember(Operation(transaction.operation_id, transaction.request_digest, revision))
         pressure_after = self.pressure()
         if pressure_after is not pressure_before:
-            happened.append(PressureChanged(pressure_before, pressure_after))
-        return [Happening(what, revision, turn := turn + isinstance(what, TurnStarted)) for what in happened]
+            effects.append(PressureChanged(pressure_before, pressure_after))
+        return [RecordedEffect(what, revision, turn := turn + isinstance(what, TurnStarted)) for what in effects]
 
     def roll_up(self, revision: int, archived: ev.ArchiveSegment) -> None:
         """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is."""
         self.archive.append(archived)
         self.revision = revision
 
-    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Happened]:  # noqa: C901, PLR0912 - the table of the state machine
+    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Effect]:  # noqa: C901, PLR0912 - the table of the state machine
         match event:
             case ev.SessionOpened(config, labels):
                 self.exists, self.created_unix_ms = True, unix_ms
@@ -245,7 +245,7 @@ class Session:
         self.checkpoints, self.recent_evictions = {}, {}
         self.reuse, self.kinds = SessionReuse(), KindCounts()
 
-    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Happened]:
+    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Effect]:
         if mapped.role is MessageRole.USER:
             yield from self._begin_turn()
         before = self.pages.get(mapped.page_id)
@@ -294,7 +294,7 @@ class Session:
             self.kinds.reused(page.kind, page.first_size_tokens)
         return page._replace(last_used_turn=self.turn, reuse=self.reuse.again(page.reuse))
 
-    def _begin_turn(self) -> Sequence[Happened]:
+    def _begin_turn(self) -> Sequence[Effect]:
         self.turn += 1
         self.counters.faults_this_turn = self.counters.fault_tokens_this_turn = 0
         oldest = self.turn - self.config.eviction_cooldown_turns
@@ -312,7 +312,7 @@ class Session:
         )
         self.pages.put(annotated)
 
-    def _unmap(self, page_id: str) -> Sequence[Happened]:
+    def _unmap(self, page_id: str) -> Sequence[Effect]:
         self.pages.put(self.pages[page_id]._replace(mapped=False, pinned=False))
         self.recent_evictions.pop(page_id, None)
         resident = self.working_set.remove(page_id)
@@ -332,7 +332,7 @@ class Session:
         ]
         self.pages.put(page.with_representations(number, representations))
 
-    def _fault_in(self, admitted: ev.PageAdmitted) -> Sequence[Happened]:
+    def _fault_in(self, admitted: ev.PageAdmitted) -> Sequence[Effect]:
         page = self.pages[admitted.page_id]
         representation = page.versions[admitted.version - 1].at(admitted.level)
         assert representation is not None, "admitted at a level that the page has not"
@@ -344,7 +344,7 @@ class Session:
         self.faults_by_reason[admitted.reason] = self.faults_by_reason.get(admitted.reason, 0) + 1
         return list(self._admit(page, representation, faulted=True))
 
-    def _admit(self, page: PageState, representation: StoredRepresentation, *, faulted: bool) -> Iterator[Happened]:
+    def _admit(self, page: PageState, representation: StoredRepresentation, *, faulted: bool) -> Iterator[Effect]:
         self.working_set.remove(page.page_id)
         size = representation.size_tokens
         yield from self._make_room(size)
@@ -360,7 +360,7 @@ class Session:
         )
         yield Admitted(page.page_id, representation.level, size, faulted, thrash)
 
-    def _make_room(self, incoming_tokens: int) -> list[Happened]:
+    def _make_room(self, incoming_tokens: int) -> list[Effect]:
         """When `incoming_tokens` would cross the high watermark, free down to the low one.
 
         In batches between two watermarks, because every eviction breaks the prompt's prefix for the provider's
@@ -373,18 +373,18 @@ class Session:
         if fits or incoming_tokens > max(0, limit - self.pinned_tokens()):
             return []
         low = int(limit * self.config.target_utilization)
-        happened = self._free_down_to(max(0, low - incoming_tokens), protected=False)
+        effects = self._free_down_to(max(0, low - incoming_tokens), protected=False)
         if self.working_set.used_tokens + incoming_tokens > limit:
-            happened += self._free_down_to(max(0, high - incoming_tokens), protected=True)
-        return happened
+            effects += self._free_down_to(max(0, high - incoming_tokens), protected=True)
+        return effects
 
-    def _free_down_to(self, used_tokens: int, *, protected: bool) -> list[Happened]:
+    def _free_down_to(self, used_tokens: int, *, protected: bool) -> list[Effect]:
         """Ask pages that are protected, or those that are not, until no more than `used_tokens` are used.
 
         A page that went down a level is asked again only when all others of its kind have been.
         """
         used = self.working_set.used_tokens
-        happened: list[Happened] = []
+        effects: list[Effect] = []
         while used > used_tokens:
             order = self._order(protected=protected)
             if not order:
@@ -394,8 +394,8 @@ class Session:
                     break
                 what = self._give_up(resident)
                 used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
-                happened.append(what)
-        return happened
+                effects.append(what)
+        return effects
 
     def _give_up(self, resident: Resident) -> Compressed | Evicted:
         version = self.pages.at_hand[resident.page_id].versions[resident.version - 1]
@@ -411,7 +411,7 @@ class Session:
         self.counters.evictions_total += 1
         return Evicted(resident.page_id, resident.size_tokens)
 
-    def _restore(self, restored: ev.WorkingSetRestored) -> Sequence[Happened]:
+    def _restore(self, restored: ev.WorkingSetRestored) -> Sequence[Effect]:
         before = {r.page_id: r for r in self.working_set}
         mapped = {page.page_id: page for page in restored.mapped}
         resident_ids = frozenset(resident.page_id for resident in restored.resident)
@@ -427,7 +427,7 @@ class Session:
             if changed != page or page_id in resident_ids:
                 self.pages.put(changed)
         self.working_set = WorkingSet()
-        happened: list[Happened] = []
+        effects: list[Effect] = []
         for resident in restored.resident:
             representation = self.pages[resident.page_id].versions[resident.version - 1].at(resident.level)
             assert representation is not None, "restored at a level that the page has not"
@@ -437,12 +437,12 @@ class Session:
             )
             was = before.get(resident.page_id)
             if was is None or was.version != resident.version or was.level > resident.level or was.size_tokens < size:
-                happened.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
+                effects.append(Admitted(resident.page_id, resident.level, size, resident.faulted, thrash=False))
             elif was.level < resident.level:
-                happened.append(Compressed(resident.page_id, was.level, resident.level, was.size_tokens - size))
-        happened += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
+                effects.append(Compressed(resident.page_id, was.level, resident.level, was.size_tokens - size))
+        effects += [Evicted(r.page_id, r.size_tokens) for r in before.values() if r.page_id not in self.working_set]
         self.recent_evictions = {}
-        return [*happened, *self._make_room(0)]
+        return [*effects, *self._make_room(0)]
 
     def _remember(self, operation: Operation) -> None:
         self.operations[operation.operation_id] = operation

@@ -2,22 +2,22 @@
 
 Pages stand in the order in which they were first mapped and never leave it, dropped ones neither. A page is a value:
 whoever reads has it as it was then, and `put` alone changes which value a session has, so no change can get lost in a
-copy. Which pages are at hand and which are stowed makes no difference to anything but memory and time.
+copy. Which pages are at hand and which are packed makes no difference to anything but memory and time.
 
 Invariant, once a transaction's pages are settled: what is resident, or has bytes in the log alone, is at hand; all else
-is stowed. The levels of what is resident are stowed too, unless they have such bytes.
+is packed. The levels of what is resident are packed too, unless they have such bytes.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
+from pagekeeper.core.packed_pages import PackedPages, is_mapped
 from pagekeeper.core.pages import PageState
-from pagekeeper.core.stowing import Stowage, is_mapped
 
 
 class SessionPages(Mapping[str, PageState]):
     def __init__(self) -> None:
-        self._stowed: dict[str, bytes | None] = {}
-        self._stowage = Stowage()
+        self._packed: dict[str, bytes | None] = {}
+        self._packed_pages = PackedPages()
         self.at_hand: dict[str, PageState] = {}
         """What is resident is among these: eviction ranks them all, each time. To read, never to change."""
 
@@ -25,58 +25,58 @@ class SessionPages(Mapping[str, PageState]):
         page = self.at_hand.get(page_id)
         if page is not None:
             return page
-        stowed = self._stowed[page_id]
-        assert stowed is not None, "a page is at hand or stowed"
-        return self._stowage.unstow(page_id, stowed)
+        packed = self._packed[page_id]
+        assert packed is not None, "a page is at hand or packed"
+        return self._packed_pages.unpack(page_id, packed)
 
     def get(self, page_id: str, default: None = None) -> PageState | None:  # type: ignore[override] # no other default
         """Every append asks for pages that are not there yet; a mapping's own would raise a KeyError and catch it."""
-        return self[page_id] if page_id in self._stowed else default
+        return self[page_id] if page_id in self._packed else default
 
     def __contains__(self, page_id: object) -> bool:
-        return page_id in self._stowed
+        return page_id in self._packed
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._stowed)
+        return iter(self._packed)
 
     def __len__(self) -> int:
-        return len(self._stowed)
+        return len(self._packed)
 
     @property
     def mapped_total(self) -> int:
         at_hand = sum(page.mapped for page in self.at_hand.values())
-        return at_hand + sum(is_mapped(stowed) for stowed in self._stowed.values() if stowed is not None)
+        return at_hand + sum(is_mapped(packed) for packed in self._packed.values() if packed is not None)
 
     def mapped(self) -> Iterator[PageState]:
-        for page_id, stowed in self._stowed.items():
-            if stowed is None:
+        for page_id, packed in self._packed.items():
+            if packed is None:
                 page = self.at_hand[page_id]
                 if page.mapped:
                     yield page
-            elif is_mapped(stowed):
-                yield self._stowage.unstow(page_id, stowed)
+            elif is_mapped(packed):
+                yield self._packed_pages.unpack(page_id, packed)
 
     def dirty(self) -> Iterator[PageState]:
         """Pages with bytes in the log alone, dropped ones too."""
-        at_hand = (self.at_hand[page_id] for page_id, stowed in self._stowed.items() if stowed is None)
+        at_hand = (self.at_hand[page_id] for page_id, packed in self._packed.items() if packed is None)
         return (page for page in at_hand if page.dirty)
 
     def put(self, page: PageState) -> None:
         """Have this page, in its place when there was one of its id."""
         self.at_hand[page.page_id] = page
-        self._stowed[page.page_id] = None
+        self._packed[page.page_id] = None
 
     def settle(self, page_ids: Iterable[str], resident: Container[str]) -> None:
-        """Of these pages, have at hand what is resident or dirty, and stow the others."""
+        """Of these pages, have at hand what is resident or dirty, and pack the others."""
         for page_id in dict.fromkeys(page_ids):
             page = self.at_hand.get(page_id)
             if page is None:
                 if page_id in resident:
-                    self.put(self._stowage.slimmed(self[page_id]))
+                    self.put(self._packed_pages.with_packed_levels(self[page_id]))
             elif page_id in resident:
-                self.at_hand[page_id] = self._stowage.slimmed(page)
+                self.at_hand[page_id] = self._packed_pages.with_packed_levels(page)
             else:
-                stowed = self._stowage.stow(page)
-                if stowed is not None:
-                    self._stowed[page_id] = stowed
+                packed = self._packed_pages.pack(page)
+                if packed is not None:
+                    self._packed[page_id] = packed
                     del self.at_hand[page_id]

@@ -14,8 +14,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pagekeeper.core import manifest as core
 from pagekeeper.core.compress.compressor import Source
 from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.events import PromptLayout
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.pages import CompressionLevel, Modality, StorageTier
 from pagekeeper.core.prompt import MANIFEST_CLOSES, MANIFEST_OPENS

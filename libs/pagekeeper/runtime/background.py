@@ -5,8 +5,8 @@
         ...
 
 Guarantees:
-- Work that fails in a foreseen way (see `errors.foreseen`: a store does not answer, a deadline passed) is started again
-  after a pause, which grows while it keeps failing.
+- Work that fails as `errors.to_public_error` knows (a store does not answer, a deadline passed) is started again after
+  a pause, which grows while it keeps failing.
 - A defect is loud: the block is cancelled and raises it, so the process ends rather than limp on without the work.
 - Leaving the block cancels all work and waits for it, but not for ever: what does not end within CLOSE_SECONDS is named
   in the logs and left behind.
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import foreseen
+from pagekeeper.runtime.errors import to_public_error
 
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 10.0
@@ -93,7 +93,7 @@ class Background:
                 await work()
                 return
             except Exception as error:
-                refusal = foreseen(error)
+                refusal = to_public_error(error)
                 if refusal is None:
                     raise
                 _log.warning("work is started again: %s", error, extra={"work": name, "reason": refusal.reason})

@@ -17,8 +17,8 @@ from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin, get
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from pagekeeper.core import effects as fx
 from pagekeeper.core import events as ev
-from pagekeeper.core import happenings as hp
 from pagekeeper.core.bookkeeping import Checkpoint, Counters, EvictionMark, Operation, SessionState
 from pagekeeper.core.changes import Changes
 from pagekeeper.core.pages import FaultReason, KeyValue, PageState, Version
@@ -213,7 +213,7 @@ _CHECKPOINT: Final = MessageCodec(Checkpoint)
 _ARCHIVE: Final = codec_of(ev.ArchiveSegment)
 _OPERATION: Final = codec_of(Operation)
 _USAGE: Final = codec_of(ProviderUsage)
-_HAPPENED: Final = OneofCodec(session_pb2.Happening, get_args(hp.Happened))
+_EFFECT: Final = OneofCodec(session_pb2.Happening, get_args(fx.Effect))
 _REASON_NUMBERS: Final = enum_numbers(FaultReason, page_pb2.FaultReason.DESCRIPTOR)
 _REASONS: Final = {number: reason for reason, number in _REASON_NUMBERS.items()}
 _STATE_NUMBERS: Final = enum_numbers(SessionState, session_pb2.SessionState.DESCRIPTOR)
@@ -238,8 +238,8 @@ def decode_archive_segment(message: event_pb2.ArchiveSegment) -> ev.ArchiveSegme
     return _ARCHIVE.decode(message)
 
 
-def happening_message(happening: hp.Happening) -> session_pb2.Happening:
-    message = cast(session_pb2.Happening, _HAPPENED.encode(happening.what))
+def effect_message(happening: fx.RecordedEffect) -> session_pb2.Happening:
+    message = cast(session_pb2.Happening, _EFFECT.encode(happening.what))
     message.revision, message.turn = happening.revision, happening.turn
     return message
 

@@ -4,7 +4,7 @@ What the reasons mean to a caller is documented in `error_reason.proto`; `RULES`
 canonical code each travels, whether it is definite, and when to come back. Nothing that is not in the table leaves the
 process: an unforeseen exception becomes INTERNAL with the call's trace id, and its text stays in the logs.
 
-`foreseen` is where the failures of the stores, which have classes of their own, become errors of the platform.
+`to_public_error` is where the failures of the stores, which have classes of their own, become errors of the platform.
 """
 
 import re
@@ -100,7 +100,7 @@ def rule(error: errors.PagekeeperError) -> Rule:
     return RULES[type(error)]
 
 
-def foreseen(error: Exception) -> errors.PagekeeperError | None:
+def to_public_error(error: Exception) -> errors.PagekeeperError | None:
     """Return the error that a caller may see in place of `error`; None when `error` is a defect.
 
     What a store says of its failure is for the logs: it may name hosts and objects.
@@ -116,7 +116,7 @@ def foreseen(error: Exception) -> errors.PagekeeperError | None:
             return errors.DeadlineExceeded("the deadline passed; what was asked for may have happened")
         case ExceptionGroup():
             # Of calls made side by side: the first refusal speaks for all, unless one of them is a defect.
-            members = [foreseen(member) for member in error.exceptions]
+            members = [to_public_error(member) for member in error.exceptions]
             return members[0] if all(members) else None
         case _:
             return None

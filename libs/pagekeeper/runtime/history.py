@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.core.errors import ContentCorrupt, RevisionNotFound
-from pagekeeper.core.happenings import Happening
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
@@ -30,7 +30,7 @@ class Step:
 
     revision: int
     transaction: ev.Transaction | None
-    happenings: list[Happening]
+    effects: list[RecordedEffect]
     session: Session
 
 

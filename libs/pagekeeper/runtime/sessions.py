@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol, TypeVar
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import Operation
+from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.core.errors import (
     ContentCorrupt,
     LogUnavailable,
@@ -33,13 +34,12 @@ from pagekeeper.core.errors import (
     RevisionConflict,
     RevisionNotFound,
 )
-from pagekeeper.core.happenings import Happening
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import foreseen
+from pagekeeper.runtime.errors import to_public_error
 from pagekeeper.runtime.log import port as logs
 from pagekeeper.runtime.log.port import Record, SessionLog
 from pagekeeper.v1 import event_pb2
@@ -86,7 +86,7 @@ class Committed:
     session: Session
     revision: int
     previous_revision: int
-    happenings: Sequence[Happening]
+    effects: Sequence[RecordedEffect]
     repeated: bool
 
 
@@ -192,13 +192,13 @@ class Sessions:
                     confirmed = True
                     continue
                 previous = session.revision
-                happenings = session.apply(revision, transaction)
+                effects = session.apply(revision, transaction)
                 entry.tail_records += 1
                 entry.tail_bytes += len(data)
-                return Committed(session, revision, previous, happenings, repeated=False)
+                return Committed(session, revision, previous, effects, repeated=False)
             raise RevisionConflict(entry.session.revision, entry.session.revision)
 
-    async def found(self, key: SessionKey, request: Request, packed: event_pb2.Snapshot) -> Committed:
+    async def create_from_snapshot(self, key: SessionKey, request: Request, packed: event_pb2.Snapshot) -> Committed:
         """Begin a session with the state in `packed`: a fork. Raises SessionExists, RequestIdReused and as `commit`."""
         entry = self._entry(key)
         snapshot = event_pb2.Snapshot()
@@ -388,7 +388,7 @@ async def from_log(asked: Coroutine[Any, Any, T]) -> T:
     except logs.RevisionConflict:
         raise
     except logs.LogError as error:
-        raise foreseen(error) or error from error
+        raise to_public_error(error) or error from error
 
 
 async def _about(entry: _Entry, asked: Coroutine[Any, Any, T]) -> T:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pagekeeper.core.bookkeeping import Checkpoint, SessionState
+from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import LevelUnavailable
-from pagekeeper.core.happenings import Pressure
 from pagekeeper.core.pages import (
     FaultReason,
     LinkKind,

@@ -13,7 +13,7 @@ from pagekeeper.artifact_storage import main as artifact_storage
 from pagekeeper.artifact_storage.objects import Objects
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.fault_handler import main as fault_handler
-from pagekeeper.fault_handler.lowering import Lowering
+from pagekeeper.fault_handler.compression_runner import CompressionRunner
 from pagekeeper.fault_handler.summarising import Summariser
 from pagekeeper.gateway import main as gateway
 from pagekeeper.gateway.service import GatewayService
@@ -49,7 +49,7 @@ def compose(
     queue: WorkQueue,
     objects: Objects,
     embedder: Embedder,
-    lowering: Lowering,
+    compression_runner: CompressionRunner,
     summariser: Summariser,
     clock: Clock,
 ) -> Platform:
@@ -61,6 +61,6 @@ def compose(
     storage = artifact_storage.compose(objects, sessions, tables, queue)
     vars(artifacts).update(vars(local(ARTIFACT_STORAGE, storage.service)))
     working = local(WORKING_SET, working_set.compose(log, sessions, objects))
-    faults = fault_handler.compose(log, queue, tables, working, artifacts, lowering, summariser)
+    faults = fault_handler.compose(log, queue, tables, working, artifacts, compression_runner, summariser)
     public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts)
     return Platform(public, sessions, table, storage, faults)

@@ -85,7 +85,7 @@ async def _all(process: _Process) -> Serving:
         bus.queue,
         open_objects(store),
         open_embedder(settings),
-        fault_handler.open_lowering(),
+        fault_handler.open_compression_runner(),
         fault_handler.open_summariser(settings),
         process.clock,
     )
@@ -158,7 +158,7 @@ async def _fault_handler(process: _Process) -> Serving:
         await process.remote(PAGE_TABLE, settings.page_table, tokens),
         await process.remote(WORKING_SET, settings.working_set, tokens),
         await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
-        fault_handler.open_lowering(),
+        fault_handler.open_compression_runner(),
         fault_handler.open_summariser(settings),
     )
     composed.start(process.background)

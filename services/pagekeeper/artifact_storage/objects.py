@@ -18,7 +18,7 @@ from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.core.pages import Extent
 from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobError, BlobMissing, ByteRange, check_key, digest_of
 from pagekeeper.runtime.blobs.store import BlobStore
-from pagekeeper.runtime.errors import foreseen
+from pagekeeper.runtime.errors import to_public_error
 
 KINDS: Final = frozenset({"pages", "history", "state"})
 
@@ -137,4 +137,4 @@ async def _from_store(asked: Coroutine[Any, Any, T]) -> T:
     except (BlobMissing, BlobCorrupt):
         raise
     except BlobError as error:
-        raise foreseen(error) or error from error
+        raise to_public_error(error) or error from error

@@ -13,9 +13,9 @@ from pagekeeper.core.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, PageType
 from pagekeeper.core.previews import joined
+from pagekeeper.fault_handler.compression_runner import CompressionRunner, Page
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.lowering import Lowering, Page
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.runtime.codec import codec_of
@@ -48,13 +48,13 @@ class Compressing:
         entries: Entries,
         loader: Loader,
         page_table: PageTablePort,
-        lowering: Lowering,
+        compression_runner: CompressionRunner,
         summariser: Summariser,
     ) -> None:
         self._entries = entries
         self._loader = loader
         self._page_table = page_table
-        self._lowering = lowering
+        self._lowering = compression_runner
         self._summariser = summariser
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:

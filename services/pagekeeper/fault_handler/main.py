@@ -5,9 +5,9 @@ from typing import Final
 
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.fault_handler.compressing import Compressing
+from pagekeeper.fault_handler.compression_runner import CompressionRunner, InlineCompressor, SubprocessCompressor
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.lowering import Apart, Here, Lowering
 from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
@@ -33,7 +33,7 @@ class FaultHandler:
     service: FaultHandlerService
     entries: Entries
     queue: WorkQueue
-    lowering: Lowering
+    compression_runner: CompressionRunner
     summariser: Summariser
 
     def start(self, background: Background) -> None:
@@ -45,7 +45,7 @@ class FaultHandler:
             await self.queue.consume(COMPRESS, self.service.work_compress, concurrency=COMPRESSIONS_AT_ONCE)
         finally:
             await self.summariser.close()
-            await self.lowering.close()
+            await self.compression_runner.close()
 
 
 def compose(
@@ -54,19 +54,19 @@ def compose(
     page_table: PageTablePort,
     working_set: WorkingSetPort,
     artifacts: ArtifactPort,
-    lowering: Lowering,
+    compression_runner: CompressionRunner,
     summariser: Summariser,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
     loader = Loader(ByteCache(len, CACHE_BYTES_MAX), entries, artifacts)
-    compressing = Compressing(entries, loader, page_table, lowering, summariser)
+    compressing = Compressing(entries, loader, page_table, compression_runner, summariser)
     return FaultHandler(
-        FaultHandlerService(entries, loader, working_set, compressing), entries, queue, lowering, summariser
+        FaultHandlerService(entries, loader, working_set, compressing), entries, queue, compression_runner, summariser
     )
 
 
-def open_lowering() -> Lowering:
-    return Apart(Here(CompressorRegistry.default(), _count))
+def open_compression_runner() -> CompressionRunner:
+    return SubprocessCompressor(InlineCompressor(CompressorRegistry.default(), _count))
 
 
 def open_summariser(settings: SummariserSettings) -> Summariser:

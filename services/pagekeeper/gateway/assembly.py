@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
-from pagekeeper.core.cues import Cue, cue_of
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, PromptLayout, SessionConfig, VMMode
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
 from pagekeeper.core.packing import ContextPage, PackedLine
+from pagekeeper.core.recall_intent import Cue, cue_of
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
@@ -295,7 +295,7 @@ def _wanted(entry: working_pb.ResidentEntry) -> Wanted:
 
 def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Content, counting: Counting) -> PromptPage:
     resident, page = entry.resident, entry.page
-    print_of_it = (
+    fingerprint = (
         resident.version,
         resident.level,
         page.pinned,
@@ -306,7 +306,7 @@ def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Conten
         counting.model.tokenizer.name,
     )
     made = known.pages.get(resident.page_id)
-    if made is not None and made[0] == print_of_it:
+    if made is not None and made[0] == fingerprint:
         return made[1]
     tokens = counting.count(content.line) if counting.recount else resident.size_tokens
     line = PackedLine(resident.page_id, resident.level, content.line, tokens)
@@ -316,14 +316,14 @@ def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Conten
         importance=resident.importance,
         entry=_available_line(known, page, known.config.layout, counting.count),
     )
-    known.pages[resident.page_id] = (print_of_it, prompt_page)
+    known.pages[resident.page_id] = (fingerprint, prompt_page)
     return prompt_page
 
 
 def _available_line(known: _Known, page: page_pb2.Page, layout: PromptLayout, count: Count) -> ManifestLine:
-    print_of_it = (page.hint, page.tier, len(page.representations), page.version, count)
+    fingerprint = (page.hint, page.tier, len(page.representations), page.version, count)
     made = known.entries.get(page.page_id)
-    if made is not None and made[0] == print_of_it:
+    if made is not None and made[0] == fingerprint:
         return made[1]
     entry = AvailablePageEntry(
         page_id=page.page_id,
@@ -333,7 +333,7 @@ def _available_line(known: _Known, page: page_pb2.Page, layout: PromptLayout, co
         hint=page.hint,
     )
     line = available_line(entry, layout, count)
-    known.entries[page.page_id] = (print_of_it, line)
+    known.entries[page.page_id] = (fingerprint, line)
     return line
 
 

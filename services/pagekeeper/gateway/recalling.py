@@ -6,8 +6,8 @@ turn's faults are the model's own.
 
 from dataclasses import dataclass
 
-from pagekeeper.core.cues import Cue, recall_room
 from pagekeeper.core.events import DemandPaging
+from pagekeeper.core.recall_intent import Cue, recall_room
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.codec import enum_numbers

@@ -41,7 +41,7 @@ class Forks:
             seed = await self._seed(caller, parent, request)
             state = await asyncio.to_thread(codec.encode_state, seed)
             packed = await packed_state(self._artifacts, caller, key, state)
-            session = (await self._sessions.found(key, done_once, packed)).session
+            session = (await self._sessions.create_from_snapshot(key, done_once, packed)).session
         decisions.readable(session, key.session)
         return pb.ForkSessionResponse(session=session_message(session, key.session, self._clock.now_ms()))
 

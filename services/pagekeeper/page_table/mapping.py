@@ -11,8 +11,8 @@ from typing import Final
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import Admitted, TurnStarted
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.happenings import Admitted, TurnStarted
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import Extent, KeyValue, Version
 from pagekeeper.core.session import Session
@@ -125,7 +125,7 @@ class Mapping:
 
     def _note_work(self, key: SessionKey, committed: Committed) -> None:
         note_tail(self._sessions, self._outbox, key, committed.session)
-        compressible = pages_to_compress(committed.session, committed.happenings)
+        compressible = pages_to_compress(committed.session, committed.effects)
         if compressible:
             self._outbox.note_compress(key, committed.revision, compressible)
 
@@ -150,9 +150,9 @@ def is_due(tail_records: int, tail_bytes: int, pages: int) -> bool:
 def cost_of(committed: Committed) -> list[session_pb2.Happening]:
     """What making room cost: what happened, but that pages entered and turns began."""
     return [
-        codec.happening_message(happening)
-        for happening in committed.happenings
-        if not isinstance(happening.what, Admitted | TurnStarted)
+        codec.effect_message(effect)
+        for effect in committed.effects
+        if not isinstance(effect.what, Admitted | TurnStarted)
     ]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import Admitted, Compressed, Effect, Evicted, NotAdmitted
 from pagekeeper.core.errors import PageNotFound
-from pagekeeper.core.happenings import Admitted, Compressed, Evicted, Happened, NotAdmitted
 from pagekeeper.core.ids import session_key
 from pagekeeper.core.pages import PageState
 from pagekeeper.page_table.page_tokens import index_in, page_token
@@ -71,8 +71,8 @@ def told_of(step: Step, page_id: str) -> Iterator[Told]:
         return
     for event in step.transaction.events:
         yield from _told_by_event(event, page)
-    for happening in step.happenings:
-        told = _told_by_happening(happening.what, page_id, step.transaction)
+    for effect in step.effects:
+        told = _told_by_happening(effect.what, page_id, step.transaction)
         if told is not None:
             yield told
 
@@ -134,7 +134,7 @@ def _annotated(annotation: ev.PageAnnotation) -> str:
     return ", ".join(changed)
 
 
-def _told_by_happening(what: Happened, page_id: str, transaction: ev.Transaction) -> Told | None:
+def _told_by_happening(what: Effect, page_id: str, transaction: ev.Transaction) -> Told | None:
     match what:
         case Admitted(page_id=of, level=level, size_tokens=tokens, faulted=faulted, thrash=thrash) if of == page_id:
             by = f"faulted in, {_reason(transaction, page_id)}" if faulted else "appended"

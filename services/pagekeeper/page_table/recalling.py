@@ -6,11 +6,11 @@ It reads and changes nothing: a page that is recalled is in the prompt that aske
 from collections.abc import Sequence
 from typing import Final
 
-from pagekeeper.core.cues import CALLING_TURNS
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import session_key
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.recall import BESIDE_SHARE_MIN, Recalled, recall
+from pagekeeper.core.recall_intent import CALLING_TURNS
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.queries import page_entry

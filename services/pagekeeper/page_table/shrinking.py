@@ -8,7 +8,7 @@ are what can be seen of it, and what its bytes tell.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from pagekeeper.core.happenings import Admitted, Evicted, Happening, NotAdmitted, PressureChanged
+from pagekeeper.core.effects import Admitted, Evicted, NotAdmitted, PressureChanged, RecordedEffect
 from pagekeeper.core.pages import CompressionLevel, Modality, PageState, PageType
 from pagekeeper.core.session import Session
 
@@ -21,18 +21,18 @@ AHEAD: Final = 3.0
 """How many evictions' worth of pages is compressed ahead: one batch frees what lies between the watermarks."""
 
 
-def pages_to_compress(session: Session, happenings: Sequence[Happening]) -> list[str]:
+def pages_to_compress(session: Session, effects: Sequence[RecordedEffect]) -> list[str]:
     """Pages without lower levels that this change made worth compressing, the most urgent first."""
     page_ids: dict[str, None] = {}
     admitted: dict[str, int] = {}
     evicted = 0
-    for happening in happenings:
-        match happening.what:
+    for effect in effects:
+        match effect.what:
             case PressureChanged():
                 page_ids.update(dict.fromkeys(_leaving_soon(session)))
             case Evicted(page_id) | NotAdmitted(page_id):
                 page_ids[page_id] = None
-                evicted += isinstance(happening.what, Evicted)
+                evicted += isinstance(effect.what, Evicted)
             case Admitted(page_id, size_tokens=size_tokens, faulted=faulted):
                 admitted[page_id] = size_tokens
                 if not faulted and _has_medium(session.page(page_id)):

@@ -2,8 +2,8 @@
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
+from pagekeeper.core.effects import RecordedEffect, decisions_digest
 from pagekeeper.core.errors import ContentCorrupt, InvalidField, RevisionNotFound, StoreUnavailable
-from pagekeeper.core.happenings import Happening, decisions_digest
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
@@ -98,10 +98,10 @@ class Past:
         served_revision, served_digest = session.revision, codec.state_digest(session)
         to_revision = request.to_revision or served_revision
         response = pb.ReplaySessionResponse()
-        happenings: list[Happening] = []
+        effects: list[RecordedEffect] = []
         async for step in self._history.steps(key):
             if step.revision <= to_revision:
-                happenings += step.happenings
+                effects += step.effects
                 response.transactions += step.transaction is not None
             if step.revision == to_revision:
                 response.revision = to_revision
@@ -111,8 +111,8 @@ class Past:
                 break
         if response.revision != to_revision:
             raise RevisionNotFound(f"revision {to_revision}", served_revision)
-        response.decisions = len(happenings)
-        response.decisions_digest = decisions_digest(happenings)
+        response.decisions = len(effects)
+        response.decisions_digest = decisions_digest(effects)
         return response
 
     async def _at_revision(self, key: SessionKey, revision: int) -> Session:

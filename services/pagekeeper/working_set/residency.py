@@ -12,7 +12,7 @@ from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import FaultReason, StorageTier
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import corrected_percent
-from pagekeeper.runtime.codec import happening_message
+from pagekeeper.runtime.codec import effect_message
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import Mutation, request_of
@@ -184,7 +184,7 @@ def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: St
         level=level,
         size_tokens=representation.size_tokens,
         promoted=committed.repeated or committed.revision > committed.previous_revision,
-        happenings=[happening_message(happening) for happening in committed.happenings],
+        happenings=[effect_message(effect) for effect in committed.effects],
         version=page.current_version,
     )
     return working_pb.AdmitResponse(

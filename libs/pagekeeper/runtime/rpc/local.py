@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import Method, methods_of
-from pagekeeper.runtime.rpc.refusals import escaped, refusal_of
+from pagekeeper.runtime.rpc.refusals import refusal_of, uncaught_cancellation
 
 Unary = Callable[[Caller, Message], Awaitable[Message]]
 Stream = Callable[[Caller, Message], AsyncGenerator[Message, None]]
@@ -49,7 +49,7 @@ class _Edge:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
         match error:
             case asyncio.CancelledError():
-                raise refusal_of(escaped(error), self.path, self.trace) from error
+                raise refusal_of(uncaught_cancellation(error), self.path, self.trace) from error
             case Exception() if not isinstance(error, PagekeeperError):
                 raise refusal_of(error, self.path, self.trace) from error
             case _:

@@ -5,14 +5,14 @@ import logging
 from typing import Final
 
 from pagekeeper.core.errors import InternalError, PagekeeperError
-from pagekeeper.runtime.errors import foreseen
+from pagekeeper.runtime.errors import to_public_error
 
 _log: Final = logging.getLogger(__name__)
 
 
 def refusal_of(error: Exception, path: str, trace: str) -> PagekeeperError:
     """Return what the caller of `path` is told of `error`; what it is not told goes to the logs."""
-    refusal = foreseen(error)
+    refusal = to_public_error(error)
     if refusal is None:
         _log.error("a defect in %s", path, exc_info=error)
         return InternalError(f"internal error; look for trace {trace} in the logs")
@@ -21,7 +21,7 @@ def refusal_of(error: Exception, path: str, trace: str) -> PagekeeperError:
     return refusal
 
 
-def escaped(cancelled: asyncio.CancelledError) -> Exception:
+def uncaught_cancellation(cancelled: asyncio.CancelledError) -> Exception:
     """Let the cancellation of a call go on its way; return a defect for one that a service let escape.
 
     grpc answers nothing at all to a handler that ends in a CancelledError, so the caller would wait for its deadline.

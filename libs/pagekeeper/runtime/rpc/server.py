@@ -35,7 +35,7 @@ from pagekeeper.runtime.errors import STATUS_DETAILS, CannotStart, rule, to_stat
 from pagekeeper.runtime.identity import Caller, TokenVerifier
 from pagekeeper.runtime.rpc.health import Health
 from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods_of
-from pagekeeper.runtime.rpc.refusals import escaped, refusal_of
+from pagekeeper.runtime.rpc.refusals import refusal_of, uncaught_cancellation
 from pagekeeper.runtime.telemetry import CallLog, enter_scope
 
 CALLS_MAX: Final = 1_000
@@ -98,9 +98,9 @@ class RpcServer:
 
         Raises CannotStart when the port is taken, and TypeError when a service lacks a method of its descriptor.
         """
-        self._desk = _Desk(verifier, calls, clock, random, limits.calls)
+        self._gate = _CallGate(verifier, calls, clock, random, limits.calls)
         handlers = [
-            grpc.method_handlers_generic_handler(service.full_name, _handlers(self._desk, service, target))
+            grpc.method_handlers_generic_handler(service.full_name, _handlers(self._gate, service, target))
             for service, target in services.items()
         ]
         names = [service.full_name for service in services]
@@ -126,11 +126,11 @@ class RpcServer:
         await self._health.end()
         await self._server.stop(self._limits.drain_seconds)
         # What was cut off is cancelled a little after that; what it uses is not to be closed under its feet.
-        await self._desk.emptied(CUT_OFF_SECONDS)
-        self._desk.calls.flush()
+        await self._gate.emptied(CUT_OFF_SECONDS)
+        self._gate.calls.flush()
 
 
-class _Desk:
+class _CallGate:
     """Where every call of a server is let in and seen out."""
 
     def __init__(self, verifier: TokenVerifier, calls: CallLog, clock: Clock, random: Random, calls_max: int) -> None:
@@ -168,13 +168,13 @@ class _Desk:
 class _Call:
     """One call, from its metadata to its line in the log."""
 
-    __slots__ = ("_authorization", "_context", "_desk", "_path", "_started", "_tenant", "_trace", "outcome")
+    __slots__ = ("_authorization", "_context", "_gate", "_path", "_started", "_tenant", "_trace", "outcome")
 
-    def __init__(self, desk: _Desk, path: str, context: _Context) -> None:
-        self._desk = desk
+    def __init__(self, gate: _CallGate, path: str, context: _Context) -> None:
+        self._gate = gate
         self._path = path
         self._context = context
-        self._started = desk.clock.monotonic()
+        self._started = gate.clock.monotonic()
         self._tenant = ""
         self.outcome = _CANCELLED
         trace = authorization = None
@@ -183,16 +183,16 @@ class _Call:
                 authorization = value
             elif key == TRACE and isinstance(value, str):
                 trace = value
-        self._trace = desk.trace(trace)
+        self._trace = gate.trace(trace)
         self._authorization = authorization
-        desk.running += 1
+        gate.running += 1
 
     def caller(self) -> Caller:
         """Let the call in."""
-        desk = self._desk
-        if desk.running > desk.calls_max:
-            raise TooManyRequests(f"this replica serves {desk.calls_max} calls at a time already")
-        identity = desk.verifier.verify(self._authorization)
+        gate = self._gate
+        if gate.running > gate.calls_max:
+            raise TooManyRequests(f"this replica serves {gate.calls_max} calls at a time already")
+        identity = gate.verifier.verify(self._authorization)
         self._tenant = identity.tenant
         enter_scope(self._trace, identity.tenant)
         remaining: Callable[[], float | None] = self._context.time_remaining  # whose stub forgets the None
@@ -212,30 +212,30 @@ class _Call:
 
     def close(self) -> None:
         """See the call out."""
-        desk = self._desk
-        desk.leave()
-        duration_ms = (desk.clock.monotonic() - self._started) * 1_000
-        desk.calls.write(self._path, self.outcome, duration_ms, self._trace, self._tenant)
+        gate = self._gate
+        gate.leave()
+        duration_ms = (gate.clock.monotonic() - self._started) * 1_000
+        gate.calls.write(self._path, self.outcome, duration_ms, self._trace, self._tenant)
 
 
-def _handlers(desk: _Desk, service: ServiceDescriptor, target: object) -> dict[str, Any]:
+def _handlers(gate: _CallGate, service: ServiceDescriptor, target: object) -> dict[str, Any]:
     return {
-        method.name: _stream(desk, method, served) if method.streams else _unary(desk, method, served)
+        method.name: _stream(gate, method, served) if method.streams else _unary(gate, method, served)
         for method, served in methods_of(service, target)
     }
 
 
-def _unary(desk: _Desk, method: Method, target: _Unary) -> "grpc.RpcMethodHandler[Message, Message]":
+def _unary(gate: _CallGate, method: Method, target: _Unary) -> "grpc.RpcMethodHandler[Message, Message]":
     path = method.path[1:]
 
     async def handle(request: Message, context: _Context) -> Message:
-        call = _Call(desk, path, context)
+        call = _Call(gate, path, context)
         try:
             response = await target(call.caller(), request)
             call.outcome = "OK"
             return response
         except asyncio.CancelledError as cancelled:
-            await call.refuse(escaped(cancelled))
+            await call.refuse(uncaught_cancellation(cancelled))
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets a status
             await call.refuse(error)
         finally:
@@ -244,19 +244,19 @@ def _unary(desk: _Desk, method: Method, target: _Unary) -> "grpc.RpcMethodHandle
     return grpc.unary_unary_rpc_method_handler(handle, method.request.FromString, method.response.SerializeToString)
 
 
-def _stream(desk: _Desk, method: Method, target: _Stream) -> "grpc.RpcMethodHandler[Message, Message]":
+def _stream(gate: _CallGate, method: Method, target: _Stream) -> "grpc.RpcMethodHandler[Message, Message]":
     path = method.path[1:]
 
     # Written, not yielded: a generator that grpc drops is closed whenever the garbage collector comes by.
     async def handle(request: Message, context: _Context) -> None:
-        call = _Call(desk, path, context)
+        call = _Call(gate, path, context)
         try:
             async with aclosing(target(call.caller(), request)) as responses:
                 async for response in responses:
                     await context.write(response)
             call.outcome = "OK"
         except asyncio.CancelledError as cancelled:
-            await call.refuse(escaped(cancelled))
+            await call.refuse(uncaught_cancellation(cancelled))
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets a status
             await call.refuse(error)
         finally:

@@ -1,4 +1,4 @@
-"""What a `Lowering` promises, made in the event loop or by a process apart."""
+"""What a `CompressionRunner` promises, made in the event loop or by a process apart."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ import pytest
 from pagekeeper.core.compress.compressor import Source
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.pages import MediaDescription, Modality
-from pagekeeper.fault_handler.lowering import Apart, Here, Lowering, Page
+from pagekeeper.fault_handler.compression_runner import CompressionRunner, InlineCompressor, Page, SubprocessCompressor
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.films import film
 
-HERE = Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
+HERE = InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 SAID = "The cellist moved to Ålesund in 1998 — and \u2028 she never sold the “Guarneri” again. 明日。 " * 9
 PAGES = [
     Page(Source("p1", Modality.TEXT, SAID)),
@@ -28,71 +28,71 @@ FILM = Page(Source("p5", Modality.VIDEO, "", MediaDescription()), film(10, 200, 
 
 
 @pytest.fixture(params=["here", "apart"])
-async def lowering(request: pytest.FixtureRequest) -> AsyncIterator[Lowering]:
-    one: Lowering = HERE if request.param == "here" else Apart(HERE)
+async def compression_runner(request: pytest.FixtureRequest) -> AsyncIterator[CompressionRunner]:
+    one: CompressionRunner = HERE if request.param == "here" else SubprocessCompressor(HERE)
     yield one
     await one.close()
 
 
-async def test_every_page_gets_its_levels_in_order(lowering: Lowering) -> None:
-    lowered = await lowering.lower([*PAGES, FILM])
+async def test_every_page_gets_its_levels_in_order(compression_runner: CompressionRunner) -> None:
+    lowered = await compression_runner.lower([*PAGES, FILM])
     assert lowered == HERE.lower_now([*PAGES, FILM])
     assert [bool(made) for made in lowered] == [True, True, True, False, True]
     assert lowered[-1][0].preview
-    assert await lowering.lower([]) == []
+    assert await compression_runner.lower([]) == []
 
 
-async def test_calls_at_once_get_their_own_answers(lowering: Lowering) -> None:
-    answers = await asyncio.gather(*(lowering.lower([page]) for page in PAGES))
+async def test_calls_at_once_get_their_own_answers(compression_runner: CompressionRunner) -> None:
+    answers = await asyncio.gather(*(compression_runner.lower([page]) for page in PAGES))
     assert list(chain.from_iterable(answers)) == HERE.lower_now(PAGES)
 
 
-async def test_a_cancelled_call_leaves_nothing_to_the_next(lowering: Lowering) -> None:
-    call = asyncio.ensure_future(lowering.lower(PAGES[:1] * 50))
+async def test_a_cancelled_call_leaves_nothing_to_the_next(compression_runner: CompressionRunner) -> None:
+    call = asyncio.ensure_future(compression_runner.lower(PAGES[:1] * 50))
     await asyncio.sleep(0.05)
     call.cancel()
     await asyncio.wait([call])
-    assert await lowering.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
+    assert await compression_runner.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
 
 
 async def test_a_process_that_died_is_replaced() -> None:
-    lowering = Apart(HERE)
-    await lowering.lower(PAGES)
+    compression_runner = SubprocessCompressor(HERE)
+    await compression_runner.lower(PAGES)
     for pid in _children():
         os.kill(pid, signal.SIGKILL)
-    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
-    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
+    assert await compression_runner.lower(PAGES) == HERE.lower_now(PAGES)
+    assert await compression_runner.lower(PAGES) == HERE.lower_now(PAGES)
     assert len(_children()) == 1
-    await lowering.close()
+    await compression_runner.close()
     assert not _children()
 
 
 async def test_a_process_that_is_stuck_is_replaced() -> None:
-    lowering = Apart(HERE, answer_seconds_max=2.0)
+    compression_runner = SubprocessCompressor(HERE, answer_seconds_max=2.0)
     stuck: list[int] = []
     while not stuck:  # On a busy machine one may take longer to start than it has to answer.
-        await lowering.lower(PAGES[:1])
+        await compression_runner.lower(PAGES[:1])
         stuck = _children()
     for pid in stuck:
         os.kill(pid, signal.SIGSTOP)
-    assert await lowering.lower(PAGES) == HERE.lower_now(PAGES)
-    assert await lowering.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
+    assert await compression_runner.lower(PAGES) == HERE.lower_now(PAGES)
+    assert await compression_runner.lower(PAGES[1:2]) == HERE.lower_now(PAGES[1:2])
     assert not set(stuck) & set(_children())
-    await lowering.close()
+    await compression_runner.close()
 
 
 async def test_what_ended_the_process_is_not_decoded_here() -> None:
     walk = Source("f1", Modality.VIDEO, media=MediaDescription(transcript=SAID))
-    lowering = Apart(HERE)
-    seen = await lowering.lower([Page(walk, film(10, 200))])
+    compression_runner = SubprocessCompressor(HERE)
+    seen = await compression_runner.lower([Page(walk, film(10, 200))])
     for pid in _children():
         os.kill(pid, signal.SIGKILL)
-    written = await lowering.lower([Page(walk, film(10, 200))])
+    written = await compression_runner.lower([Page(walk, film(10, 200))])
     assert written == HERE.lower_now([Page(walk)]) != seen
-    await lowering.close()
+    await compression_runner.close()
 
 
 def _children() -> list[int]:
     """Processes that this one started to compress."""
     pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(pid) for pid in pids if "lowering" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [int(pid) for pid in pids if "compression_runner" in Path(f"/proc/{pid}/cmdline").read_text()]

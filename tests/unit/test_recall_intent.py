@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.core.cues import (
+from pagekeeper.core.recall_intent import (
     CALLING_TURNS,
     READ_CHARS_MAX,
     Cue,

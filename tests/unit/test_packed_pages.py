@@ -1,4 +1,4 @@
-"""Stowed pages: nothing is lost on the way, and nothing can be changed but in the session itself."""
+"""Packed pages: nothing is lost on the way, and nothing can be changed but in the session itself."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core import events as ev
+from pagekeeper.core.packed_pages import PackedPages, is_mapped
 from pagekeeper.core.pages import (
     Extent,
     KeyValue,
@@ -27,7 +28,6 @@ from pagekeeper.core.previews import PREVIEW_MIME_TYPES
 from pagekeeper.core.reuse import PageReuse
 from pagekeeper.core.session import Session
 from pagekeeper.core.session_pages import SessionPages
-from pagekeeper.core.stowing import Stowage, is_mapped
 
 INT32_MAX, INT64_MAX = 2**32 - 1, 2**64 - 1
 
@@ -91,13 +91,13 @@ pages = st.builds(
 
 
 @given(st.lists(pages, min_size=1, max_size=4))
-def test_what_is_unstowed_equals_what_was_stowed(some: list[PageState]) -> None:
-    """In one stowage, whose names grow meanwhile."""
-    stowage = Stowage()
-    stowed = [stowage.stow(page) for page in some]
-    for page, data in zip(some, stowed, strict=True):
+def test_what_is_unpacked_equals_what_was_stowed(some: list[PageState]) -> None:
+    """In one package, whose names grow meanwhile."""
+    package = PackedPages()
+    packed = [package.pack(page) for page in some]
+    for page, data in zip(some, packed, strict=True):
         assert data is not None
-        again = stowage.unstow(page.page_id, data)
+        again = package.unpack(page.page_id, data)
         assert again == page
         assert repr(again) == repr(page), "equal values may be of another type, or a zero of another sign"
         assert is_mapped(data) == page.mapped
@@ -105,26 +105,26 @@ def test_what_is_unstowed_equals_what_was_stowed(some: list[PageState]) -> None:
 
 @given(pages)
 def test_a_page_is_lowered_alike_whether_its_levels_are_stowed_or_not(page: PageState) -> None:
-    slimmed = Stowage().slimmed(page)
-    for whole, slim in zip(page.versions, slimmed.versions, strict=True):
+    with_packed_levels = PackedPages().with_packed_levels(page)
+    for whole, slim in zip(page.versions, with_packed_levels.versions, strict=True):
         for one in (replace(whole.full, level=-1, size_tokens=INT32_MAX), *whole.representations):
             lower = [(r.level, r.size_tokens) for r in whole.representations]
             expected = next((r for r in lower if r[0] > one.level and r[1] < one.size_tokens), None)
             assert whole.shorter(one.level, one.size_tokens) == expected
             assert slim.shorter(one.level, one.size_tokens) == expected
-        assert (slim.dirty, slimmed.dirty) == (False, False)
+        assert (slim.dirty, with_packed_levels.dirty) == (False, False)
 
 
 @given(st.lists(pages, min_size=1, max_size=4))
 def test_levels_that_one_session_stowed_are_read_in_another(some: list[PageState]) -> None:
     """They name things by numbers of their own session's."""
-    here, there = Stowage(), Stowage()
+    here, there = PackedPages(), PackedPages()
     for page in reversed(some):
-        assert here.stow(page) is not None
+        assert here.pack(page) is not None
     for page in some:
-        stowed = there.stow(here.slimmed(page))
-        assert stowed is not None
-        assert there.unstow(page.page_id, stowed) == page
+        packed = there.pack(here.with_packed_levels(page))
+        assert packed is not None
+        assert there.unpack(page.page_id, packed) == page
 
 
 @given(representations(), st.binary(max_size=8), st.builds(Extent, names, int64s, int64s))
@@ -139,24 +139,24 @@ def test_what_has_bytes_in_the_log_alone_is_not_stowed(page: PageState, data: by
     [first, *others] = page.versions
     dirty = StoredRepresentation(0, 1, len(data), sha256(data).digest(), inline=data)
     changed = first._replace(representations=(*first.representations, dirty))
-    assert Stowage().stow(page._replace(versions=(changed, *others))) is None
+    assert PackedPages().pack(page._replace(versions=(changed, *others))) is None
 
 
 @given(pages, st.binary(max_size=40).filter(lambda digest: len(digest) != 32))
 def test_a_digest_of_another_length_stays_whole(page: PageState, digest: bytes) -> None:
     [first, *others] = page.versions
     odd = StoredRepresentation(0, 1, 1, digest, extent=Extent("t/segment", 0, 1))
-    assert Stowage().stow(page._replace(versions=(first._replace(representations=(odd,)), *others))) is None
+    assert PackedPages().pack(page._replace(versions=(first._replace(representations=(odd,)), *others))) is None
 
 
 def test_many_names_and_places_are_told_apart() -> None:
-    stowage, page = Stowage(), page_of("p", 1)
+    package, page = PackedPages(), page_of("p", 1)
     kept = []
     for number in range(300):
         full = replace(page.current.full, compressor=f"c{number}", inline=None, extent=Extent(f"t/{number}", number, 1))
         one = page.with_representations(1, [full])._replace(tool_name=f"tool{number}")
-        kept.append((one, stowage.stow(one)))
-    assert all(stowed is not None and stowage.unstow("p", stowed) == one for one, stowed in kept)
+        kept.append((one, package.pack(one)))
+    assert all(packed is not None and package.unpack("p", packed) == one for one, packed in kept)
 
 
 @given(pages)
@@ -177,7 +177,7 @@ def test_a_page_that_was_read_cannot_be_changed(page: PageState) -> None:
 
 @given(st.lists(st.tuples(pages, st.booleans()), max_size=8, unique_by=lambda one: one[0].page_id))
 def test_pages_are_the_same_at_hand_and_stowed(some: list[tuple[PageState, bool]]) -> None:
-    """In the order in which they came first, whatever was stowed and came back since."""
+    """In the order in which they came first, whatever was packed and came back since."""
     kept, expected = SessionPages(), {page.page_id: page for page, _ in some}
     for page, resident in some:
         kept.put(page)

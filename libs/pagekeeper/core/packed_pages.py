@@ -1,11 +1,11 @@
 """Pages as strings of bytes: how a session keeps those that are neither in its prompt nor in its log alone.
 
-A stowed page takes a fourth of the memory of its values. What pages have in common (kinds, forms, object keys) is
-kept once a session and named by number, so the bytes mean something to the `Stowage` that wrote them
+A packed page takes a fourth of the memory of its values. What pages have in common (kinds, forms, object keys) is
+kept once a session and named by number, so the bytes mean something to the `PackedPages` that wrote them
 alone, and never leave the process. Layouts have the same order of fields: narrow ones for numbers as they mostly are,
 and a wide one for whatever the log can carry.
 
-Law: what is unstowed equals what was stowed.
+Law: what is unpacked equals what was packed.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -21,11 +21,11 @@ from pagekeeper.core.pages import (
     MediaDescription,
     MessageRole,
     Modality,
+    PackedLevels,
     PageLink,
     PageState,
     PageType,
     StoredRepresentation,
-    StowedLevels,
     TrustClass,
     Version,
 )
@@ -101,8 +101,8 @@ class _Table(Generic[T]):
         return number
 
 
-class Stowage:
-    """Stows the pages of one session."""
+class PackedPages:
+    """Packs the pages of one session."""
 
     def __init__(self) -> None:
         self._kinds = _Table[tuple[Modality, PageType, MessageRole, str]]()
@@ -113,9 +113,9 @@ class Stowage:
         """Of representations: level, compressor, and the content type of a preview."""
         self._objects = _Table[str]()
 
-    def stow(self, page: PageState) -> bytes | None:
+    def pack(self, page: PageState) -> bytes | None:
         """None for a page that stays as it is: one with bytes in the log alone, or a digest that is not SHA-256's."""
-        if not all(_are_stowable(version.representations) for version in page.versions):
+        if not all(_are_packable(version.representations) for version in page.versions):
             return None
         for layout in _LAYOUTS[:-1]:
             try:
@@ -124,15 +124,15 @@ class Stowage:
                 continue
         return self._written(page, _LAYOUTS[-1])
 
-    def unstow(self, page_id: str, stowed: bytes) -> PageState:
-        layout = _LAYOUTS[stowed[0] // _LAYOUT]
+    def unpack(self, page_id: str, packed: bytes) -> PageState:
+        layout = _LAYOUTS[packed[0] // _LAYOUT]
         (
             flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
             hint_bytes, call_bytes, telling_percent, importance, *reuse,
-        ) = layout.head.unpack_from(stowed)  # fmt: skip
+        ) = layout.head.unpack_from(packed)  # fmt: skip
         at = layout.head.size
         call_at = at + hint_bytes
-        reader = _Reader(stowed, call_at + call_bytes)
+        reader = _Reader(packed, call_at + call_bytes)
         versions = tuple([self._version(reader, layout) for _ in range(version_count)])
         links, metadata = _read_related(reader) if flags & _RELATED else ((), ())
         modality, page_type, role, tool_name = self._kinds[kind]
@@ -150,22 +150,22 @@ class Stowage:
             modality,
             page_type,
             role,
-            stowed[at:call_at].decode(),
+            packed[at:call_at].decode(),
             tool_name,
-            stowed[call_at : call_at + call_bytes].decode(),
+            packed[call_at : call_at + call_bytes].decode(),
             metadata,
             PageReuse(*reuse),
             telling_percent,
         )
 
-    def slimmed(self, page: PageState) -> PageState:
-        """An equal page whose levels are stowed, as far as they can be; the page itself when nothing is to be done."""
-        slimmed = tuple([self._slimmed(version) for version in page.versions])
-        return page if all(map(is_, slimmed, page.versions)) else page._replace(versions=slimmed)
+    def with_packed_levels(self, page: PageState) -> PageState:
+        """An equal page whose levels are packed, as far as they can be; the page itself when nothing is to be done."""
+        with_packed_levels = tuple([self._slimmed(version) for version in page.versions])
+        return page if all(map(is_, with_packed_levels, page.versions)) else page._replace(versions=with_packed_levels)
 
     def _slimmed(self, version: Version) -> Version:
         levels = version.representations
-        if type(levels) is _Levels or not _are_stowable(levels):
+        if type(levels) is _Levels or not _are_packable(levels):
             return version
         try:
             data = self._representations(levels, _LAYOUTS[0])
@@ -228,7 +228,7 @@ class Stowage:
         return b"".join(parts)
 
     def _representations(self, representations: Sequence[StoredRepresentation], layout: _Layout) -> bytes:
-        if type(representations) is _Levels and representations.stowage is self and not layout.wide:
+        if type(representations) is _Levels and representations.packed_pages is self and not layout.wide:
             return representations.data
         values: list[int | bytes] = []
         for stored in representations:
@@ -293,19 +293,19 @@ class Stowage:
         )
 
 
-class _Levels(StowedLevels):
+class _Levels(PackedLevels):
     """`data` is as all layouts but the widest have it."""
 
-    __slots__ = ("data", "stowage")
+    __slots__ = ("data", "packed_pages")
 
-    def __init__(self, full_size_tokens: int, data: bytes, stowage: Stowage) -> None:
+    def __init__(self, full_size_tokens: int, data: bytes, packed_pages: PackedPages) -> None:
         self.full_size_tokens = full_size_tokens
         self.data = data
-        self.stowage = stowage
+        self.packed_pages = packed_pages
 
     def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None:
         for at in range(0, len(self.data), _LEVEL.size):
-            lower = self.stowage.level_and_tokens(self.data, at)
+            lower = self.packed_pages.level_and_tokens(self.data, at)
             if lower[0] > level and lower[1] < size_tokens:
                 return lower
         return None
@@ -314,7 +314,7 @@ class _Levels(StowedLevels):
         return len(self.data) // _LEVEL.size
 
     def __iter__(self) -> Iterator[StoredRepresentation]:
-        return self.stowage.every_level(self.data)
+        return self.packed_pages.every_level(self.data)
 
     @overload
     def __getitem__(self, index: int) -> StoredRepresentation: ...
@@ -323,7 +323,7 @@ class _Levels(StowedLevels):
     def __getitem__(self, index: int | slice) -> StoredRepresentation | tuple[StoredRepresentation, ...]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        return self.stowage.level(self.data, range(len(self))[index])
+        return self.packed_pages.level(self.data, range(len(self))[index])
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
@@ -335,14 +335,14 @@ class _Levels(StowedLevels):
         return repr(tuple(self))
 
 
-def _are_stowable(levels: Sequence[StoredRepresentation]) -> bool:
+def _are_packable(levels: Sequence[StoredRepresentation]) -> bool:
     if type(levels) is _Levels:
         return True
     return all(stored.inline is None and len(stored.digest) == DIGEST_BYTES for stored in levels)
 
 
-def is_mapped(stowed: bytes) -> bool:
-    return stowed[0] & _MAPPED != 0
+def is_mapped(packed: bytes) -> bool:
+    return packed[0] & _MAPPED != 0
 
 
 class _Reader:

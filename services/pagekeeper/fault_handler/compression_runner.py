@@ -1,8 +1,8 @@
 """The making of lower levels, away from the event loop: a page of 300 KB takes half a second of a processor.
 
-`Apart` has a process of its own make them, which stands behind all others in line for the processor and ends with the
-one that started it. What goes between the two are frames: four bytes that tell the length, and JSON. `Here` makes them
-where it is called.
+`SubprocessCompressor` has a process of its own make lower levels. That process has the lowest priority and ends with
+the one that started it. Requests and answers are frames: four bytes of length, then JSON. `InlineCompressor` makes
+lower levels where it is called.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Page:
     """What a model says is said in it."""
 
 
-class Lowering(Protocol):
+class CompressionRunner(Protocol):
     async def lower(self, pages: Sequence[Page]) -> list[list[Compressed]]:
         """All lower levels of each that are worth having, in the order of `pages`."""
         ...
@@ -51,7 +51,7 @@ class Lowering(Protocol):
     async def close(self) -> None: ...
 
 
-class Here:
+class InlineCompressor:
     def __init__(self, registry: CompressorRegistry, count: Callable[[str], int]) -> None:
         self._registry = registry
         self._count = count
@@ -66,14 +66,14 @@ class Here:
         pass
 
 
-class Apart:
+class SubprocessCompressor:
     """Starts its process when it is first needed. One that died or never answered is replaced.
 
     Its work is done in a thread then, without the bytes of media: what ended a decoder there would end this process.
     """
 
-    def __init__(self, here: Here, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> None:
-        self._here = here
+    def __init__(self, inline: InlineCompressor, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> None:
+        self._inline = inline
         self._answer_seconds_max = answer_seconds_max
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
@@ -96,7 +96,7 @@ class Apart:
                     unless_answered.pop_all()
                     self._process = process
                     return answer
-            return await asyncio.to_thread(self._here.lower_now, [replace(page, data=b"") for page in pages])
+            return await asyncio.to_thread(self._inline.lower_now, [replace(page, data=b"") for page in pages])
 
     async def close(self) -> None:
         process, self._process = self._process, None
@@ -158,11 +158,11 @@ def _compressed(level: int, text: str, tokens: int, compressor: str, preview: tu
     return Compressed(CompressionLevel(level), text, tokens, compressor, shown)
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, here: Here) -> None:
+def serve(requests: BinaryIO, answers: BinaryIO, inline: InlineCompressor) -> None:
     """Answer each frame by one, until there is no more."""
     while len(length := requests.read(LENGTH_BYTES)) == LENGTH_BYTES:
         pages = [_unpacked(**one) for one in json.loads(requests.read(int.from_bytes(length, "big")))]
-        answers.write(_frame([[_packed_level(one) for one in made] for made in here.lower_now(pages)]))
+        answers.write(_frame([[_packed_level(one) for one in made] for made in inline.lower_now(pages)]))
         answers.flush()
 
 
@@ -172,5 +172,5 @@ if __name__ == "__main__":
     serve(
         sys.stdin.buffer,
         sys.stdout.buffer,
-        Here(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count),
+        InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count),
     )

@@ -54,21 +54,24 @@ class TurnStarted:
     pass
 
 
-Happened = Evicted | Compressed | Admitted | NotAdmitted | PressureChanged | TurnStarted
+Effect = Evicted | Compressed | Admitted | NotAdmitted | PressureChanged | TurnStarted
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """`what` happened, at which revision and in which turn."""
+class RecordedEffect:
+    """An effect, the revision whose transaction had it, and the turn in which it had."""
 
-    what: Happened
+    what: Effect
     revision: int
     turn: int
 
 
-def decisions_digest(happenings: Iterable[Happening]) -> bytes:
-    """SHA-256 over decisions in order: equal for two folds exactly when they decided alike."""
+def decisions_digest(effects: Iterable[RecordedEffect]) -> bytes:
+    """SHA-256 over decisions in order: equal for two folds exactly when they decided alike.
+
+    Releases side by side compare these digests, so the text that is hashed never changes, nor does the word in it.
+    """
     digest = sha256()
-    for happening in happenings:
-        digest.update(repr(happening).encode())
+    for effect in effects:
+        digest.update(f"Happening(what={effect.what!r}, revision={effect.revision}, turn={effect.turn})".encode())
     return digest.digest()
