@@ -349,7 +349,7 @@ def _call(name: str, **arguments: object) -> pb.ToolCall:
 
 def _text_of(message: pb.ToolMessage) -> str:
     """What a page_fault brought, at full level: nothing when it was refused, as of a page too large for one turn."""
-    return "" if message.error else str(json.loads(message.content)["page"]["content"]["text"])
+    return "" if message.failure else str(json.loads(message.content)["page"]["content"]["text"])
 
 
 def _figures(rows: Sequence[Row]) -> list[Figure]:

@@ -18,6 +18,7 @@ from demo.replay.recall import cited_pages, is_correct
 from demo.replay.records import CallSeen, FaultSeen, RecallSeen, TurnSeen
 from pagekeeper.core.errors import LogUnavailable, ServiceUnavailable, StoreUnavailable
 from pagekeeper.runtime.batches import batches
+from pagekeeper.runtime.errors import reason_name
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.tokens import ModelTokens, count_messages, count_tools, for_model
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -267,8 +268,8 @@ class Replay:
         return answered
 
     def _note_tool_message(self, call: ToolCall, message: pb.ToolMessage) -> None:
-        if message.error:
-            self._tally.refused.append(message.error)
+        if message.failure:
+            self._tally.refused.append(reason_name(message.failure).lower())
         elif message.HasField("fault"):
             fault = _fault(message.fault)
             self._tally.faults.append(fault)

@@ -30,8 +30,8 @@ from pagekeeper.core.errors import (
 )
 from pagekeeper.local.stack import LocalStack
 from pagekeeper.runtime.rpc.methods import Method, methods
+from pagekeeper.v1 import error_reason_pb2, memory_service_pb2_grpc, page_pb2, session_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
-from pagekeeper.v1 import memory_service_pb2_grpc, page_pb2, session_pb2
 from tests.integration.requests import CHOSEN_BY_THE_SERVER, SERVICE, filled
 
 pytestmark = pytest.mark.xdist_group("stacks")
@@ -168,7 +168,7 @@ async def test_what_does_not_exist_is_named(method: Method, alice: Pagekeeper, s
 async def test_an_unknown_page_among_several_is_told_in_its_place(session: Session, alice: Pagekeeper) -> None:
     request = pb.FaultPagesRequest(session_id=session.session_id, page_ids=["unknown", "hello"])
     items = (await alice.api.fault_pages(alice.caller(), request)).items
-    assert [item.error_reason for item in items] == ["PAGE_NOT_FOUND", ""]
+    assert [item.failure for item in items] == [error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND, 0]
     assert items[1].fault.content.text == "hello"
 
 

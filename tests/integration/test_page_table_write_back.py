@@ -57,7 +57,7 @@ async def test_pages_leave_the_log_and_stay_what_they_were(grown: Session) -> No
 
 async def test_the_past_is_read_across_snapshots(grown: Session) -> None:
     middle = (await anext(grown.checkpoints())).revision
-    history = [entry.what async for entry in grown.page_history("p0")]
+    history = [entry.WhichOneof("event") async for entry in grown.page_history("p0")]
     assert history[:2] == ["mapped", "admitted"]
     fork = await grown.fork(at_revision=middle)
     pages = [page.page_id async for page in fork.pages()]

@@ -7,6 +7,7 @@ import pytest
 
 from pagekeeper.client import Pagekeeper, Session, tool_result, user
 from pagekeeper.core.errors import InvalidField, SessionClosed
+from pagekeeper.v1 import error_reason_pb2 as errors
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 
@@ -38,6 +39,13 @@ BROKEN = [
 ]
 STRANGE_QUERIES = ["\\ud800", "\\u0000", "AND OR NOT (", '\\"', "*", "a" * 60_000, "!?", "NEAR/2", "🜚"]
 
+FAILURES = {
+    "invalid_arguments": errors.ERROR_REASON_INVALID_FIELD,
+    "unknown_tool": errors.ERROR_REASON_INVALID_FIELD,
+    "page_not_found": errors.ERROR_REASON_PAGE_NOT_FOUND,
+}
+"""The reason of each error that a model is told."""
+
 
 @pytest.fixture
 async def session(alice: Pagekeeper) -> Session:
@@ -57,7 +65,8 @@ async def test_what_the_model_got_wrong_is_told_to_the_model(session: Session) -
     messages = await session.handle_tool_calls(*calls)
     assert [message.tool_call_id for message in messages] == [id_ for id_, *_ in BROKEN]
     for message, (*_, error) in zip(messages, BROKEN, strict=True):
-        assert envelope(message)["error"] == message.error == error
+        assert envelope(message)["error"] == error
+        assert message.failure == FAILURES[error]
         assert 0 < len(envelope(message)["message"]) < 500
         assert not message.HasField("fault")
     assert (await session.replay()).state_digest == before.state_digest
@@ -66,7 +75,7 @@ async def test_what_the_model_got_wrong_is_told_to_the_model(session: Session) -
 async def test_any_words_are_a_query(session: Session) -> None:
     calls = [pb.ToolCall(name="search_pages", arguments_json=f'{{"query": "{query}"}}') for query in STRANGE_QUERIES]
     for message in await session.handle_tool_calls(*calls):
-        assert "results" in envelope(message) or message.error == "invalid_arguments"
+        assert "results" in envelope(message) or message.failure == errors.ERROR_REASON_INVALID_FIELD
 
 
 async def test_a_right_call_beside_wrong_ones_is_done(session: Session) -> None:
@@ -89,13 +98,14 @@ async def test_the_turns_faults_run_out_politely_and_come_back(session: Session)
         for page_id in away[:4]
     ]
     messages = await session.handle_tool_calls(*calls, request_id="four")
-    assert [message.error for message in messages] == ["", "", "fault_limit_reached", "fault_limit_reached"]
+    used_up = errors.ERROR_REASON_FAULT_LIMIT_REACHED
+    assert [message.failure for message in messages] == [0, 0, used_up, used_up]
     assert "2" in envelope(messages[2])["message"]
     await session.append(user("Next turn."))
     # Repeated, though a newer state has been seen: not one fault more, and the first two pages are answered again.
     revision = session.revision
     again = await session.handle_tool_calls(*calls[:2], request_id="other")
-    assert [message.error for message in again] == ["", ""]
+    assert [message.failure for message in again] == [0, 0]
     assert session.revision >= revision
 
 
@@ -109,7 +119,7 @@ async def test_a_repeated_request_faults_once(session: Session) -> None:
     assert first.fault.promoted
     await session.append(user("Something else."))
     (second,) = await session.handle_tool_calls(call, request_id="once")
-    assert not second.error
+    assert not second.failure
     assert envelope(second)["page"]["content"] == envelope(first)["page"]["content"]
     assert (await session.stats()).faults_total == 1
 

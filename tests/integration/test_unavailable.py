@@ -100,7 +100,7 @@ async def test_without_the_log_calls_are_refused_and_done_once_when_it_is_back(
     for ask in asked:
         await ask()
     assert [page.page_id async for page in small.pages()] == ["before", "small"]
-    assert [entry.what async for entry in small.page_history("small")].count("mapped") == 1
+    assert [entry.WhichOneof("event") async for entry in small.page_history("small")].count("mapped") == 1
     assert await large.read("large") == LARGE.encode()
     assert (await pinned.page("before")).pinned
     for session in (small, large, pinned):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pagekeeper.core.errors import FaultLimitReached, PagekeeperError, PageNotFound
 from pagekeeper.core.events import VMMode
 from pagekeeper.core.packing import prefix_of, render_line
 from pagekeeper.core.pages import MessageRole, Modality, PageType, StorageTier
@@ -25,10 +26,11 @@ from pagekeeper.core.tools import (
     render_search_result,
     render_tool_result,
 )
+from pagekeeper.runtime.errors import reason_number
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.tokens import EncodingName, count_messages, count_tools, tokenizer
+from pagekeeper.v1 import error_reason_pb2, page_pb2, session_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
-from pagekeeper.v1 import page_pb2, session_pb2
 
 ROLES = {
     page_pb2.MESSAGE_ROLE_SYSTEM: MessageRole.SYSTEM,
@@ -138,13 +140,17 @@ class TailMemory:
                 found = self._search(query, limit)
                 return pb.ToolMessage(tool_call_id=call.id, content=render_search_result(found, len(self.pages)))
             case PageFaultCall(page_id=page_id) if page_id not in self.pages:
-                return _problem(call, ToolCallProblem("page_not_found", "No such page.", page_id))
+                return _problem(call, PageNotFound(page_id), page_id)
             case PageFaultCall(page_id=page_id) if self.faults_this_turn == FAULTS_A_TURN_MAX:
-                return _problem(call, ToolCallProblem("fault_limit_reached", "Answer with what you have.", page_id))
+                return _problem(call, FaultLimitReached("Answer with what you have."), page_id)
             case PageFaultCall(page_id=page_id):
                 return self._fault(call.id, self.pages[page_id])
             case ToolCallProblem() as problem:
-                return _problem(call, problem)
+                return pb.ToolMessage(
+                    tool_call_id=call.id,
+                    content=render_problem(problem),
+                    failure=error_reason_pb2.ERROR_REASON_INVALID_FIELD,
+                )
 
     def _fault(self, call_id: str, page: Stored) -> pb.ToolMessage:
         self.faults_this_turn += 1
@@ -205,5 +211,6 @@ def snippet(text: str, asked: frozenset[str]) -> str:
     return max(text.splitlines() or [""], key=lambda line: len(asked & words(line)))[:160]
 
 
-def _problem(call: pb.ToolCall, problem: ToolCallProblem) -> pb.ToolMessage:
-    return pb.ToolMessage(tool_call_id=call.id, content=render_problem(problem), error=problem.error)
+def _problem(call: pb.ToolCall, refusal: PagekeeperError, page_id: str) -> pb.ToolMessage:
+    content = render_problem(ToolCallProblem.from_refusal(refusal, page_id))
+    return pb.ToolMessage(tool_call_id=call.id, content=content, failure=reason_number(type(refusal)))

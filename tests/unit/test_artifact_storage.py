@@ -14,12 +14,13 @@ from pagekeeper.runtime.blob_reader import ArtifactBlobReader
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+from pagekeeper.v1 import error_reason_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
-from pagekeeper.v1 import page_pb2
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import TENANT, Replica, Stores, caller, key, ready
 
-REASONS = {"", PageNotFound.reason, ContentCorrupt.reason}
+MISSING = error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND
+CORRUPT = error_reason_pb2.ERROR_REASON_CONTENT_CORRUPT
 
 
 async def put(replica: Replica, *blobs: bytes, tenant: str = TENANT) -> list[artifact_pb.BlobRef]:
@@ -45,7 +46,7 @@ def test_what_was_put_is_got_in_any_order(puts: list[list[bytes]], random: Rando
         asked = [random.choice(stored) for _ in range(2 * len(stored))]
         items = await get(replica, *(ref for _, ref in asked))
         assert [item.data for item in items] == [blob for blob, _ in asked]
-        assert {item.error_reason for item in items} == {""}
+        assert {item.failure for item in items} == {0}
 
     asyncio.run(play())
 
@@ -64,8 +65,8 @@ def test_a_wrong_byte_is_never_served(blobs: list[bytes], faults: Faults, seed: 
         stores.bucket.faults = faults
         for _ in range(5):
             for item, blob in zip(await get(replica, *refs), blobs, strict=True):
-                assert item.error_reason in REASONS
-                assert item.data == (b"" if item.error_reason else blob)
+                assert item.failure in {0, MISSING, CORRUPT}
+                assert item.data == (b"" if item.failure else blob)
 
     asyncio.run(play())
 
@@ -75,7 +76,7 @@ async def test_one_wrong_part_does_not_take_the_others_along() -> None:
     refs = await put(replica, b"first", b"second", b"third")
     refs[1].digest = sha256(b"another").digest()
     items = await get(replica, *refs)
-    assert [item.error_reason for item in items] == ["", ContentCorrupt.reason, ""]
+    assert [item.failure for item in items] == [0, CORRUPT, 0]
     assert [item.data for item in items] == [b"first", b"", b"third"]
 
 
@@ -84,7 +85,7 @@ async def test_another_tenants_bytes_do_not_exist() -> None:
     [ref] = await put(replica, b"secret")
     [missing] = await get(replica, artifact_pb.BlobRef(extent=page_pb2.Extent(object_key="foreign/s1/pages/none")))
     [foreign] = await get(replica, ref, tenant="foreign")
-    assert foreign == missing == artifact_pb.BlobItem(error_reason=PageNotFound.reason)
+    assert foreign == missing == artifact_pb.BlobItem(failure=MISSING)
     stat = artifact_pb.StatBlobRequest(object_key=ref.extent.object_key)
     assert (await replica.artifacts.stat_blob(caller(), stat)).size_bytes == 6
     with pytest.raises(PageNotFound):
@@ -109,7 +110,7 @@ async def test_a_key_that_is_none_is_not_found(object_key: str) -> None:
     replica = Replica(await ready(Stores()))
     extent = page_pb2.Extent(object_key=object_key, length=1)
     [item] = await get(replica, artifact_pb.BlobRef(extent=extent, digest=b"x" * 32))
-    assert item.error_reason == PageNotFound.reason
+    assert item.failure == MISSING
     with pytest.raises(PageNotFound):
         await replica.artifacts.stat_blob(caller(), artifact_pb.StatBlobRequest(object_key=object_key))
 
@@ -119,7 +120,7 @@ async def test_a_range_beyond_the_end_is_corrupt() -> None:
     [ref] = await put(replica, b"short")
     for offset, length in ((0, 9), (4, 2), (100, 1), (2**63, 1)):
         ref.extent.offset, ref.extent.length = offset, length
-        assert [item.error_reason for item in await get(replica, ref)] == [ContentCorrupt.reason]
+        assert [item.failure for item in await get(replica, ref)] == [CORRUPT]
 
 
 async def test_what_is_too_much_for_one_message_is_refused() -> None:

@@ -16,6 +16,7 @@ from pagekeeper.core.errors import (
 from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
+from pagekeeper.v1 import error_reason_pb2 as errors
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
@@ -144,7 +145,7 @@ async def test_bytes_are_verified_whoever_says_that_they_are_right(replica: Faul
     await state_unchanged_by(replica, replica.fault("p1"), ContentCorrupt)
     many = pb.FaultPagesRequest(request_id="many", session_id="s1", page_ids=["p1"])
     answer = await replica.faults.fault_many(caller(), many)
-    assert [item.error_reason for item in answer.items] == ["CONTENT_CORRUPT"]
+    assert [item.failure for item in answer.items] == [errors.ERROR_REASON_CONTENT_CORRUPT]
 
 
 async def test_what_does_not_exist_or_may_not_change_is_refused(replica: FaultingReplica) -> None:
@@ -298,10 +299,11 @@ async def test_several_pages_have_a_status_each(replica: FaultingReplica) -> Non
     await replica.page_table.configure_session(caller(), config)
     request = pb.FaultPagesRequest(request_id="many", session_id="s1", page_ids=["p0", "nothing", "p1", "p0", "p2"])
     answer = await replica.faults.fault_many(caller(), request)
-    assert [item.error_reason for item in answer.items] == ["", "PAGE_NOT_FOUND", "", "", "FAULT_LIMIT_REACHED"]
+    unknown, used_up = errors.ERROR_REASON_PAGE_NOT_FOUND, errors.ERROR_REASON_FAULT_LIMIT_REACHED
+    assert [item.failure for item in answer.items] == [0, unknown, 0, 0, used_up]
     assert [item.fault.outcome.promoted for item in answer.items] == [True, False, True, False, False]
     for item in answer.items:
-        assert item.fault.content.text == ("" if item.error_reason else text_of(item.page_id, 20))
+        assert item.fault.content.text == ("" if item.failure else text_of(item.page_id, 20))
     assert answer.revision == (await replica.fold()).revision
     again = await replica.faults.fault_many(caller(), request)
     assert [item.fault.content for item in again.items] == [item.fault.content for item in answer.items]

@@ -81,7 +81,8 @@ async def test_a_fork_says_where_it_comes_from_and_forgets_what_was_about_its_pa
     history = await replica.page_table.get_page_history(
         caller(), pb.GetPageHistoryRequest(session_id="s2", page_id="p")
     )
-    assert [entry.what for entry in history.entries] == ["mapped"]
+    (entry,) = history.entries
+    assert entry.mapped == session_pb2.PageHistoryEntry.Mapped(version=1, inherited_from_session_id="s1")
 
 
 async def test_a_fork_of_a_closed_session_is_open() -> None:

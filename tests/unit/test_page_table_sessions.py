@@ -248,12 +248,12 @@ async def test_a_page_tells_its_history_in_order() -> None:
     await replica.snapshot()
     await replica.append(page_pb2.PageInput(page_id="p", text="z", new_version=True))
     await replica.page_table.unmap_pages(caller(), pb.DropPagesRequest(request_id="d", session_id="s1", page_ids=["p"]))
-    told: list[str] = []
+    told: list[str | None] = []
     token = ""
     while True:
         request = pb.GetPageHistoryRequest(session_id="s1", page_id="p", page_size=2, page_token=token)
         response = await replica.page_table.get_page_history(caller(), request)
-        told += [entry.what for entry in response.entries]
+        told += [entry.WhichOneof("event") for entry in response.entries]
         token = response.next_page_token
         if not token:
             break

@@ -127,7 +127,7 @@ async def test_tool_calls_are_answered_and_faults_counted_with_their_cause() -> 
     search = Reply("", (ToolCall("a", "search_pages", '{"query": "port"}'), ToolCall("b", "launch", "{}")))
     model = Answers([search, fault("m1"), fault("m1"), Reply("It is 8080 [ref: m1].")])
     _, turn = await replayed(conversation(*turns), model, TailMemory())
-    assert (turn.searches, turn.refused_calls) == (1, ("unknown_tool",))
+    assert (turn.searches, turn.refused_calls) == (1, ("invalid_field",))
     first, again = turn.faults
     assert (first.page_id, first.reason, first.source_tier, first.promoted) == ("m1", "resolve_reference", "L2", True)
     assert not again.promoted

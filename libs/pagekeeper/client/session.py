@@ -319,8 +319,8 @@ class Session:
         request = pb.GetContextAtRequest(session_id=self.session_id, turn=turn)
         return await self._pagekeeper.api.get_context_at(self._pagekeeper.caller(), request)
 
-    async def page_history(self, page_id: str) -> AsyncIterator[pb.PageHistoryEntry]:
-        """All that happened to a page, oldest first. Raises PageNotFound."""
+    async def page_history(self, page_id: str) -> AsyncIterator[session_pb2.PageHistoryEntry]:
+        """The events of a page, oldest first; `page_history.event_text` puts one into words. Raises PageNotFound."""
         page_token = ""
         while True:
             request = pb.GetPageHistoryRequest(session_id=self.session_id, page_id=page_id, page_token=page_token)

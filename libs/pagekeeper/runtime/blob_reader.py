@@ -7,10 +7,12 @@ from pagekeeper.core.errors import ContentCorrupt, StoreUnavailable
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.pages import Extent
 from pagekeeper.runtime.batches import batches
+from pagekeeper.runtime.errors import reason_name
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.work import platform_caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as pb
+from pagekeeper.v1 import error_reason_pb2
 
 BLOBS_PER_CALL_MAX: Final = 512
 BLOB_BYTES_PER_CALL_MAX: Final = 4 * 1024 * 1024
@@ -44,12 +46,13 @@ def blob_batches(wanted: Iterable[T], size_bytes: Callable[[T], int]) -> Iterato
 
 def blob_of(item: pb.BlobItem, what: str, **metadata: str) -> bytes:
     """The bytes of `what`. Raises ContentCorrupt when they are gone or not what was stored."""
-    match item.error_reason:
-        case "":
+    match item.failure:
+        case error_reason_pb2.ERROR_REASON_UNSPECIFIED:
             return item.data
-        case ContentCorrupt.reason:
+        case error_reason_pb2.ERROR_REASON_CONTENT_CORRUPT:
             raise ContentCorrupt(f"the stored bytes of {what} do not match their digest", **metadata)
-        case "PAGE_NOT_FOUND":
+        case error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND:
             raise ContentCorrupt(f"the stored bytes of {what} are gone", **metadata)
-        case reason:
+        case failure:
+            reason = reason_name(failure)
             raise StoreUnavailable(f"the stored bytes of {what} could not be read: {reason}", **metadata)

@@ -20,6 +20,7 @@ from pagekeeper.core import errors
 from pagekeeper.runtime.blobs import port as blobs
 from pagekeeper.runtime.log import port as logs
 from pagekeeper.runtime.queue import port as queues
+from pagekeeper.v1.error_reason_pb2 import ErrorReason
 
 DOMAIN: Final = "pagekeeper"
 STATUS_DETAILS: Final = "grpc-status-details-bin"
@@ -77,6 +78,7 @@ RULES: Final[dict[type[errors.PagekeeperError], Rule]] = {
     errors.DeadlineExceeded: Rule(_C.DEADLINE_EXCEEDED, definite=False),
     errors.InternalError: Rule(_C.INTERNAL, definite=False),
 }
+_PREFIX: Final = "ERROR_REASON_"
 _BY_REASON: Final = {kind.reason: kind for kind in RULES}
 
 # What gRPC itself answers, without our details; also for a reason of a newer release.
@@ -93,6 +95,17 @@ _REQUEST_TOO_LARGE: Final = re.compile(
     r"(?:CLIENT: Sent|SERVER: Received) message larger than max \((\d+) vs\. (\d+)\)"
 )
 _RESPONSE_TOO_LARGE: Final = "message larger than max"
+
+
+def reason_number(kind: type[errors.PagekeeperError]) -> "ErrorReason.ValueType":
+    """The reason of a class of errors, as the status of one item of an answer carries it."""
+    return ErrorReason.Value(f"{_PREFIX}{kind.reason}")
+
+
+def reason_name(number: "ErrorReason.ValueType") -> str:
+    """The reason that a number stands for, such as PAGE_NOT_FOUND; the number's digits for one of a newer release."""
+    known = ErrorReason.DESCRIPTOR.values_by_number.get(number)
+    return known.name.removeprefix(_PREFIX) if known else f"{number}"
 
 
 def rule(error: errors.PagekeeperError) -> Rule:

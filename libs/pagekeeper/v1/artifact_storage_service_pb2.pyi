@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pagekeeper.v1 import error_reason_pb2 as _error_reason_pb2
 from pagekeeper.v1 import page_pb2 as _page_pb2
 import builtins as _builtins
 import sys
@@ -158,20 +159,20 @@ class BlobItem(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
-    ERROR_REASON_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes."""
-    error_reason: _builtins.str
-    """Empty when they are there; else PAGE_NOT_FOUND or CONTENT_CORRUPT."""
+    """The bytes of the range; empty when they could not be read."""
+    failure: _error_reason_pb2.ErrorReason.ValueType
+    """The reason why there are no bytes: PAGE_NOT_FOUND or CONTENT_CORRUPT; unspecified when they were read."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
-        error_reason: _builtins.str = ...,
+        failure: _error_reason_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error_reason", b"error_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "failure", b"failure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pagekeeper.v1 import error_reason_pb2 as _error_reason_pb2
 from pagekeeper.v1 import page_pb2 as _page_pb2
 from pagekeeper.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
@@ -987,13 +988,15 @@ class ToolMessage(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """The call it answers."""
     content: _builtins.str
     """JSON: the page or search envelope, or `{"error": ..., "message": ...}`."""
-    error: _builtins.str
-    """The error inside the envelope; empty for none."""
+    failure: _error_reason_pb2.ErrorReason.ValueType
+    """The reason why the call was not carried out; unspecified when it was. A call that names no tool, or whose arguments
+    are wrong, is INVALID_FIELD.
+    """
     @_builtins.property
     def fault(self) -> Global___FaultOutcome:
         """Present when a page was faulted in."""
@@ -1004,11 +1007,11 @@ class ToolMessage(_message.Message):
         tool_call_id: _builtins.str = ...,
         content: _builtins.str = ...,
         fault: Global___FaultOutcome | None = ...,
-        error: _builtins.str = ...,
+        failure: _error_reason_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "fault", b"fault", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "failure", b"failure", "fault", b"fault", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1227,30 +1230,30 @@ class FaultItem(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_ID_FIELD_NUMBER: _builtins.int
-    ERROR_REASON_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
-    error_reason: _builtins.str
-    """Empty when it was brought in; else the reason why not."""
+    """The page that was asked for."""
     error_message: _builtins.str
-    """For people."""
+    """The sentence of the refusal, for people; empty when the page was brought in."""
+    failure: _error_reason_pb2.ErrorReason.ValueType
+    """The reason why the page was not brought in; unspecified when it was."""
     @_builtins.property
     def fault(self) -> Global___FaultPageResponse:
-        """The page otherwise."""
+        """The fault's answer; absent when the page was not brought in."""
 
     def __init__(
         self,
         *,
         page_id: _builtins.str = ...,
-        error_reason: _builtins.str = ...,
         error_message: _builtins.str = ...,
         fault: Global___FaultPageResponse | None = ...,
+        failure: _error_reason_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_message", b"error_message", "error_reason", b"error_reason", "fault", b"fault", "page_id", b"page_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_message", b"error_message", "failure", b"failure", "fault", b"fault", "page_id", b"page_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2864,13 +2867,13 @@ class GetPageHistoryResponse(_message.Message):
     next_page_token: _builtins.str
     """For the next call; empty at the end."""
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageHistoryEntry]:
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.PageHistoryEntry]:
         """Entries."""
 
     def __init__(
         self,
         *,
-        entries: _abc.Iterable[Global___PageHistoryEntry] | None = ...,
+        entries: _abc.Iterable[_session_pb2.PageHistoryEntry] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -2880,46 +2883,6 @@ class GetPageHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPageHistoryResponse: _TypeAlias = GetPageHistoryResponse  # noqa: Y015
-
-@_typing.final
-class PageHistoryEntry(_message.Message):
-    """One thing that happened to a page."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REVISION_FIELD_NUMBER: _builtins.int
-    TURN_FIELD_NUMBER: _builtins.int
-    UNIX_MS_FIELD_NUMBER: _builtins.int
-    WHAT_FIELD_NUMBER: _builtins.int
-    DETAIL_FIELD_NUMBER: _builtins.int
-    revision: _builtins.int
-    """At which revision."""
-    turn: _builtins.int
-    """In which turn."""
-    unix_ms: _builtins.int
-    """Wall clock of the writer."""
-    what: _builtins.str
-    """`mapped`, `annotated`, `linked`, `unmapped`, `represented`, `placed`, `admitted`, `compressed`, `evicted`,
-    `not_admitted`, `pinned`, `unpinned`, `importance_set` or `restored`.
-    """
-    detail: _builtins.str
-    """Details for people."""
-    def __init__(
-        self,
-        *,
-        revision: _builtins.int = ...,
-        turn: _builtins.int = ...,
-        unix_ms: _builtins.int = ...,
-        what: _builtins.str = ...,
-        detail: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "revision", b"revision", "turn", b"turn", "unix_ms", b"unix_ms", "what", b"what"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PageHistoryEntry: _TypeAlias = PageHistoryEntry  # noqa: Y015
 
 @_typing.final
 class ReplaySessionRequest(_message.Message):

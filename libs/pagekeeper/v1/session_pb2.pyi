@@ -826,3 +826,452 @@ class ProviderUsage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderUsage: _TypeAlias = ProviderUsage  # noqa: Y015
+
+@_typing.final
+class PageHistoryEntry(_message.Message):
+    """One event of a page's history: either what a caller or a service did to the page, or what the working set did with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Mapped(_message.Message):
+        """A version of the page exists from here."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VERSION_FIELD_NUMBER: _builtins.int
+        SIZE_BYTES_FIELD_NUMBER: _builtins.int
+        INHERITED_FROM_SESSION_ID_FIELD_NUMBER: _builtins.int
+        version: _builtins.int
+        """The version's number, from 1."""
+        size_bytes: _builtins.int
+        """The size of the version's full content, in bytes; 0 when it was inherited."""
+        inherited_from_session_id: _builtins.str
+        """The session that a fork inherited the page from; empty when the page was appended here."""
+        def __init__(
+            self,
+            *,
+            version: _builtins.int = ...,
+            size_bytes: _builtins.int = ...,
+            inherited_from_session_id: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["inherited_from_session_id", b"inherited_from_session_id", "size_bytes", b"size_bytes", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Annotated(_message.Message):
+        """The page's hint, type or metadata changed."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class MetadataEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        HINT_FIELD_NUMBER: _builtins.int
+        PAGE_TYPE_FIELD_NUMBER: _builtins.int
+        METADATA_FIELD_NUMBER: _builtins.int
+        hint: _builtins.str
+        """The new hint; absent when the hint stayed."""
+        page_type: _page_pb2.PageType.ValueType
+        """The new type; unspecified when the type stayed."""
+        @_builtins.property
+        def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+            """The metadata entries that were set; an empty value says that its key was removed."""
+
+        def __init__(
+            self,
+            *,
+            hint: _builtins.str | None = ...,
+            page_type: _page_pb2.PageType.ValueType = ...,
+            metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_hint", b"_hint", "hint", b"hint"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_hint", b"_hint", "hint", b"hint", "metadata", b"metadata", "page_type", b"page_type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__hint: _TypeAlias = _typing.Literal["hint"]  # noqa: Y015
+        _WhichOneofArgType__hint: _TypeAlias = _typing.Literal["_hint", b"_hint"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__hint) -> _WhichOneofReturnType__hint | None: ...
+
+    @_typing.final
+    class Unmapped(_message.Message):
+        """The page was dropped from the session."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Represented(_message.Message):
+        """The page got a representation at a lower level."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VERSION_FIELD_NUMBER: _builtins.int
+        LEVEL_FIELD_NUMBER: _builtins.int
+        SIZE_TOKENS_FIELD_NUMBER: _builtins.int
+        COMPRESSOR_FIELD_NUMBER: _builtins.int
+        version: _builtins.int
+        """The version that is represented."""
+        level: _builtins.int
+        """The representation's level: 1 reduced, 2 abstract, 3 reference."""
+        size_tokens: _builtins.int
+        """Tokens of the page's line at that level."""
+        compressor: _builtins.str
+        """The compressor that made the representation, with its version, such as `extractive/3`."""
+        def __init__(
+            self,
+            *,
+            version: _builtins.int = ...,
+            level: _builtins.int = ...,
+            size_tokens: _builtins.int = ...,
+            compressor: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["compressor", b"compressor", "level", b"level", "size_tokens", b"size_tokens", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Placed(_message.Message):
+        """The bytes of one representation moved to the object store."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VERSION_FIELD_NUMBER: _builtins.int
+        LEVEL_FIELD_NUMBER: _builtins.int
+        version: _builtins.int
+        """The version whose bytes moved."""
+        level: _builtins.int
+        """The level whose bytes moved."""
+        def __init__(
+            self,
+            *,
+            version: _builtins.int = ...,
+            level: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Admitted(_message.Message):
+        """The page entered the working set, or came up to a higher fidelity."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LEVEL_FIELD_NUMBER: _builtins.int
+        SIZE_TOKENS_FIELD_NUMBER: _builtins.int
+        FAULT_REASON_FIELD_NUMBER: _builtins.int
+        THRASH_FIELD_NUMBER: _builtins.int
+        level: _builtins.int
+        """The level at which the page is resident from here."""
+        size_tokens: _builtins.int
+        """Tokens that the page takes in the working set."""
+        fault_reason: _page_pb2.FaultReason.ValueType
+        """Why the page was faulted in; unspecified when it was appended or restored."""
+        thrash: _builtins.bool
+        """True when the fault undid an eviction of the last `eviction_cooldown_turns` turns."""
+        def __init__(
+            self,
+            *,
+            level: _builtins.int = ...,
+            size_tokens: _builtins.int = ...,
+            fault_reason: _page_pb2.FaultReason.ValueType = ...,
+            thrash: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fault_reason", b"fault_reason", "level", b"level", "size_tokens", b"size_tokens", "thrash", b"thrash"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Compressed(_message.Message):
+        """The page went down a level to make room."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LEVEL_BEFORE_FIELD_NUMBER: _builtins.int
+        LEVEL_AFTER_FIELD_NUMBER: _builtins.int
+        FREED_TOKENS_FIELD_NUMBER: _builtins.int
+        level_before: _builtins.int
+        """The level before."""
+        level_after: _builtins.int
+        """The level after."""
+        freed_tokens: _builtins.int
+        """Tokens that became free."""
+        def __init__(
+            self,
+            *,
+            level_before: _builtins.int = ...,
+            level_after: _builtins.int = ...,
+            freed_tokens: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_tokens", b"freed_tokens", "level_after", b"level_after", "level_before", b"level_before"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Evicted(_message.Message):
+        """The page left the working set."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SIZE_TOKENS_FIELD_NUMBER: _builtins.int
+        size_tokens: _builtins.int
+        """Tokens that became free."""
+        def __init__(
+            self,
+            *,
+            size_tokens: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["size_tokens", b"size_tokens"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NotAdmitted(_message.Message):
+        """The page was too large to enter the working set; it is stored, and can be faulted in at a lower level."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SIZE_TOKENS_FIELD_NUMBER: _builtins.int
+        ROOM_TOKENS_FIELD_NUMBER: _builtins.int
+        size_tokens: _builtins.int
+        """Tokens that the page would take."""
+        room_tokens: _builtins.int
+        """Tokens that there was room for."""
+        def __init__(
+            self,
+            *,
+            size_tokens: _builtins.int = ...,
+            room_tokens: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["room_tokens", b"room_tokens", "size_tokens", b"size_tokens"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Pinned(_message.Message):
+        """The page was protected from eviction."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Unpinned(_message.Message):
+        """The page's protection from eviction ended."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ImportanceSet(_message.Message):
+        """The page's importance was overridden."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        IMPORTANCE_FIELD_NUMBER: _builtins.int
+        importance: _builtins.float
+        """The new importance, from 0 to 1."""
+        def __init__(
+            self,
+            *,
+            importance: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["importance", b"importance"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Restored(_message.Message):
+        """The session was made what it was at an earlier revision."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REVISION_FIELD_NUMBER: _builtins.int
+        CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        revision: _builtins.int
+        """The revision that the session is like from here."""
+        checkpoint_id: _builtins.str
+        """The checkpoint that was asked for; empty when a revision was."""
+        version: _builtins.int
+        """The page's version from here; 0 when the page did not exist at that revision."""
+        def __init__(
+            self,
+            *,
+            revision: _builtins.int = ...,
+            checkpoint_id: _builtins.str = ...,
+            version: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "revision", b"revision", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    UNIX_MS_FIELD_NUMBER: _builtins.int
+    MAPPED_FIELD_NUMBER: _builtins.int
+    ANNOTATED_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
+    UNMAPPED_FIELD_NUMBER: _builtins.int
+    REPRESENTED_FIELD_NUMBER: _builtins.int
+    PLACED_FIELD_NUMBER: _builtins.int
+    ADMITTED_FIELD_NUMBER: _builtins.int
+    COMPRESSED_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    NOT_ADMITTED_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    UNPINNED_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_SET_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision of the log record that holds the event."""
+    turn: _builtins.int
+    """Number of turns begun after that record."""
+    unix_ms: _builtins.int
+    """Wall clock of the record's writer, in milliseconds since 1970."""
+    @_builtins.property
+    def mapped(self) -> Global___PageHistoryEntry.Mapped:
+        """A version of the page was appended, or inherited by a fork."""
+
+    @_builtins.property
+    def annotated(self) -> Global___PageHistoryEntry.Annotated:
+        """AnnotatePage changed the page's hint, type or metadata."""
+
+    @_builtins.property
+    def linked(self) -> _page_pb2.PageLink:
+        """LinkPages related the page to another; the link names the other page."""
+
+    @_builtins.property
+    def unmapped(self) -> Global___PageHistoryEntry.Unmapped:
+        """DropPages dropped the page."""
+
+    @_builtins.property
+    def represented(self) -> Global___PageHistoryEntry.Represented:
+        """A lower level was made, in the background or by CompressPages."""
+
+    @_builtins.property
+    def placed(self) -> Global___PageHistoryEntry.Placed:
+        """Bytes of the page were written back, in the background or by FlushSession."""
+
+    @_builtins.property
+    def admitted(self) -> Global___PageHistoryEntry.Admitted:
+        """An append, a fault or a restore brought the page into the working set."""
+
+    @_builtins.property
+    def compressed(self) -> Global___PageHistoryEntry.Compressed:
+        """Making room lowered the page's level."""
+
+    @_builtins.property
+    def evicted(self) -> Global___PageHistoryEntry.Evicted:
+        """Making room, or dropping the page, took it out of the working set."""
+
+    @_builtins.property
+    def not_admitted(self) -> Global___PageHistoryEntry.NotAdmitted:
+        """An append found no room for the page."""
+
+    @_builtins.property
+    def pinned(self) -> Global___PageHistoryEntry.Pinned:
+        """PinPages protected the page from eviction."""
+
+    @_builtins.property
+    def unpinned(self) -> Global___PageHistoryEntry.Unpinned:
+        """UnpinPages ended that protection from eviction."""
+
+    @_builtins.property
+    def importance_set(self) -> Global___PageHistoryEntry.ImportanceSet:
+        """SetImportance overrode the page's importance."""
+
+    @_builtins.property
+    def restored(self) -> Global___PageHistoryEntry.Restored:
+        """RestoreCheckpoint decided what the page is from here."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        turn: _builtins.int = ...,
+        unix_ms: _builtins.int = ...,
+        mapped: Global___PageHistoryEntry.Mapped | None = ...,
+        annotated: Global___PageHistoryEntry.Annotated | None = ...,
+        linked: _page_pb2.PageLink | None = ...,
+        unmapped: Global___PageHistoryEntry.Unmapped | None = ...,
+        represented: Global___PageHistoryEntry.Represented | None = ...,
+        placed: Global___PageHistoryEntry.Placed | None = ...,
+        admitted: Global___PageHistoryEntry.Admitted | None = ...,
+        compressed: Global___PageHistoryEntry.Compressed | None = ...,
+        evicted: Global___PageHistoryEntry.Evicted | None = ...,
+        not_admitted: Global___PageHistoryEntry.NotAdmitted | None = ...,
+        pinned: Global___PageHistoryEntry.Pinned | None = ...,
+        unpinned: Global___PageHistoryEntry.Unpinned | None = ...,
+        importance_set: Global___PageHistoryEntry.ImportanceSet | None = ...,
+        restored: Global___PageHistoryEntry.Restored | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "annotated", b"annotated", "compressed", b"compressed", "event", b"event", "evicted", b"evicted", "importance_set", b"importance_set", "linked", b"linked", "mapped", b"mapped", "not_admitted", b"not_admitted", "pinned", b"pinned", "placed", b"placed", "represented", b"represented", "restored", b"restored", "unmapped", b"unmapped", "unpinned", b"unpinned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "annotated", b"annotated", "compressed", b"compressed", "event", b"event", "evicted", b"evicted", "importance_set", b"importance_set", "linked", b"linked", "mapped", b"mapped", "not_admitted", b"not_admitted", "pinned", b"pinned", "placed", b"placed", "represented", b"represented", "restored", b"restored", "revision", b"revision", "turn", b"turn", "unix_ms", b"unix_ms", "unmapped", b"unmapped", "unpinned", b"unpinned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["mapped", "annotated", "linked", "unmapped", "represented", "placed", "admitted", "compressed", "evicted", "not_admitted", "pinned", "unpinned", "importance_set", "restored"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___PageHistoryEntry: _TypeAlias = PageHistoryEntry  # noqa: Y015

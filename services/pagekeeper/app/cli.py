@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagekeeper.client import Pagekeeper, connect
+from pagekeeper.client.page_history import event_text
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -218,7 +219,9 @@ async def page_show(session_id: str, page_id: str, level: int, picture: Path | N
         )
     click.echo(content.decode(errors="replace") if known.modality in TEXTUAL or level else f"({len(content):,} bytes)")
     for entry in history:
-        console.print(f"  revision {entry.revision}, turn {entry.turn}: {entry.what} {entry.detail}", highlight=False)
+        console.print(
+            f"  revision {entry.revision}, turn {entry.turn}: {event_text(entry)}", highlight=False, markup=False
+        )
 
 
 @main.command()

@@ -19,6 +19,7 @@ from pagekeeper.core.pages import Extent
 from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobError, BlobMissing, ByteRange, check_key, digest_of
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.errors import to_public_error
+from pagekeeper.v1 import error_reason_pb2
 
 KINDS: Final = frozenset({"pages", "history", "state"})
 
@@ -35,13 +36,13 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Why there are no bytes: the reason of an error."""
+    """Why there are no bytes."""
 
-    reason: str
+    failure: "error_reason_pb2.ErrorReason.ValueType"
 
 
-MISSING: Final = Unread(PageNotFound.reason)
-CORRUPT: Final = Unread(ContentCorrupt.reason)
+MISSING: Final = Unread(error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND)
+CORRUPT: Final = Unread(error_reason_pb2.ERROR_REASON_CONTENT_CORRUPT)
 
 
 class Objects:

@@ -47,9 +47,7 @@ class ArtifactStorageService:
         found = await self._objects.get(caller.tenant, refs)
         return artifact_pb.GetBlobsResponse(
             items=[
-                artifact_pb.BlobItem(error_reason=one.reason)
-                if isinstance(one, Unread)
-                else artifact_pb.BlobItem(data=one)
+                artifact_pb.BlobItem(failure=one.failure) if isinstance(one, Unread) else artifact_pb.BlobItem(data=one)
                 for one in found
             ]
         )

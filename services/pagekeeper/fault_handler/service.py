@@ -21,6 +21,7 @@ from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader, level_for
 from pagekeeper.fault_handler.ports import WorkingSetPort
+from pagekeeper.runtime.errors import reason_number
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id
 from pagekeeper.runtime.views import representation_of
@@ -74,7 +75,9 @@ class FaultHandlerService:
                 found = known.get(page_id)
                 faulted = await (self._bring_in(caller, key, one, found) if found else self.fault(caller, one))
             except OF_ONE_PAGE as refusal:
-                item = pb.FaultItem(page_id=page_id, error_reason=refusal.reason, error_message=refusal.message)
+                item = pb.FaultItem(
+                    page_id=page_id, failure=reason_number(type(refusal)), error_message=refusal.message
+                )
             else:
                 item = pb.FaultItem(page_id=page_id, fault=faulted)
                 response.revision = max(response.revision, faulted.revision)

@@ -31,6 +31,7 @@ from pagekeeper.core.tools import (
 from pagekeeper.gateway.contents import is_text
 from pagekeeper.gateway.ports import FaultHandlerPort, PageTablePort
 from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.errors import reason_number
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id
 from pagekeeper.runtime.views import MODALITY, MODALITY_OF, TIER_OF
@@ -73,7 +74,7 @@ class ToolCalls:
         parsed = parse_tool_call(call.name, call.arguments_json)
         match parsed:
             case ToolCallProblem():
-                return _problem(call, parsed)
+                return _problem(call, parsed, InvalidField)
             case SearchPagesCall():
                 return await self._search(caller, request, call, parsed, response)
             case PageFaultCall():
@@ -98,8 +99,9 @@ class ToolCalls:
         )
         try:
             faulted = await self._faults.fault(caller, fault_request)
-        except THE_MODELS_FAULT as refusal:
-            return _problem(call, ToolCallProblem.from_refusal(cast(PagekeeperError, refusal), parsed.page_id))
+        except THE_MODELS_FAULT as refused:
+            refusal = cast(PagekeeperError, refused)
+            return _problem(call, ToolCallProblem.from_refusal(refusal, parsed.page_id), type(refusal))
         response.revision = max(response.revision, faulted.revision)
         evictions = [h.evicted.page_id for h in faulted.outcome.happenings if h.WhichOneof("kind") == "evicted"]
         effects = FaultEffects(faulted.outcome.promoted, faulted.outcome.size_tokens, tuple(evictions))
@@ -158,5 +160,5 @@ def _faulted_page(faulted: pb.FaultPageResponse) -> FaultedPage:
     )
 
 
-def _problem(call: pb.ToolCall, problem: ToolCallProblem) -> pb.ToolMessage:
-    return pb.ToolMessage(tool_call_id=call.id, content=render_problem(problem), error=problem.error)
+def _problem(call: pb.ToolCall, problem: ToolCallProblem, kind: type[PagekeeperError]) -> pb.ToolMessage:
+    return pb.ToolMessage(tool_call_id=call.id, content=render_problem(problem), failure=reason_number(kind))

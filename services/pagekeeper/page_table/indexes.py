@@ -33,6 +33,7 @@ from pagekeeper.core.search import SessionIndex
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.runtime.batches import batches
+from pagekeeper.runtime.errors import reason_name
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
@@ -149,8 +150,9 @@ class Indexes:
             ]
             response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
             for (page_id, stored_level), item in zip(stored, response.items, strict=True):
-                if item.error_reason:
-                    _log.warning("a page is not searchable", extra={"page": page_id, "reason": item.error_reason})
+                if item.failure:
+                    reason = reason_name(item.failure)
+                    _log.warning("a page is not searchable", extra={"page": page_id, "reason": reason})
                 else:
                     loaded[page_id] = _text_of(item.data, stored_level)
         return [_both(source.text, loaded.get(source.page_id, "")) for source in batch]
