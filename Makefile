@@ -13,8 +13,10 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.requirements
 READY := $(VENV)/.ready
 
+# The roots of the namespace package, which pyproject.toml names.
+ROOTS = $(shell $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["tool"]["hatch"]["build"]["dev-mode-dirs"])')
 # What the type checker reads: our own code, and none that is generated.
-CODE = $(wildcard libs/pagekeeper/[a-u]* services/pagekeeper deploy/pagekeeper demo tests bench examples/python)
+CODE = $(filter-out %/pagekeeper/v1,$(foreach root,$(ROOTS),$(wildcard $(root)/pagekeeper/*))) demo tests bench examples/python
 WORKERS ?= 2
 
 ##@ Use
@@ -69,7 +71,7 @@ lint: $(READY)
 
 .PHONY: types
 types: $(READY)
-	$(BIN)/mypy $(CODE)
+	MYPYPATH=$$(tr ' ' : <<< '. $(ROOTS)') $(BIN)/mypy $(CODE)
 
 .PHONY: layers
 layers: $(READY)
@@ -159,7 +161,7 @@ lock: .tools/uv/bin/uv ## resolve pyproject.toml into requirements.lock (UPGRADE
 # The head of a lock is ours and stays.
 RESOLVE = @cp $(1) .tools/requirements.lock && \
 	.tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra local --extra media $(2) $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml && \
+	  --all-extras $(2) $(if $(UPGRADE),--upgrade) --output-file .tools/requirements.lock pyproject.toml && \
 	{ sed '/^$$/q' $(1); cat .tools/requirements.lock; } > .tools/lock && mv .tools/lock $(1)
 
 .tools/uv/bin/uv:

@@ -19,13 +19,13 @@ from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.fault_handler.main import open_compression_runner
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.background import Background
-from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import SystemClock
-from pagekeeper.runtime.log.memory_log import MemoryLog
-from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
+from tests.fakes.memory_bucket import MemoryBucket
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_queue import MemoryQueue
 
 CALL_SECONDS = 120
 

@@ -8,13 +8,13 @@ import pytest
 
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect
-from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.log.streams import Capacity, ensure_streams
-from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.nats_queue import NatsQueue
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_queue import MemoryQueue
 from tests.servers import NatsServer, running
 
 PARTITIONS = 4

@@ -15,7 +15,6 @@ import pytest
 
 from pagekeeper.local.servers import MinioServer, S3Server, SeaweedServer
 from pagekeeper.local.sweeper import Sweeper
-from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
 from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
 from pagekeeper.runtime.blobs.port import (
     BlobCorrupt,
@@ -28,6 +27,7 @@ from pagekeeper.runtime.blobs.port import (
 )
 from pagekeeper.runtime.blobs.store import GAP_BYTES_MAX, BlobStore
 from pagekeeper.runtime.clock import SystemClock
+from tests.fakes.memory_bucket import MemoryBucket
 
 CLOCK = SystemClock()
 MIB = 1024 * 1024

@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 from pagekeeper.core.ids import session_key
-from pagekeeper.runtime.log.faulty_log import Faults, FaultyLog
-from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.port import LogUnavailable, Record, RevisionConflict
+from tests.fakes.faulty_log import Faults, FaultyLog
+from tests.fakes.memory_log import MemoryLog
 
 KEY = session_key("acme", "s1")
 BAD_DAY = Faults(

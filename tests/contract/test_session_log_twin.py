@@ -7,9 +7,9 @@ import pytest
 
 from pagekeeper.core.ids import SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.connection import Connection
-from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.port import RevisionConflict, SessionLog
+from tests.fakes.memory_log import MemoryLog
 
 STEPS = 120
 SESSIONS = 3

@@ -13,8 +13,9 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from pagekeeper.core.ids import TenantId
+from pagekeeper.runtime.bearer_tokens import InternalTokens
 from pagekeeper.runtime.clock import SystemClock
-from pagekeeper.runtime.identity import Caller, InternalTokens
+from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.channel import open_channel
 from pagekeeper.runtime.rpc.remote import remote
 from pagekeeper.runtime.rpc.server import LIMITS, Limits, RpcServer

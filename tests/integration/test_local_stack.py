@@ -21,11 +21,11 @@ from pagekeeper.local.processes import Process
 from pagekeeper.local.servers import NatsServer, S3Server, s3_server
 from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.local.sweeper import Sweeper
+from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE, TokenVerifier
 from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
 from pagekeeper.runtime.blobs.port import digest_of
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import SystemClock
-from pagekeeper.runtime.identity import PUBLIC_AUDIENCE, TokenVerifier
 from pagekeeper.runtime.log.connection import connect
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.server_checks import check_server

@@ -22,8 +22,8 @@ from pagekeeper.core.errors import (
     TokenMissing,
 )
 from pagekeeper.local.stack import LocalStack
+from pagekeeper.runtime.bearer_tokens import INTERNAL_AUDIENCE, PUBLIC_AUDIENCE
 from pagekeeper.runtime.errors import from_rpc_error
-from pagekeeper.runtime.identity import INTERNAL_AUDIENCE, PUBLIC_AUDIENCE
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import (
     artifact_storage_service_pb2_grpc,

@@ -16,11 +16,11 @@ from pagekeeper.core.errors import ContentCorrupt, PagekeeperError
 from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK, platform_caller
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from tests.fakes.faulty_bucket import Faults as BucketFaults
 from tests.simulation.answers import TENANTS
 from tests.simulation.client import Client, Lost
 from tests.simulation.loop import SimulatedLoop

@@ -13,10 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.runtime.log import faulty_log as log_faults
-from pagekeeper.runtime.log.faulty_log import FaultyLog
 from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, LogUnavailable, Notice, SessionLog
-from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import (
     LIST_TIMEOUT_SECONDS,
     PUBLISH_TIMEOUT_SECONDS,
@@ -27,6 +24,9 @@ from pagekeeper.runtime.queue.port import (
     Retries,
     WorkItem,
 )
+from tests.fakes import faulty_log as log_faults
+from tests.fakes.faulty_log import FaultyLog
+from tests.fakes.memory_queue import MemoryQueue
 from tests.simulation.loop import Process
 
 RECONNECT_SECONDS_MAX: Final = 8.0

@@ -14,9 +14,9 @@ from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.port import Bucket
-from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.port import APPEND_TIMEOUT_SECONDS
 from pagekeeper.v1 import event_pb2
+from tests.fakes.memory_log import MemoryLog
 from tests.simulation.violations import Violation, check
 
 

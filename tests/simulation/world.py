@@ -17,14 +17,14 @@ from pagekeeper.core.ids import SessionKey
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.background import Background
-from pagekeeper.runtime.blobs.faulty_bucket import Faults as BucketFaults
-from pagekeeper.runtime.blobs.faulty_bucket import FaultyBucket
-from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
 from pagekeeper.runtime.blobs.store import BlobStore
-from pagekeeper.runtime.log.faulty_log import Faults as LogFaults
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
+from tests.fakes.faulty_bucket import Faults as BucketFaults
+from tests.fakes.faulty_bucket import FaultyBucket
+from tests.fakes.faulty_log import Faults as LogFaults
+from tests.fakes.memory_bucket import MemoryBucket
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Faults as NetworkFaults
 from tests.simulation.network import QueueServer, ReplicaLog, ReplicaQueue

@@ -12,11 +12,9 @@ def test_every_module_is_reached_from_an_entry_point() -> None:
     graph = grimp.build_graph("pagekeeper", cache_dir=None)
     modules = {module for module in graph.modules if not module.startswith("pagekeeper.v1")}
     script = pyproject()["project"]["scripts"]["pagekeeper"].partition(":")[0]
-    twins = {name for path in files("tests/contract/*.py", "tests/simulation/*.py") for name in imports(path)}
     entries = {script, "pagekeeper.client", "pagekeeper.memory"} | {
         module for module in modules if module.endswith(".__main__")
     }
-    entries |= {module for module in modules & twins if module.rpartition(".")[2].startswith(("memory_", "faulty_"))}
     reached = {module for entry in entries & modules for module in graph.find_upstream_modules(entry)} | entries
     leaves = {module for module in modules if not graph.find_children(module)}
     assert not sorted(leaves - reached)

@@ -22,21 +22,21 @@ from pagekeeper.page_table.placements import Placements
 from pagekeeper.page_table.service import PageTableService
 from pagekeeper.page_table.spilling import extent_of
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.blobs.faulty_bucket import Faults, FaultyBucket
-from pagekeeper.runtime.blobs.memory_bucket import MemoryBucket
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.log.memory_log import MemoryLog
 from pagekeeper.runtime.log.port import SessionLog
-from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from tests.fakes.faulty_bucket import Faults, FaultyBucket
+from tests.fakes.memory_bucket import MemoryBucket
+from tests.fakes.memory_log import MemoryLog
+from tests.fakes.memory_queue import MemoryQueue
 
 TENANT: Final = TenantId("acme")
 

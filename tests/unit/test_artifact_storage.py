@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pagekeeper.artifact_storage.write_back import SEGMENT_BYTES_MAX, SEGMENT_PARTS_MAX, segments
 from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField, PageNotFound, SessionNotFound
 from pagekeeper.runtime.blob_reader import ArtifactBlobReader
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.runtime.history import extent_message
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import error_reason_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import TENANT, Replica, Stores, caller, key, ready
 

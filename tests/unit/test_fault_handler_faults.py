@@ -13,13 +13,13 @@ from pagekeeper.core.errors import (
     SessionClosed,
     StoreUnavailable,
 )
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import error_reason_pb2 as errors
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.faulting import FaultingReplica, represent, said, serving, text_of
 from tests.unit.stack import Stores, caller, ready
 

@@ -24,19 +24,18 @@ from pagekeeper.core.errors import (
     TokenMissing,
 )
 from pagekeeper.core.ids import TenantId
-from pagekeeper.runtime.clock import ManualClock
-from pagekeeper.runtime.errors import CannotStart
-from pagekeeper.runtime.identity import (
+from pagekeeper.runtime.bearer_tokens import (
     INTERNAL_RENEWAL_SECONDS,
     INTERNAL_TTL_SECONDS,
     LEEWAY_SECONDS,
     TOKEN_LENGTH_MAX,
-    Caller,
-    Identity,
     InternalTokens,
     TokenVerifier,
     mint_development_token,
 )
+from pagekeeper.runtime.clock import ManualClock
+from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.identity import Caller, Identity
 from pagekeeper.runtime.token_keys import LOOK_SECONDS, KeyFile
 
 SECRET = b"a secret that nobody else in this test knows, long enough for HS512"

@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 from pagekeeper.core.errors import LogUnavailable, RevisionConflict
-from pagekeeper.runtime.log.faulty_log import Faults, FaultyLog
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
+from tests.fakes.faulty_log import Faults, FaultyLog
 from tests.unit.stack import Replica, Stores, caller, ready
 
 ROUNDS = 12

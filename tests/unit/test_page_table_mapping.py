@@ -23,10 +23,10 @@ from pagekeeper.core.errors import (
 from pagekeeper.core.lines import LineFacts, page_line
 from pagekeeper.core.pages import MessageRole, Modality, PageType, TrustClass
 from pagekeeper.page_table.spilling import INLINE_BYTES_MAX, RECORD_INLINE_BYTES_MAX, to_spill
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.hostile_text import hostile_texts
 from tests.unit.stack import WORDS, Replica, Stores, caller, ready
 

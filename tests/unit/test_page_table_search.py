@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import SessionNotFound, StoreUnavailable
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import Replica, Stores, caller, following, ready
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pagekeeper.artifact_storage.write_back import segments
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.page_table.mapping import TAIL_BYTES_LIMIT, TAIL_BYTES_MAX, TAIL_RECORDS_MAX, is_due
-from pagekeeper.runtime.queue.memory_queue import MemoryQueue
 from pagekeeper.runtime.queue.port import Retries, WorkItem
 from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.fakes.memory_queue import MemoryQueue
 from tests.unit.stack import Replica, Stores, caller, key, ready
 
 

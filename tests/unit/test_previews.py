@@ -8,10 +8,10 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.lines import LineFacts, page_line
 from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, Preview, joined, parted
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.stack import WORDS, Replica, Stores, caller, ready
 
 JPEG = "image/jpeg"

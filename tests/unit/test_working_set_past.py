@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from pagekeeper.core.effects import decisions_digest
 from pagekeeper.core.errors import CheckpointNotFound, InvalidField, RevisionNotFound, StoreUnavailable
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.blobs.faulty_bucket import Faults
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
+from tests.fakes.faulty_bucket import Faults
 from tests.unit.faulting import FaultingReplica, said, serving
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import Stores, caller, key, ready

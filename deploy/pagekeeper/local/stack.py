@@ -18,8 +18,8 @@ from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.processes import SERVE, Process
 from pagekeeper.local.servers import PORT_CHOICES_MAX, NatsServer, s3_server, secret_in
 from pagekeeper.local.sweeper import Sweeper
+from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE, mint_development_token
 from pagekeeper.runtime.clock import SystemClock
-from pagekeeper.runtime.identity import PUBLIC_AUDIENCE, mint_development_token
 from pagekeeper.runtime.token_keys import KeyFile
 
 GATEWAY: Final = "gateway"

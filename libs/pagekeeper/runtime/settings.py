@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE
 from pagekeeper.runtime.errors import CannotStart
-from pagekeeper.runtime.identity import PUBLIC_AUDIENCE
 
 PREFIX: Final = "PK_"
 PARTITIONS_MAX: Final = 256

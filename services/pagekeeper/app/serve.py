@@ -17,9 +17,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from pagekeeper.app.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, PAGE_TABLE, WORKING_SET
 from pagekeeper.runtime.background import Background
+from pagekeeper.runtime.bearer_tokens import InternalTokens, TokenVerifier
 from pagekeeper.runtime.blob_reader import ArtifactBlobReader
 from pagekeeper.runtime.clock import Clock, SystemClock
-from pagekeeper.runtime.identity import InternalTokens, TokenVerifier
 from pagekeeper.runtime.process import run
 from pagekeeper.runtime.rpc.channel import open_channel
 from pagekeeper.runtime.rpc.remote import remote

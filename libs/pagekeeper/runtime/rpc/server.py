@@ -30,9 +30,10 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from pagekeeper.core.errors import TooManyRequests
+from pagekeeper.runtime.bearer_tokens import TokenVerifier
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import STATUS_DETAILS, CannotStart, rule, to_status
-from pagekeeper.runtime.identity import Caller, TokenVerifier
+from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.health import Health
 from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods_of
 from pagekeeper.runtime.rpc.refusals import refusal_of, uncaught_cancellation

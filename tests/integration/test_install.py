@@ -1,0 +1,146 @@
+"""Who installs a part gets that part: what a wheel holds, and what imports with the requirements of each extra alone.
+
+The environments are made without an index. The wheel is built here and installed by pip; its requirements are linked
+from the environment of the tests, each distribution that the wheel's own metadata asks for and no other.
+"""
+
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterable
+from importlib.metadata import distribution
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.tidy.repository import ROOT, source_roots
+
+Install = Callable[..., Path]
+
+OF_MEDIA = {"pagekeeper.core.compress.pictures", "pagekeeper.memory.thumbnails"}
+NEVER_PLAIN = ("av", "cryptography", "google", "grpc", "jwt", "minio", "nats", "PIL", "rich", "uvloop")
+"""What a plain install must not bring."""
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
+        if not found.name.endswith("__main__"):
+            try:
+                importlib.import_module(found.name)
+            except ModuleNotFoundError as missing:
+                print(found.name, missing.name)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Make an environment of the wheel with some extras, and answer its interpreter."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def installed(*extras: str) -> Path:
+        if extras not in made:
+            folder = tmp_path_factory.mktemp("-".join(("plain", *extras)))
+            venv.create(folder, with_pip=False, symlinks=True)
+            (packages,) = folder.glob("lib/python*/site-packages")
+            for name in required("pagekeeper", extras) - {"pagekeeper"}:
+                link(name, packages)
+            pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+            subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True)
+            made[extras] = folder / "bin" / "python"
+        return made[extras]
+
+    return installed
+
+
+def required(name: str, extras: Iterable[str] = ()) -> set[str]:
+    """A distribution and all that it asks for, at any remove."""
+    found: set[str] = set()
+    asked = [(name, frozenset(extras))]
+    seen = set()
+    while asked:
+        name, wanted = asked.pop()
+        found.add(name)
+        seen.add((name, wanted))
+        for requirement in map(Requirement, distribution(name).requires or ()):
+            if any(requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in ("", *wanted)):
+                needed = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+                if needed not in seen:
+                    asked.append(needed)
+    return found
+
+
+def link(name: str, packages: Path) -> None:
+    """Put an installed distribution's files into another environment."""
+    for file in distribution(name).files or ():
+        if ".." not in file.parts:
+            place = packages / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(file.locate())
+
+
+def missing(python: Path, *packages: str) -> dict[str, str]:
+    """Import every module of the packages; answer those that want a distribution that is not there, and its name."""
+    shown = subprocess.run([python, "-I", "-c", IMPORT_ALL, *packages], check=True, capture_output=True, text=True)
+    return dict(line.split() for line in shown.stdout.splitlines())
+
+
+def test_a_wheel_holds_the_package_and_nothing_of_its_workshop(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = {Path(name) for name in archive.namelist()}
+    outside = {name for name in names if name.parts[0] != "pagekeeper" and ".dist-info" not in name.parts[0]}
+    assert not outside
+    folders = {name.parts[1] for name in names if name.parts[0] == "pagekeeper"}
+    assert folders == {path.name for root in source_roots() for path in (ROOT / root / "pagekeeper").iterdir()}
+    assert not [name for name in names if name.name.startswith(("test_", "conftest", "faulty_", "fake_"))]
+
+
+def test_a_plain_install_is_the_memory_in_process(install: Install) -> None:
+    python = install()
+    parts = ("core", "memory", "runtime.tokens", "runtime.embedder", "runtime.clock")
+    assert missing(python, *(f"pagekeeper.{part}" for part in parts)) == dict.fromkeys(OF_MEDIA, "PIL")
+    look = "import sys; from importlib.util import find_spec; print(*filter(find_spec, sys.argv[1:]))"
+    shown = subprocess.run([python, "-I", "-c", look, *NEVER_PLAIN], check=True, capture_output=True, text=True)
+    assert not shown.stdout.split()
+
+
+def test_the_extra_media_brings_the_decoders(install: Install) -> None:
+    assert not missing(install("media"), "pagekeeper.core", "pagekeeper.memory")
+
+
+def test_the_extra_client_brings_what_calls_a_stack(install: Install) -> None:
+    assert not missing(install("client"), "pagekeeper.client")
+
+
+def test_the_extra_local_brings_everything_but_the_decoders(install: Install) -> None:
+    assert missing(install("local"), "pagekeeper") == dict.fromkeys(OF_MEDIA, "PIL")
+
+
+def test_the_command_says_what_to_install(install: Install) -> None:
+    command = install().parent / "pagekeeper"
+    answered = subprocess.run([command, "doctor"], check=False, capture_output=True, text=True)
+    assert answered.returncode == 1
+    (line,) = answered.stderr.splitlines()
+    assert re.fullmatch(
+        r"pagekeeper: \w+ is not installed; the command needs: pip install 'pagekeeper\[server\]'", line
+    )
+
+
+def test_the_command_runs_with_its_extra(install: Install) -> None:
+    command = install("local").parent / "pagekeeper"
+    shown = subprocess.run([command, "--version"], check=True, capture_output=True, text=True)
+    assert shown.stdout.strip() == distribution("pagekeeper").version
