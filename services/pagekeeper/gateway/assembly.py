@@ -14,16 +14,17 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
+from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, PromptLayout, SessionConfig, VMMode
-from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
+from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available_line
 from pagekeeper.core.packing import ContextPage, PackedLine
-from pagekeeper.core.recall_intent import Cue, cue_of
+from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
-from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, Room, demand_paging, recall
+from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens, count_tools
@@ -33,10 +34,6 @@ from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
-MANIFEST_TOKENS_MAX: Final = 1_024
-MANIFEST_SHARE: Final = 8
-"""The manifest takes at most this fraction of a small budget."""
-AVAILABLE_PAGES_MAX: Final = 48
 ENTRIES_KEPT_MAX: Final = 4_096
 REMEMBERED_SESSIONS_MAX: Final = 2_048
 REMEMBERED_PROMPT_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -136,7 +133,7 @@ class PromptAssembler:
             user_input = made.texts[input_page_id]
             pages = [page for page in pages if page[1].page.line.page_id != input_page_id]
         paging = demand_paging(request, known.config.demand_paging)
-        mode = VMMode.PASSIVE if paging is DemandPaging.RUNTIME else known.config.mode
+        mode = mode_for(paging, known.config.mode)
         tools = _tools(mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
         limits = _limits(request, known.config, counting.model, tools.tokens)
         if sum(page.page.line.tokens for _, page in pages) > limits.budget_tokens - limits.reserve_tokens:
@@ -161,11 +158,11 @@ class PromptAssembler:
             available=[
                 _available_line(known, page, known.config.layout, counting.count) for page in known.resident.available
             ],
-            policies=ManifestPolicies(
-                faults_allowed=mode is not VMMode.PASSIVE,
-                max_faults_per_turn=known.config.max_faults_per_turn,
-                faults_remaining=max(0, known.config.max_faults_per_turn - stats.faults_this_turn),
-                upgrade_budget_tokens=max(0, known.config.max_fault_tokens_per_turn - stats.fault_tokens_this_turn),
+            policies=fault_policies(
+                known.config,
+                mode,
+                faults_this_turn=stats.faults_this_turn,
+                fault_tokens_this_turn=stats.fault_tokens_this_turn,
             ),
             pressure=_PRESSURES[stats.pressure],
             user_input=user_input,
@@ -197,7 +194,7 @@ class PromptAssembler:
         return made
 
     async def _recall(
-        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, room: Room
+        self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, room: RecallRoom
     ) -> Recall:
         """What the words call for, as far as there is room for it."""
         if not words or not room.tokens():
@@ -354,14 +351,15 @@ def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> Pro
     )
 
 
-def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatLimits) -> Room:
-    """The whole budget when it has no room for all that is resident anyway."""
-    resident_tokens = sum(page.page.line.tokens for _, page in pages)
-    if resident_tokens + limits.tools_tokens > limits.budget_tokens:
-        return Room(None, limits.budget_tokens, limits.budget_tokens)
-    everything_shown = not known.resident.available_total and all(entry.resident.level == 0 for entry, _ in pages)
-    cue = Cue.NONE if everything_shown else cue_of(words)
-    return Room(cue, limits.budget_tokens, known.config.max_fault_tokens_per_turn)
+def _recall_room(words: str, pages: Sequence[Page], known: _Known, limits: ChatLimits) -> RecallRoom:
+    return room_for(
+        words,
+        known.config,
+        budget_tokens=limits.budget_tokens,
+        tools_tokens=limits.tools_tokens,
+        resident_tokens=sum(page.page.line.tokens for _, page in pages),
+        everything_shown=not known.resident.available_total and all(entry.resident.level == 0 for entry, _ in pages),
+    )
 
 
 def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
@@ -390,10 +388,8 @@ def _limits(
     if request.reserve_tokens >= budget:
         raise BudgetTooSmall(budget, request.reserve_tokens + 1)
     countable = model.countable(budget - request.reserve_tokens)
-    return ChatLimits(
-        budget_tokens=countable,
-        reserve_tokens=0,
-        manifest_tokens_max=min(MANIFEST_TOKENS_MAX, countable // MANIFEST_SHARE),
+    return chat_limits(
+        countable,
         tools_tokens=tools_tokens,
         message_frame_tokens=MESSAGE_TOKENS,
         reply_frame_tokens=REPLY_TOKENS,

@@ -7,7 +7,6 @@ turn's faults are the model's own.
 from dataclasses import dataclass
 
 from pagekeeper.core.events import DemandPaging
-from pagekeeper.core.recall_intent import Cue, recall_room
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.codec import enum_numbers
@@ -20,24 +19,6 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 _DEMAND_PAGING = {
     number: who for who, number in enum_numbers(DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What recalled pages may take of a budget: by `cue` where residents have their place, else `tokens_max`."""
-
-    cue: Cue | None
-    budget_tokens: int
-    tokens_max: int
-
-    @property
-    def residents_placed(self) -> bool:
-        return self.cue is not None
-
-    def tokens(self, calls_before: int = 0) -> int:
-        if self.cue is None:
-            return self.tokens_max
-        return recall_room(self.cue, self.budget_tokens, self.tokens_max, calls_before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
-from pagekeeper.core.compress.media import DECODED
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.core.pages import (
-    CompressionLevel,
-    MediaDescription,
-    MessageRole,
-    Modality,
-    PageState,
-    PageType,
-    StoredRepresentation,
-)
-from pagekeeper.core.previews import parted
-from pagekeeper.core.search import SessionIndex
+from pagekeeper.core.indexing import IndexUpkeep, PageToIndex, text_of
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.runtime.batches import batches
@@ -48,38 +37,11 @@ BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 _log: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """What the index holds of a page beside its text: another one of these means that it is indexed again."""
-
-    version: int
-    hint: str
-    page_type: PageType
-    decoded: bool
-    """Whether a medium has told what it says itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A page to index: its text, and where there is more of it."""
-
-    page_id: str
-    shown: _Shown
-    modality: Modality
-    role: MessageRole
-    turn: int
-    text: str
-    stored: StoredRepresentation | None
-
-
-class Indexed:
+class Indexed(IndexUpkeep):
     """The index of one session at `revision`. Its database is closed when nobody searches it any more."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self.index = SessionIndex(embedder)
-        self.revision = 0
-        self.shown: dict[str, _Shown] = {}
-        self.size_bytes = 0
+        super().__init__(embedder)
         self.lock = asyncio.Lock()
         weakref.finalize(self, self.index.close)
 
@@ -112,35 +74,19 @@ class Indexes:
     async def _keep_up(self, caller: Caller, indexed: Indexed, session: Session) -> None:
         """Bring the index to the session's revision. What fails on the way has been brought there in part."""
         revision = session.revision
-        if indexed.revision == revision:
-            return
-        sources = []
-        for page_id in _changed(indexed, session):
-            page = session.page(page_id)
-            if page is None:
-                if indexed.shown.pop(page_id, None) is not None:
-                    indexed.index.remove(page_id)
-            elif indexed.shown.get(page_id) != _shown(page):
-                sources.append(_source(page))
-        for batch in batches(sources, _to_read_bytes, count_max=BATCH_PAGES_MAX, bytes_max=BATCH_BYTES_MAX):
-            for source, text in zip(batch, await self._texts(caller, batch), strict=True):
-                indexed.index.replace(
-                    source.page_id,
-                    text,
-                    source.shown.hint,
-                    modality=source.modality,
-                    page_type=source.shown.page_type,
-                    role=source.role,
-                    turn=source.turn,
-                )
-                indexed.shown[source.page_id] = source.shown
+        due = indexed.due(session)
+        for batch in batches(due, attrgetter("to_read_bytes"), count_max=BATCH_PAGES_MAX, bytes_max=BATCH_BYTES_MAX):
+            for page, text in zip(batch, await self._texts(caller, batch), strict=True):
+                indexed.put(page, text)
             await asyncio.sleep(0)
-        indexed.revision = revision
-        indexed.size_bytes = indexed.index.size_bytes
+        indexed.reach(revision)
 
-    async def _texts(self, caller: Caller, batch: Sequence[_Source]) -> list[str]:
-        """Raises StoreUnavailable. A page whose bytes are gone or wrong is found by its hint alone."""
-        stored = [(source.page_id, source.stored) for source in batch if source.stored is not None]
+    async def _texts(self, caller: Caller, batch: Sequence[PageToIndex]) -> list[str]:
+        """What is read from the store. Raises StoreUnavailable.
+
+        A page whose bytes are gone or wrong is found by its hint alone.
+        """
+        stored = [(page.page_id, page.stored) for page in batch if page.stored is not None]
         loaded: dict[str, str] = {}
         if stored:
             refs = [
@@ -154,59 +100,5 @@ class Indexes:
                     reason = reason_name(item.failure)
                     _log.warning("a page is not searchable", extra={"page": page_id, "reason": reason})
                 else:
-                    loaded[page_id] = _text_of(item.data, stored_level)
-        return [_both(source.text, loaded.get(source.page_id, "")) for source in batch]
-
-
-def _changed(indexed: Indexed, session: Session) -> list[str]:
-    """Pages that the index may have wrong."""
-    changed = session.changes.since(indexed.revision) if indexed.revision else None
-    return changed if changed is not None else list({**indexed.shown, **session.pages})
-
-
-def _shown(page: PageState) -> _Shown:
-    return _Shown(page.current_version, page.hint, page.page_type, _decoded(page) is not None)
-
-
-def _decoded(page: PageState) -> StoredRepresentation | None:
-    """The level that has what a medium's bytes say, if they were decoded and may say more than its description."""
-    version = page.current
-    if version.media is None or not version.full.size_bytes:
-        return None
-    level = version.at(CompressionLevel.REDUCED)
-    described = page.modality is Modality.IMAGE and version.media.caption
-    return None if level is None or (described and level.compressor == DECODED) else level
-
-
-def _source(page: PageState) -> _Source:
-    version = page.current
-    text, stored = "", None
-    more: StoredRepresentation | None = version.full
-    if version.media is not None:
-        text = _description(version.media)
-        more = _decoded(page)
-    if more is not None and more.inline is not None:
-        text = _both(text, _text_of(more.inline, more))
-    else:
-        stored = more
-    return _Source(page.page_id, _shown(page), page.modality, page.role, version.turn, text, stored)
-
-
-def _text_of(content: bytes, stored: StoredRepresentation) -> str:
-    text, _ = parted(content, stored.preview_mime_type)
-    return text.decode()
-
-
-def _both(description: str, text: str) -> str:
-    """What is in one of the two, once."""
-    if not description:
-        return text
-    return "\n".join(dict.fromkeys(f"{description}\n{text}".splitlines()))
-
-
-def _description(media: MediaDescription) -> str:
-    return "\n".join([media.caption, media.transcript, *media.scenes])
-
-
-def _to_read_bytes(source: _Source) -> int:
-    return source.stored.size_bytes if source.stored else len(source.text)
+                    loaded[page_id] = text_of(item.data, stored_level)
+        return [loaded.get(page.page_id, "") for page in batch]

@@ -16,10 +16,10 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import Extent, KeyValue, Version
 from pagekeeper.core.session import Session
+from pagekeeper.core.shrinking import pages_to_compress
 from pagekeeper.page_table.drafts import Draft, LineTokens, drafts_of, new_pages, page_link
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.ports import ArtifactPort
-from pagekeeper.page_table.shrinking import pages_to_compress
 from pagekeeper.page_table.spilling import spill, to_spill
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.identity import Caller

@@ -50,9 +50,9 @@ def _filter(session: Session, request: pb.SearchPagesRequest) -> SearchFilter:
 def _count(session: Session, indexed: Indexed, where: SearchFilter) -> int:
     """Pages that could have been found."""
     if where == EVERYTHING:
-        return len(indexed.shown)
+        return len(indexed.indexed)
     return sum(
-        page.page_id in indexed.shown
+        page.page_id in indexed.indexed
         and page.page_id not in where.exclude
         and where.modality in (None, page.modality)
         and (not where.page_types or page.page_type in where.page_types)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from pagekeeper.core.ids import SessionKey, session_key
-from pagekeeper.core.pages import MessageRole, PageState
+from pagekeeper.core.offering import input_page_id, words_page_id
+from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
 from pagekeeper.runtime.codec import usage_message
 from pagekeeper.runtime.identity import Caller
@@ -49,10 +50,10 @@ class ResidentPages:
             stats=stats_message(session, shown.totals),
             turn=session.turn,
             eviction_order=[resident.page_id for resident in session.unprotected()],
-            input_page_id=_input_page_id(session),
+            input_page_id=input_page_id(session),
             available_total=shown.offered_total,
             usage=[usage_message(usage) for usage in session.usage.values()],
-            words_page_id=_words_page_id(session),
+            words_page_id=words_page_id(session),
         )
         for index, resident in enumerate(session.working_set):
             page = session.pages[resident.page_id]
@@ -85,25 +86,3 @@ def _inline(page: PageState) -> Iterator[table_pb.InlineBytes]:
         for representation in page.current.representations
         if representation.inline is not None
     )
-
-
-def _input_page_id(session: Session) -> str:
-    """The user's message of this turn, while nothing but tool results has come after it."""
-    for resident in reversed(list(session.working_set)):
-        page = session.pages[resident.page_id]
-        if page.current.turn != session.turn or resident.faulted:
-            continue
-        if page.role is MessageRole.USER:
-            return page.page_id if resident.level == 0 and page.current.media is None else ""
-        if page.role is MessageRole.ASSISTANT:
-            return ""
-    return ""
-
-
-def _words_page_id(session: Session) -> str:
-    """The user's last message of this turn: what the turn is about."""
-    for resident in reversed(list(session.working_set)):
-        page = session.pages[resident.page_id]
-        if page.role is MessageRole.USER and page.current.turn == session.turn and page.current.media is None:
-            return page.page_id if resident.level == 0 and not resident.faulted else ""
-    return ""
