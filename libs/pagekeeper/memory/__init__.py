@@ -207,3 +207,6 @@ if not TYPE_CHECKING:  # A type checker knows the names from the imports, and mu
         value: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
         globals()[name] = value
         return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULE_OF})

@@ -14,8 +14,9 @@ from hashlib import sha256
 from typing import Any, Final, Protocol, overload
 from uuid import uuid4
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models import (
     MEMORY_PAGE_MIME_TYPE,
@@ -24,6 +25,7 @@ from pagekeeper.memory.models import (
     StorageStats,
     StorageTier,
 )
+from pagekeeper.memory.models.strict import StrictModel
 
 __all__ = [
     "ArtifactsBridge",
@@ -71,7 +73,7 @@ class StorageBackend(Protocol):
         ...
 
 
-class PageMetadata(BaseModel):
+class PageMetadata(StrictModel):
     """What is known of a stored page without its content; `checksum` is the SHA-256 of what was stored."""
 
     page_id: str
@@ -84,20 +86,20 @@ class PageMetadata(BaseModel):
     session_id: str | None = None
 
 
-class CheckpointMetadata(BaseModel):
+class CheckpointMetadata(StrictModel):
     checkpoint_name: str
     page_count: int
     session_id: str | None = None
 
 
-class CheckpointEntry(BaseModel):
+class CheckpointEntry(StrictModel):
     page_id: str
     artifact_id: str
     modality: str
     tier: str
 
 
-class CheckpointManifest(BaseModel):
+class CheckpointManifest(StrictModel):
     """The pages of a checkpoint in order. `created_at` is UTC without a zone, as `datetime.utcnow()` is."""
 
     name: str
@@ -106,6 +108,7 @@ class CheckpointManifest(BaseModel):
     pages: list[CheckpointEntry] = Field(default_factory=list)
 
 
+@checked
 class InMemoryBackend:
     """Keeps bytes as long as the process lives. Ids are `mem_<tier>_<number>`; a checkpoint's, `checkpoint_<number>`.
 
@@ -164,6 +167,7 @@ class InMemoryBackend:
         return artifact_id
 
 
+@checked
 class ArtifactsBridge:
     """Pages in `backend`. Without one, everything but `get_stats` raises StorageError until `configure` sets it."""
 

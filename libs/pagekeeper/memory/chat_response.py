@@ -1,52 +1,29 @@
 """What a chat completion asks for, read from an answer in the form of OpenAI Chat Completions.
 
-Attributes are all that is asked of a response, so the `openai` package's objects and plain ones will do.
+An answer is an object with attributes, such as the `openai` package's, or a mapping, such as the parsed JSON of the
+response.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from pagekeeper.core.escape import whole_text
+from pagekeeper.memory.arguments import InvalidArgument
 
 ChatMessage = dict[str, Any]
 """A message of OpenAI Chat Completions."""
 
 
-class _Function(Protocol):
-    @property
-    def name(self) -> str: ...
+class Completion(Protocol):
+    """`choices[0].message` has `content` and `tool_calls`. The `openai` package's unions do not say so to a checker."""
 
     @property
-    def arguments(self) -> str: ...
+    def choices(self) -> Sequence[Any]: ...
 
 
-class _Call(Protocol):
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def function(self) -> _Function: ...
-
-
-class ResponseMessage(Protocol):
-    """The message of a choice."""
-
-    @property
-    def content(self) -> str | None: ...
-
-    @property
-    def tool_calls(self) -> Sequence[Any] | None: ...
-
-
-class _Choice(Protocol):
-    @property
-    def message(self) -> Any: ...  # noqa: ANN401 - see `ChatResponse`
-
-
-class ChatResponse(Protocol):
-    """A completion: `choices[0].message` is a `ResponseMessage`. The client's own unions do not say so to a checker."""
-
-    @property
-    def choices(self) -> Sequence[_Choice]: ...
+ChatResponse = Completion | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +35,38 @@ class ToolCall:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseMessage:
+    """The model's message: `content` is None where the model said nothing, `tool_calls` are in the model's order."""
+
+    content: str | None
+    tool_calls: tuple[ToolCall, ...]
+
+
 def message_of(response: ChatResponse) -> ResponseMessage:
-    """The model's message, of the only choice there is or the first."""
-    message: ResponseMessage = response.choices[0].message
-    return message
+    """The message of the first choice. Raises InvalidArgument where there is none."""
+    choices = _of(response, "choices")
+    message = _of(choices[0], "message") if isinstance(choices, Sequence) and choices else None
+    if message is None:
+        raise InvalidArgument("response", "must be a chat completion, which has choices[0].message")
+    content = _of(message, "content")
+    calls = enumerate(_of(message, "tool_calls") or ())
+    return ResponseMessage(
+        content if content is None else whole_text(str(content)),
+        tuple(_tool_call(call, f"call_{place}") for place, call in calls),
+    )
 
 
 def tool_calls_of(message: ResponseMessage) -> list[ToolCall]:
     """The calls in the model's order; none when it answered."""
-    calls: Sequence[_Call] = message.tool_calls or ()
-    return [ToolCall(call.id, call.function.name, call.function.arguments) for call in calls]
+    return list(message.tool_calls)
 
 
 def assistant_message(message: ResponseMessage) -> ChatMessage:
     """The model's message as the next request has to repeat it, in front of the messages that answer its calls."""
     calls = [
         {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in tool_calls_of(message)
+        for call in message.tool_calls
     ]
     said: ChatMessage = {"role": "assistant", "content": message.content}
     return {**said, "tool_calls": calls} if calls else said
@@ -83,3 +75,16 @@ def assistant_message(message: ResponseMessage) -> ChatMessage:
 def tool_message(call: ToolCall, content: str) -> ChatMessage:
     """The answer to a call; `content` is JSON text."""
     return {"role": "tool", "tool_call_id": call.call_id, "content": content}
+
+
+def _tool_call(call: object, call_id: str) -> ToolCall:
+    """Of a provider that gives no id, the call's place in the message is its id; arguments may come parsed."""
+    function = _of(call, "function")
+    arguments = _of(function, "arguments")
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return ToolCall(str(_of(call, "id") or call_id), whole_text(str(_of(function, "name"))), whole_text(written))
+
+
+def _of(thing: object, name: str) -> Any:  # noqa: ANN401 - what a provider has put there
+    """An attribute or an entry; None where there is neither."""
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)

@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol, runtime_checkable
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.core.compress.compressor import Source
 from pagekeeper.core.compress.registry import CompressorRegistry as CoreRegistry
 from pagekeeper.core.compress.topics import topics
 from pagekeeper.core.pages import MediaDescription
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import CompressionLevel, MemoryPage, Modality
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.tokens import CHARS_PER_TOKEN, estimated_tokens
 
 __all__ = [
@@ -44,7 +46,7 @@ LONG_TOKENS: Final = 64
 """A shorter text is better left whole than told at a lower level than was asked for."""
 
 
-class CompressionResult(BaseModel):
+class CompressionResult(StrictModel):
     """A page at another level, and what both take. It is the page that was given when nothing had to be done."""
 
     page: MemoryPage
@@ -71,7 +73,7 @@ class Compressor(Protocol):
     def can_compress(self, current_level: CompressionLevel, target_level: CompressionLevel) -> bool: ...
 
 
-class TextCompressorConfig(BaseModel):
+class TextCompressorConfig(StrictModel):
     """How much a summariser is asked for at REDUCED, as a part of the text, and what the lower levels have at most."""
 
     reduced_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
@@ -79,6 +81,7 @@ class TextCompressorConfig(BaseModel):
     reference_max_tokens: int = Field(default=50, ge=1)
 
 
+@checked
 class _Lowering(ABC):
     """What all compressors here have in common: a page is made anew when the level asked for is a lower one."""
 
@@ -101,6 +104,7 @@ class _Lowering(ABC):
     async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult: ...
 
 
+@checked
 class TextCompressor(_Lowering):
     """Sentences that say more, code by its outline, or a summariser's words; REFERENCE is the page's type and topics.
 
@@ -149,6 +153,7 @@ class TextCompressor(_Lowering):
         return reference
 
 
+@checked
 class StructuredCompressor(_Lowering):
     """JSON with shorter lists and texts, still of the same shape; REFERENCE names its keys."""
 
@@ -162,6 +167,7 @@ class StructuredCompressor(_Lowering):
         return _at(page, target_level, content if shorter == whole else _parsed(shorter), estimated_tokens(shorter))
 
 
+@checked
 class ImageCompressor(_Lowering):
     """REDUCED is a thumbnail where there are bytes and a `thumbnail`, ABSTRACT the caption, REFERENCE id and topics.
 
@@ -190,13 +196,18 @@ class MediaCompressor(_Lowering):
         return _at(page, target_level, _description(page, target_level))
 
 
+@checked
 class PassthroughCompressor(_Lowering):
     """The same content under another level, for a modality that nothing is known to shorten."""
+
+    def __init__(self, modality: Modality = Modality.TEXT) -> None:
+        super().__init__(modality)
 
     async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
         return _at(page, target_level, page.content, page.estimate_tokens())
 
 
+@checked
 class CompressorRegistry:
     """A compressor for each modality, and content as it is for those that have none."""
 

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field, NonNegativeInt
 
 from pagekeeper.core import packing
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.prompt import CONTEXT_CLOSES, CONTEXT_OPENS
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import CompressionLevel, FormattedPage, MemoryPage
 from pagekeeper.memory.models.page import MEDIA
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.page_view import content_text, line_of
 from pagekeeper.memory.tokens import estimated_tokens
 
@@ -25,10 +27,8 @@ CUT_TOKENS_MIN: Final = 50
 """Less room than this is not worth the beginning of a page."""
 
 
-class ContextPackerConfig(BaseModel):
+class ContextPackerConfig(StrictModel):
     """How lines look. `max_line_length` cuts a page's text there, in characters; 0 leaves it whole."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_line_length: int = Field(default=0, ge=0, validation_alias=AliasChoices("max_line_length", "max_text_length"))
     include_page_ids: bool = True
@@ -37,7 +37,7 @@ class ContextPackerConfig(BaseModel):
     """What pages may take when `pack` is given no budget."""
 
 
-class PackedContext(BaseModel):
+class PackedContext(StrictModel):
     """What a prompt shows. `tokens_est` counts the lines of `content` with their line breaks."""
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +66,7 @@ class PackedContext(BaseModel):
         return self.tokens_est
 
 
+@checked
 class ContextPacker:
     """`count` says how many tokens a text has; a tokenizer's makes every figure exact, four characters is a guess."""
 
@@ -80,7 +81,10 @@ class ContextPacker:
         return self._format_page(page)
 
     def pack(
-        self, pages: Sequence[MemoryPage], token_budget: int | None = None, eviction_order: Sequence[str] = ()
+        self,
+        pages: Sequence[MemoryPage],
+        token_budget: NonNegativeInt | None = None,
+        eviction_order: Sequence[str] = (),
     ) -> PackedContext:
         """`pages` in their order, each once, within `token_budget`.
 
@@ -110,7 +114,10 @@ class ContextPacker:
         return self._packed(pages, shown, cut)
 
     def pack_with_wrapper(
-        self, pages: Sequence[MemoryPage], token_budget: int | None = None, eviction_order: Sequence[str] = ()
+        self,
+        pages: Sequence[MemoryPage],
+        token_budget: NonNegativeInt | None = None,
+        eviction_order: Sequence[str] = (),
     ) -> PackedContext:
         """`pack` between the tags of VM:CONTEXT; the tags count, and come on top of the budget."""
         packed = self.pack(pages, token_budget, eviction_order)

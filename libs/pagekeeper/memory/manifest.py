@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from pagekeeper.core import manifest as core
 from pagekeeper.core.compress.compressor import Source
@@ -19,9 +19,11 @@ from pagekeeper.core.events import PromptLayout
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.pages import CompressionLevel, Modality, StorageTier
 from pagekeeper.core.prompt import MANIFEST_CLOSES, MANIFEST_OPENS
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import ALL_COMPRESSION_LEVELS, MemoryPage, PageTableEntry
 from pagekeeper.memory.models.guarded import GuardedModel, guard_lines
 from pagekeeper.memory.models.page import MEDIA
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.page_view import content_text, description_of, readable_text
 from pagekeeper.memory.tokens import estimated_tokens
@@ -42,7 +44,7 @@ _NEVER_FITS: Final = core.ManifestLine("", "", sys.maxsize, sys.maxsize)
 """Stands for an entry that is not listed: the core counts what does not fit."""
 
 
-class WorkingSetEntry(BaseModel):
+class WorkingSetEntry(StrictModel):
     """A page that the prompt shows; `importance` from 0 to 1."""
 
     page_id: str
@@ -52,7 +54,7 @@ class WorkingSetEntry(BaseModel):
     importance: float = 0.5
 
 
-class AvailablePageEntry(BaseModel):
+class AvailablePageEntry(StrictModel):
     """A page that a fault would bring. The hint is for finding it, and never evidence."""
 
     page_id: str
@@ -62,7 +64,7 @@ class AvailablePageEntry(BaseModel):
     hint: str = ""
 
 
-class ManifestPolicies(BaseModel):
+class ManifestPolicies(StrictModel):
     """What the model may do about pages it does not see; `faults_remaining` is the whole turn's when it is not said."""
 
     faults_allowed: bool = True
@@ -72,13 +74,14 @@ class ManifestPolicies(BaseModel):
     prefer_levels: list[int] = Field(default_factory=lambda: [2, 1, 0])
 
 
-class NotListed(BaseModel):
+class NotListed(StrictModel):
     """How many pages there are beside those listed."""
 
     working_set: int = 0
     available_pages: int = 0
 
 
+@checked
 class VMManifest(GuardedModel):
     """A manifest; its JSON is what a model reads."""
 
@@ -127,7 +130,8 @@ class VMManifest(GuardedModel):
         )
 
 
-class ManifestBuilder(BaseModel):
+@checked
+class ManifestBuilder(StrictModel):
     """Collects what a manifest lists, from pages, entries and a page table, and keeps it within its bounds.
 
     Entries are ranked: by the relevance given to `build`, then those added one by one in their order, then those of the
@@ -266,6 +270,7 @@ _WORD_OF_TIER: Final = {
 _WORD_OF_LEVEL: Final = {CompressionLevel.ABSTRACT: HintType.SUMMARY, CompressionLevel.REDUCED: HintType.EXCERPT}
 
 
+@checked
 def generate_simple_hint(page: MemoryPage | PageTableEntry, hint_type: HintType | None = None) -> str:
     """One line for finding a page: of its words when they are at hand, otherwise of what kind it is and where.
 

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from pydantic import PositiveInt
+
 from pagekeeper.core.pages import MessageRole, Modality, PageType
 from pagekeeper.core.recall import recall
 from pagekeeper.core.search import Found, SearchFilter, SessionIndex
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.manifest import AvailablePageEntry, levels_from
 from pagekeeper.memory.models import MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.page_table import PageTable
@@ -42,6 +45,7 @@ class _Words:
     created_unix_ms: int
 
 
+@checked
 class PageSearchHandler:
     """Searches `available_pages` and the pages of `page_table`, by hints, names in ids, and the contents that
     `add_page` was given. An object of one thread, as the index in it is.
@@ -91,8 +95,8 @@ class PageSearchHandler:
     def search(
         self,
         query: str,
-        modality: str | None = None,
-        limit: int = 5,
+        modality: Modality | str | None = None,
+        limit: PositiveInt = 5,
         *,
         page_types: Iterable[PageType] = (),
         created_from: datetime = _EPOCH,
@@ -100,12 +104,10 @@ class PageSearchHandler:
     ) -> "SearchResult | Awaitable[SearchResult]":
         """The pages that have any of the query's words, the best first.
 
-        A modality that does not exist has no pages. Pages whose content was never added are of an unknown time, and
+        Pages whose content was never added are of an unknown time, and
         found by `created_from` and `created_to` only when `created_from` is not given. With a search function that is
         a coroutine the answer is to be awaited; every answer may be.
         """
-        if modality is not None and modality not in tuple(Modality):
-            return SearchResult(total_available=len(self._page_ids()))
         if self._search_fn is not None:
             pages = [self._entry(page_id) for page_id in self._page_ids()]
             chosen = [entry for entry in pages if modality is None or entry.modality == modality]
@@ -122,15 +124,15 @@ class PageSearchHandler:
             total_available=len(self._indexed),
         )
 
-    def rank(self, query: str, limit: int) -> list[str]:
+    def rank(self, query: str, limit: PositiveInt) -> list[str]:
         """Ids of the pages that have any of the query's words, the best first."""
         return [hit.page_id for hit in self._current_index().rank(query, limit=limit)]
 
-    def recall(self, message: str, limit: int) -> list[str]:
+    def recall(self, message: str, limit: PositiveInt) -> list[str]:
         """Ids of the pages that a message calls for, with their neighbours in the conversation, the best first."""
         return [hit.page_id for hit in recall(self._current_index(), message, limit=limit)]
 
-    def similar(self, page_id: str, limit: int) -> list[str]:
+    def similar(self, page_id: str, limit: PositiveInt) -> list[str]:
         """Ids of the pages that say most of what a page says; none when nothing is known of it."""
         index, words = self._current_index(), self._indexed.get(page_id)
         if words is None:

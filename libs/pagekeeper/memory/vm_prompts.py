@@ -5,6 +5,8 @@ Texts and schemas are the core's. Whatever is put between their tags can neither
 
 from typing import Any, Final
 
+from pydantic import NonNegativeInt
+
 from pagekeeper.core import prompt, tools
 from pagekeeper.core.escape import compact_json, guard_tags
 from pagekeeper.core.prompt import (
@@ -13,8 +15,8 @@ from pagekeeper.core.prompt import (
     VM_PASSIVE_PROMPT,
     VM_RELAXED_PROMPT,
     VM_STRICT_PROMPT,
-    get_prompt_for_mode,
 )
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import ToolDefinition, VMMode
 from pagekeeper.memory.models.guarded import guard_lines
 
@@ -33,6 +35,7 @@ __all__ = [
     "get_vm_tools_as_dicts",
 ]
 
+get_prompt_for_mode = checked(prompt.get_prompt_for_mode)
 VM_PROMPTS: Final = {mode: get_prompt_for_mode(mode) for mode in VMMode}
 
 PAGE_FAULT_TOOL: Final = ToolDefinition.model_validate(tools.PAGE_FAULT_TOOL.as_dict())
@@ -40,10 +43,12 @@ SEARCH_PAGES_TOOL: Final = ToolDefinition.model_validate(tools.SEARCH_PAGES_TOOL
 VM_TOOL_DEFINITIONS: Final = [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL]
 
 
+@checked
 def get_vm_tools(include_search: bool = True) -> list[ToolDefinition]:  # noqa: FBT001, FBT002 - the guide's signature
     return list(VM_TOOL_DEFINITIONS) if include_search else [PAGE_FAULT_TOOL]
 
 
+@checked
 def get_vm_tools_as_dicts(include_search: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002 - as above
     return [tool.model_dump(mode="json", exclude_none=True) for tool in get_vm_tools(include_search=include_search)]
 
@@ -51,12 +56,13 @@ def get_vm_tools_as_dicts(include_search: bool = True) -> list[dict[str, Any]]: 
 VM_TOOLS: Final = get_vm_tools_as_dicts()
 
 
+@checked
 def build_vm_developer_message(
     mode: VMMode,
     manifest_json: str,
     context: str,
     system_prompt: str = "",
-    max_faults_per_turn: int | None = None,
+    max_faults_per_turn: NonNegativeInt | None = None,
 ) -> str:
     """The developer message: the application's instructions, the rules of `mode`, the manifest, the context.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.escape import unquote
+from pagekeeper.core.escape import unquote, whole_text
 from pagekeeper.memory import (
     CompressionLevel,
     ContextPacker,
@@ -78,9 +78,9 @@ def test_a_line_says_what_the_page_says(text: str, role: str) -> None:
     match = LINE.fullmatch(packed.content)
     assert match is not None
     if role == "tool" and match[4][0] in "[{":
-        assert json.loads(match[4]) == json.loads(text)
+        assert json.loads(match[4]) == json.loads(whole_text(text))
     else:
-        assert unquote(match[4]) == text
+        assert unquote(match[4]) == whole_text(text)
 
 
 @given(unlike, st.integers(0, 300))

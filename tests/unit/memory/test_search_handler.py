@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.core.errors import InvalidField
 from pagekeeper.memory import (
     AvailablePageEntry,
     CompressionLevel,
@@ -142,7 +143,8 @@ async def test_filters_leave_out_what_is_not_asked_for() -> None:
         handler.add_page(page)
     assert set(await found(handler, "harbour")) == {"m0", "m1", "m2"}
     assert await found(handler, "harbour", modality="image") == ["m1"]
-    assert await found(handler, "harbour", modality="smell") == []
+    with pytest.raises(InvalidField, match="modality must be one of text, image"):
+        handler.search("harbour", modality="smell")
     assert await found(handler, "harbour", page_types=[PageType.CLAIM]) == ["m2"]
     assert await found(handler, "harbour", created_to=NOON) == ["m0"]
     assert set(await found(handler, "harbour", created_from=NOON + timedelta(hours=1))) == {"m1", "m2"}

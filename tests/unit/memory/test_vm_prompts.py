@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core import tools
+from pagekeeper.core.escape import whole_text
 from pagekeeper.memory import (
     PAGE_FAULT_TOOL,
     SEARCH_PAGES_TOOL,
@@ -38,7 +39,7 @@ def test_nothing_between_tags_opens_or_closes_one(mode: VMMode, manifest_json: s
 def test_a_manifest_means_the_same_in_a_prompt(manifest_json: str) -> None:
     message = build_vm_developer_message(VMMode.STRICT, manifest_json, "")
     shown = message.split("<VM:MANIFEST_JSON>\n")[1].split("\n</VM:MANIFEST_JSON>")[0]
-    assert json.loads(shown) == json.loads(manifest_json)
+    assert json.loads(shown) == json.loads(whole_text(manifest_json))
 
 
 def test_packed_lines_stand_as_they_are() -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.models.enums import CompressionLevel, Modality, PageType
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.tokens import estimated_tokens
 
+__all__ = ["MemoryABI", "PageManifestEntry"]
 
-class PageManifestEntry(BaseModel):
+
+class PageManifestEntry(StrictModel):
     """A page in context and what may be done to it."""
 
     page_id: str
@@ -29,7 +32,7 @@ def _modality_weights() -> dict[Modality, float]:
     return {Modality.TEXT: 1.0, Modality.IMAGE: 0.8, Modality.AUDIO: 0.6, Modality.VIDEO: 0.4}
 
 
-class MemoryABI(BaseModel):
+class MemoryABI(StrictModel):
     """Sizes are tokens. `active_toolset_hash` changes with the tools whose schemas are reserved for."""
 
     pages: list[PageManifestEntry] = Field(default_factory=list)

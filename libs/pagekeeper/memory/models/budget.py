@@ -7,9 +7,12 @@ budget follows. The latter is asked for, not copied, so the budget cannot drift 
 from collections.abc import Mapping
 from typing import Protocol
 
-from pydantic import AliasChoices, BaseModel, Field, PrivateAttr, computed_field
+from pydantic import AliasChoices, Field, PrivateAttr, computed_field
 
 from pagekeeper.memory.models.enums import Modality
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["TokenBudget"]
 
 
 class Residents(Protocol):
@@ -21,7 +24,7 @@ class Residents(Protocol):
     def tokens_by_modality(self) -> Mapping[Modality, int]: ...
 
 
-class TokenBudget(BaseModel):
+class TokenBudget(StrictModel):
     """All numbers are tokens. `reserved` is kept for what is no page: system prompt, tools, the answer."""
 
     total_limit: int = Field(default=128_000, ge=0)

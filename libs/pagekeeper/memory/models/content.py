@@ -2,16 +2,29 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.models.enums import CompressionLevel, Modality, StorageTier
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = [
+    "AudioContent",
+    "FormattedPage",
+    "ImageContent",
+    "PageContent",
+    "PageData",
+    "PageMeta",
+    "StructuredContent",
+    "TextContent",
+    "VideoContent",
+]
 
 
-class TextContent(BaseModel):
+class TextContent(StrictModel):
     text: str = ""
 
 
-class ImageContent(BaseModel):
+class ImageContent(StrictModel):
     caption: str | None = None
     url: str | None = None
     base64: str | None = None
@@ -20,20 +33,20 @@ class ImageContent(BaseModel):
     embedding: list[float] | None = None
 
 
-class AudioContent(BaseModel):
+class AudioContent(StrictModel):
     transcript: str | None = None
     timestamps: list[dict[str, Any]] | None = None
     duration_seconds: float | None = None
 
 
-class VideoContent(BaseModel):
+class VideoContent(StrictModel):
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     transcript: str | None = None
     duration_seconds: float | None = None
     keyframe_urls: list[str] | None = None
 
 
-class StructuredContent(BaseModel):
+class StructuredContent(StrictModel):
     data: dict[str, Any] = Field(default_factory=dict)
     schema_name: str | None = None
 
@@ -41,7 +54,7 @@ class StructuredContent(BaseModel):
 PageContent = TextContent | ImageContent | AudioContent | VideoContent | StructuredContent
 
 
-class PageMeta(BaseModel):
+class PageMeta(StrictModel):
     """`dimensions` are width and height in pixels; `latency_ms` is how long the fault took.
 
     `requested_level` is said when the page comes at another level than was asked for.
@@ -56,7 +69,7 @@ class PageMeta(BaseModel):
     latency_ms: float | None = None
 
 
-class PageData(BaseModel):
+class PageData(StrictModel):
     """A page in the envelope of a tool result."""
 
     page_id: str
@@ -67,7 +80,7 @@ class PageData(BaseModel):
     meta: PageMeta = Field(default_factory=PageMeta)
 
 
-class FormattedPage(BaseModel):
+class FormattedPage(StrictModel):
     """A page as it stands in a prompt."""
 
     content: str

@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models.enums import Affinity, CompressionLevel, Modality, PageType, StorageTier
 from pagekeeper.memory.models.page import MemoryPage
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["PageTableEntry"]
 
 EVICTION_PRIORITY: Final = {
     PageType.CLAIM: 0.1,
@@ -19,7 +22,7 @@ EVICTION_PRIORITY: Final = {
 }
 
 
-class PageTableEntry(BaseModel):
+class PageTableEntry(StrictModel):
     """`size_tokens` is the page's at `compression_level`; `affinity` says how near its bytes are."""
 
     page_id: str

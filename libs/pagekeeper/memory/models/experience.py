@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models.enums import FaultReason
 from pagekeeper.memory.models.faults import FaultRecord
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["RecallAttempt", "UserExperienceMetrics"]
 
 REFERENCED_PAGE_TOKENS: Final = 200
 """What a referenced page is taken for where its size is not given."""
 
 
-class RecallAttempt(BaseModel):
+class RecallAttempt(StrictModel):
     """What the user wanted recalled, what the answer cited, and whether the user had to correct it."""
 
     turn: int
@@ -24,7 +27,7 @@ class RecallAttempt(BaseModel):
     timestamp: datetime = Field(default_factory=utc_now)
 
 
-class UserExperienceMetrics(BaseModel):
+class UserExperienceMetrics(StrictModel):
     recall_attempts: list[RecallAttempt] = Field(default_factory=list)
     fault_history: list[FaultRecord] = Field(default_factory=list)
     pages_referenced_per_turn: dict[int, list[str]] = Field(default_factory=dict)

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from datetime import datetime
 from typing import Final, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models.content import PageData
@@ -17,6 +17,18 @@ from pagekeeper.memory.models.enums import (
 )
 from pagekeeper.memory.models.guarded import GuardedModel
 from pagekeeper.memory.models.page import MemoryPage
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = [
+    "FaultEffects",
+    "FaultPolicy",
+    "FaultRecord",
+    "FaultResult",
+    "SearchResult",
+    "SearchResultEntry",
+    "VMToolError",
+    "VMToolResult",
+]
 
 _ALLOWED_REASONS: Final = {
     FaultConfidenceThreshold.EXPLICIT: frozenset({FaultReason.USER_REQUESTED_RECALL, FaultReason.RESOLVE_REFERENCE}),
@@ -25,7 +37,7 @@ _ALLOWED_REASONS: Final = {
 }
 
 
-class FaultPolicy(BaseModel):
+class FaultPolicy(StrictModel):
     """Bounds of a turn's faults in number, tokens and confidence, and how much of them is spent."""
 
     max_faults_per_turn: int = Field(default=3, ge=0)
@@ -69,7 +81,7 @@ class FaultPolicy(BaseModel):
         self.pages_faulted_this_turn = []
 
 
-class FaultRecord(BaseModel):
+class FaultRecord(StrictModel):
     """One fault; `page_id` is empty when only its reason is known."""
 
     page_id: str
@@ -80,7 +92,7 @@ class FaultRecord(BaseModel):
     timestamp: datetime = Field(default_factory=utc_now)
 
 
-class FaultEffects(BaseModel):
+class FaultEffects(StrictModel):
     """What bringing the page in did. `tokens_est` is what it takes in the prompt, `evictions` what left for it."""
 
     promoted_to_working_set: bool = False
@@ -88,7 +100,7 @@ class FaultEffects(BaseModel):
     evictions: list[str] | None = None
 
 
-class FaultResult(BaseModel):
+class FaultResult(StrictModel):
     """The page, or why there is none. Its own level says what was brought, `requested_level` what was asked for."""
 
     success: bool
@@ -115,7 +127,7 @@ class VMToolError(GuardedModel):
     message: str | None = None
 
 
-class SearchResultEntry(BaseModel):
+class SearchResultEntry(StrictModel):
     """A page that was found; `relevance` from 0 to 1."""
 
     page_id: str

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from pagekeeper.core.escape import guard_json
+from pagekeeper.memory.models.strict import StrictModel
 
 
-class GuardedModel(BaseModel):
+class GuardedModel(StrictModel):
     """Its JSON means the same, and holds no tag, page header, citation or control token of ours in any string.
 
     Fields that are not set are left out: they would be paid for in every prompt.

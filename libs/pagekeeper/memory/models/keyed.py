@@ -1,9 +1,9 @@
 """Models whose fields are read by attribute or by key, for callers that used to be given dictionaries."""
 
-from pydantic import BaseModel
+from pagekeeper.memory.models.strict import StrictModel
 
 
-class KeyedModel(BaseModel):
+class KeyedModel(StrictModel):
     def __getitem__(self, key: str) -> object:
         """The field of that name. Raises KeyError when there is none."""
         if key not in type(self).model_fields:

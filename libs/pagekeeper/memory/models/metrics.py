@@ -1,11 +1,14 @@
 """Counters of the memory's work, in total and in the current turn."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.models.enums import Modality, StorageTier
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["VMMetrics"]
 
 
-class VMMetrics(BaseModel):
+class VMMetrics(StrictModel):
     max_faults_per_turn: int = 3
     faults_total: int = 0
     faults_this_turn: int = 0

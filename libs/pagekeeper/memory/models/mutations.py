@@ -3,17 +3,20 @@
 from datetime import datetime
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models.enums import Actor, MutationType, StorageTier
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["PageMutation"]
 
 
 def _new_id() -> str:
     return uuid4().hex
 
 
-class PageMutation(BaseModel):
+class PageMutation(StrictModel):
     """Immutable. `cause` says why in a word, such as `eviction_pressure` or `page_fault`."""
 
     model_config = ConfigDict(frozen=True)

@@ -6,17 +6,20 @@ fits a budget better, its content at level FULL is at hand.
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator
 
 from pagekeeper.core.packing import prefix_of, render_media_line
 from pagekeeper.core.pages import MediaDescription
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models.enums import CompressionLevel, Modality, PageType, StorageTier
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.tokens import CHARS_PER_TOKEN, estimated_tokens
+
+__all__ = ["MemoryPage"]
 
 MEDIA: Final = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
 OPAQUE_TOKENS: Final = 100
@@ -25,7 +28,7 @@ BYTES_KEY: Final = "bytes:base64"
 """JSON has no bytes: content that is bytes is written as an object of this one key."""
 
 
-class MemoryPage(BaseModel):
+class MemoryPage(StrictModel):
     """The unit of memory. `content` is text, a JSON value, or bytes; sizes and times have their units in their names.
 
     `storage_tier` is where the page is, `artifact_id` where its bytes are stored, and `representations` where they are
@@ -78,6 +81,14 @@ class MemoryPage(BaseModel):
             if isinstance(content, dict) and set(content) == {BYTES_KEY}
             else content
         )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        yield "page_id", self.page_id
+        yield "modality", self.modality.value
+        yield "level", self.compression_level.name
+        yield "tier", self.storage_tier.value
+        yield "tokens", self.size_tokens
+        yield "content", self.content
 
     def mark_accessed(self) -> None:
         self.last_accessed = utc_now()

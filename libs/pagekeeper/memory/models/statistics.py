@@ -2,14 +2,29 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.models.enums import FaultReason, Modality, StorageTier
 from pagekeeper.memory.models.keyed import KeyedModel
 from pagekeeper.memory.models.metrics import VMMetrics
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = [
+    "CombinedPageTableStats",
+    "FaultMetrics",
+    "MemoryManagerStats",
+    "MutationLogSummary",
+    "PackCacheStats",
+    "PageTableStats",
+    "PrefetcherStats",
+    "StorageStats",
+    "TLBStats",
+    "VMContext",
+    "WorkingSetStats",
+]
 
 
-class TLBStats(BaseModel):
+class TLBStats(StrictModel):
     """Rates and utilization from 0 to 1."""
 
     size: int = 0
@@ -20,7 +35,7 @@ class TLBStats(BaseModel):
     hit_rate: float = 0.0
 
 
-class WorkingSetStats(BaseModel):
+class WorkingSetStats(StrictModel):
     l0_pages: int = 0
     l1_pages: int = 0
     total_pages: int = 0
@@ -31,7 +46,7 @@ class WorkingSetStats(BaseModel):
     tokens_by_modality: dict[Modality, int] = Field(default_factory=dict)
 
 
-class PageTableStats(BaseModel):
+class PageTableStats(StrictModel):
     total_pages: int = 0
     dirty_pages: int = 0
     pages_by_tier: dict[StorageTier, int] = Field(default_factory=dict)
@@ -43,12 +58,12 @@ class PageTableStats(BaseModel):
         return self.pages_by_tier.get(StorageTier.L0, 0) + self.pages_by_tier.get(StorageTier.L1, 0)
 
 
-class CombinedPageTableStats(BaseModel):
+class CombinedPageTableStats(StrictModel):
     page_table: PageTableStats
     tlb: TLBStats
 
 
-class StorageStats(BaseModel):
+class StorageStats(StrictModel):
     """`persistent` says whether pages outlive the process."""
 
     backend: str = "unknown"
@@ -58,7 +73,7 @@ class StorageStats(BaseModel):
     total_bytes: int = 0
 
 
-class FaultMetrics(BaseModel):
+class FaultMetrics(StrictModel):
     faults_this_turn: int = 0
     max_faults_per_turn: int = 3
     faults_remaining: int = 3

@@ -2,12 +2,15 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pagekeeper.memory.models.enums import ToolType
+from pagekeeper.memory.models.strict import StrictModel
+
+__all__ = ["ToolDefinition", "ToolFunction", "ToolParameter", "ToolParameters"]
 
 
-class ToolParameter(BaseModel):
+class ToolParameter(StrictModel):
     """One argument, as JSON Schema has it."""
 
     type: str = "string"
@@ -18,18 +21,18 @@ class ToolParameter(BaseModel):
     default: Any = None
 
 
-class ToolParameters(BaseModel):
+class ToolParameters(StrictModel):
     type: str = "object"
     properties: dict[str, ToolParameter] = Field(default_factory=dict)
     required: list[str] = Field(default_factory=list)
 
 
-class ToolFunction(BaseModel):
+class ToolFunction(StrictModel):
     name: str
     description: str
     parameters: ToolParameters
 
 
-class ToolDefinition(BaseModel):
+class ToolDefinition(StrictModel):
     type: ToolType = ToolType.FUNCTION
     function: ToolFunction

@@ -1,0 +1,75 @@
+"""What all models have in common: keywords that exist, text that can be sent, and a short repr."""
+
+from collections.abc import Iterable
+from operator import is_
+from typing import Any, ClassVar
+
+from pydantic import AliasChoices, BaseModel, model_validator
+from pydantic_core import PydanticCustomError, PydanticUndefined
+
+from pagekeeper.core.escape import whole_text
+from pagekeeper.memory.arguments import unknown_keyword
+from pagekeeper.memory.shown import short_repr
+
+
+class StrictModel(BaseModel):
+    """Raises pydantic's ValidationError, which is a ValueError, for a keyword that does not exist or a wrong value.
+
+    A text that holds half a character is mended, also deep inside JSON values: nothing that a model keeps fails to be
+    encoded as UTF-8.
+    """
+
+    _keywords: ClassVar[frozenset[str]] = frozenset()
+    _computed: ClassVar[frozenset[str]] = frozenset()
+    """What a model's JSON says beside its fields. It is computed again when the JSON is read, and ignored."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:  # noqa: ANN401 - pydantic's hook
+        keywords: set[str] = set()
+        for name, field in cls.model_fields.items():
+            alias = field.validation_alias
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+            keywords.update(choice for choice in choices if isinstance(choice, str))
+            if cls.model_config.get("populate_by_name"):
+                keywords.add(name)
+        cls._keywords, cls._computed = frozenset(keywords), frozenset(cls.model_computed_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept(cls, fields: Any) -> Any:  # noqa: ANN401 - what pydantic was given
+        if not isinstance(fields, dict):
+            return fields
+        for keyword in fields.keys() - cls._keywords - cls._computed:
+            problem = unknown_keyword(str(keyword), cls.__name__, cls._keywords)
+            raise PydanticCustomError(
+                "unknown_keyword", "{keyword} {problem}", {"keyword": keyword, "problem": problem}
+            )
+        return whole(fields)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """The fields that differ from their defaults."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            default = None if field.default is PydanticUndefined else field.default
+            if field.repr and (field.is_required() or (value != default and value not in ([], {}))):
+                yield name, value
+
+    def __repr__(self) -> str:
+        return short_repr(type(self).__name__, self.__repr_args__())
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+def whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value, and what else a field may hold
+    """`value` with every text in it as `whole_text` gives it; the very same object when nothing was broken."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        pairs = [(whole(key), whole(inner)) for key, inner in value.items()]
+        same = all(new[0] is key and new[1] is value[key] for new, key in zip(pairs, value, strict=True))
+        return value if same else dict(pairs)
+    if type(value) in (list, tuple):
+        mended = [whole(inner) for inner in value]
+        return value if all(map(is_, mended, value)) else type(value)(mended)
+    return value

@@ -1,0 +1,202 @@
+"""Every public call refuses what its signature does not have, and its error names the argument."""
+
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AliasChoices, BaseModel
+
+import pagekeeper.memory as front
+from pagekeeper.core.errors import InvalidField
+from pagekeeper.memory import (
+    CompressionLevel,
+    CompressorRegistry,
+    MemoryPage,
+    VMMode,
+)
+from pagekeeper.memory.arguments import checked
+from tests.unit.hostile_text import hostile_texts
+
+Call = Callable[..., Any]
+
+UNCHECKED: Final = {
+    *("AntiThrashPolicy", "CachedPackedContext", "ContextDiff", "ContextPackCache", "ContextSnapshot"),
+    *("DemandPagingPrePass", "EvictionCandidate", "EvictionContext", "ImportanceWeightedLRU"),
+    *("ImportanceWeightedLRUConfig", "LRUEvictionPolicy", "MemoryManager", "ModalityAwareLRU"),
+    *("ModalityAwareLRUConfig", "MutationLogLite", "NamedEvictionPolicy", "PageFaultHandler", "PageTLB", "PageTable"),
+    *("PinnedSet", "SimplePrefetcher", "TLBWithPageTable", "ToolUsagePattern", "WorkingSetConfig"),
+    *("WorkingSetManager", "event_to_page"),
+}
+ANYTHING: Final = {Any, object}
+
+
+def is_call(name: str) -> bool:
+    """Whether the name is a class that is made or a function, and no protocol, enumeration, error or type alias."""
+    value = getattr(front, name)
+    if inspect.isclass(value):
+        made = not issubclass(value, Enum | BaseException) and not getattr(value, "_is_protocol", False)
+        return made and name not in UNCHECKED
+    return inspect.isfunction(value) and name not in UNCHECKED
+
+
+CALLS: Final = {name: getattr(front, name) for name in front.__all__ if is_call(name)}
+
+
+def parameters(call: Call) -> dict[str, inspect.Parameter]:
+    """By the keyword that a caller writes."""
+    if inspect.isclass(call) and issubclass(call, BaseModel):
+        made = {}
+        for name, field in call.model_fields.items():
+            alias = field.validation_alias
+            keyword = str(alias.choices[0]) if isinstance(alias, AliasChoices) else name
+            default = inspect.Parameter.empty if field.is_required() else None
+            kind = inspect.Parameter.KEYWORD_ONLY
+            made[keyword] = inspect.Parameter(name, kind, default=default, annotation=field.annotation)
+        return made
+    target = call.__init__ if inspect.isclass(call) else call
+    hints = get_type_hints(target)
+    return {
+        name: each.replace(annotation=hints.get(name, Any))
+        for name, each in inspect.signature(target).parameters.items()
+        if name != "self"
+    }
+
+
+REQUIRED: Final = [
+    (name, argument)
+    for name, call in CALLS.items()
+    for argument, each in parameters(call).items()
+    if each.default is inspect.Parameter.empty and each.annotation not in ANYTHING
+]
+TYPED: Final = [
+    (name, argument)
+    for name, call in CALLS.items()
+    for argument, each in parameters(call).items()
+    if each.annotation not in ANYTHING
+]
+
+
+class Wrong:
+    """Of no type that anything here takes."""
+
+    def __repr__(self) -> str:
+        return "Wrong()"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_unknown_keyword_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises((ValueError, TypeError), match="no_such_keyword"):
+        CALLS[name](no_such_keyword=1)
+
+
+@pytest.mark.parametrize(("name", "argument"), REQUIRED)
+def test_none_is_refused_where_a_value_is_needed(name: str, argument: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=argument):
+        CALLS[name](**{argument: None})
+
+
+@pytest.mark.parametrize(("name", "argument"), TYPED)
+def test_a_wrong_type_is_refused_by_the_arguments_name(name: str, argument: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=argument):
+        CALLS[name](**{argument: Wrong()})
+
+
+L: Final[Any] = front
+"""Its calls as a program without a type checker writes them."""
+PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: L.MemoryPage(page_id="p", contents=""),
+            "contents is no argument of MemoryPage; did you mean content?",
+        ),
+        (lambda: L.ContextPackerConfig(max_lines_length=3), "max_lines_length .* did you mean max_line_length?"),
+        (lambda: L.ContextPacker(confg=None), "confg is no argument of ContextPacker; did you mean config?"),
+        (lambda: L.ContextPacker().pack([PAGE], token_budgt=3), "ContextPacker.pack; did you mean token_budget?"),
+        (
+            lambda: L.ContextPacker({"quote_text": False}),
+            "config must be a ContextPackerConfig or None, not {'quote",
+        ),
+        (lambda: L.ContextPacker().pack(PAGE), "pages must be a Sequence of a MemoryPage, not MemoryPage"),
+        (lambda: L.ContextPacker().pack([None]), "pages must be a Sequence of a MemoryPage"),
+        (
+            lambda: L.ContextPacker().pack([PAGE], -1),
+            "token_budget must be a whole number, at least 0 or None, not -1",
+        ),
+        (lambda: L.MemoryPage(page_id="p", modality="txt"), "'text', 'image', 'audio', 'video' or 'structured'"),
+        (lambda: L.MemoryPage(page_id="p", page_type="memo"), "'transcript', "),
+        (lambda: L.MemoryPage(page_id="p", compression_level=4), "compression_level"),
+        (lambda: L.MemoryPage(page_id="p", importance=1.5), "less than or equal to 1"),
+        (lambda: L.TextCompressorConfig(reduced_ratio=0), "greater than 0"),
+        (
+            lambda: L.PassthroughCompressor("smell"),
+            "modality must be one of text, image, audio, video, structured",
+        ),
+        (lambda: L.generate_simple_hint(PAGE, "mood"), "hint_type must be one of topic, "),
+        (
+            lambda: L.build_vm_developer_message("strickt", "{}", ""),
+            "mode must be one of strict, relaxed, passive",
+        ),
+        (
+            lambda: L.build_vm_developer_message(VMMode.STRICT, "{}", "", max_faults_per_turn=-1),
+            "max_faults_per_turn",
+        ),
+        (
+            lambda: L.PageSearchHandler().search("port", limit=0),
+            "limit must be a whole number, at least 1, not 0",
+        ),
+        (lambda: L.PageSearchHandler().search("port", limit=True), "limit must be a whole number"),
+        (lambda: L.PageSearchHandler().search("port", "smell"), "modality must be one of text, image"),
+        (lambda: L.ManifestBuilder(pressure="enormous"), "'low', 'medium', 'high' or 'critical'"),
+        (lambda: L.CompressorRegistry().register("text", None), "compressor must be a Compressor, which has "),
+    ],
+)
+def test_the_sentence_says_what_would_be_right(call: Call, sentence: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        call()
+
+
+def test_a_refusal_is_of_the_platforms_kind_and_of_pythons() -> None:
+    with pytest.raises(InvalidField) as refused:
+        L.ContextPacker(confg=None)
+    assert isinstance(refused.value, TypeError)
+    assert isinstance(refused.value, ValueError)
+    assert refused.value.field == "confg"
+
+
+async def test_a_coroutine_refuses_when_it_is_awaited() -> None:
+    coming = CompressorRegistry.default().compress(None, CompressionLevel.ABSTRACT)  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match="page must be a MemoryPage, not None"):
+        await coming
+
+
+async def test_the_value_of_an_enumeration_is_its_member() -> None:
+    result = await CompressorRegistry.default().compress(PAGE, 3)  # type: ignore[arg-type]
+    assert result.level_after is CompressionLevel.REFERENCE
+
+
+@checked
+def echo(text: str, *rest: int, flags: dict[str, bool] | None = None, **options: object) -> tuple[object, ...]:
+    return text, rest, flags, options
+
+
+@given(hostile_texts)
+def test_what_a_call_is_given_can_be_encoded(text: str) -> None:
+    said = echo(text)[0]
+    assert isinstance(said, str)
+    assert said.encode().decode() == said
+    if all(not 0xD800 <= ord(character) <= 0xDFFF for character in text):
+        assert said == text
+
+
+@given(st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.booleans()))
+def test_a_call_that_is_right_is_made_as_it_was_written(text: str, rest: list[int], flags: dict[str, bool]) -> None:
+    assert echo(text, *rest, flags=flags, more=rest) == (text, tuple(rest), flags, {"more": rest})
+    assert inspect.signature(echo) == inspect.signature(echo.__wrapped__)  # type: ignore[attr-defined]
