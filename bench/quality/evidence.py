@@ -36,7 +36,7 @@ import click
 import numpy as np
 import uvloop
 
-from bench.quality.baselines import Baselines, Shown, page_id
+from bench.quality.baselines import Baselines, Shown
 from bench.quality.carried import carries
 from bench.quality.conversations import BEAM, GENERATED, LOCOMO, Conversation, Question, read, shipped
 from bench.quality.report import SEED, Figure, Wanted, show, write
@@ -222,30 +222,35 @@ class _Replayed:
     """A conversation in a session of a running stack, and in a fork of it, where pages are faulted in."""
 
     def __init__(
-        self, session: Session, fork: Session, conversation: Conversation, count: Callable[[str], int]
+        self,
+        session: Session,
+        fork: Session,
+        conversation: Conversation,
+        page_ids: Sequence[str],
+        count: Callable[[str], int],
     ) -> None:
+        """`page_ids` has the id of each turn's page, as the product made it."""
         self._session = session
         self._fork = fork
         self._count = count
         self._conversation = conversation
+        self._page_ids = page_ids
         self._read: dict[tuple[str, int], str] = {}
 
     @classmethod
     async def replay(cls, session: Session, conversation: Conversation, count: Callable[[str], int]) -> "_Replayed":
+        page_ids: list[str] = []
         batch: list[page_pb2.PageInput] = []
         size_bytes = 0
-        for number, turn in enumerate(conversation.turns):
-            batch.append(page_pb2.PageInput(page_id=page_id(number), text=turn.text, role=_ROLE[turn.role]))
+        for number, turn in enumerate(conversation.turns, 1):
+            batch.append(page_pb2.PageInput(text=turn.text, role=_ROLE[turn.role]))
             size_bytes += len(turn.text.encode())
-            if size_bytes > APPENDED_BYTES or len(batch) == APPENDED_PAGES:
-                await session.append(*batch)
+            if size_bytes > APPENDED_BYTES or len(batch) == APPENDED_PAGES or number == len(conversation.turns):
+                page_ids += [page.page_id for page in (await session.append(*batch)).pages]
                 batch, size_bytes = [], 0
-        if batch:
-            await session.append(*batch)
-        page_ids = [page_id(number) for number in range(len(conversation.turns))]
         for start in range(0, len(page_ids), COMPRESSED_PAGES):
             await session.compress(*page_ids[start : start + COMPRESSED_PAGES])
-        return cls(session, await session.fork(), conversation, count)
+        return cls(session, await session.fork(), conversation, page_ids, count)
 
     async def ask(self, question: Question) -> list[Answered]:
         """At every budget; at the least of them with further calls too."""
@@ -288,9 +293,9 @@ class _Replayed:
         full, reduced = [], []
         for number in question.evidence:
             turn = self._conversation.turns[number].text
-            level = levels.get(page_id(number))
+            level = levels.get(self._page_ids[number])
             full.append(level == 0 and escape(turn) in text)
-            shown = await self._representation(page_id(number), level) if level else ""
+            shown = await self._representation(self._page_ids[number], level) if level else ""
             reduced.append(bool(shown) and escape(shown) in text and carries(shown, turn, question.gold))
         return full, reduced
 

@@ -121,12 +121,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(some=st.lists(drafts, min_size=1, max_size=4))
     def append_pages(self, some: list[Draft]) -> None:
-        self.map_pages([new_page(f"p{number}", draft) for number, draft in enumerate(some, len(self.model.pages))])
+        """Whose ids the session makes."""
+        self.map_pages([new_page("", draft) for draft in some])
 
     @rule(first=drafts, second=drafts, page=choices, parent=choices)
     def append_version(self, first: Draft, second: Draft, page: int, parent: int) -> None:
         """With another page before it, which may push the version before out, or be what it is made from."""
-        fresh = f"p{len(self.model.pages)}"
+        fresh = f"named-{len(self.model.pages)}"
         page_id = self.choose(page)
         known = self.model.pages.get(page_id)
         again = replace(second, role=known.role) if known is not None else second

@@ -5,6 +5,7 @@ Of a mutation: it lies in the log at the revision that was answered, or there wa
 Of a refusal: what it says was so at some time during the call.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ MAY_BE_NOTHING: Final = frozenset(
 )
 OF_SEVERAL: Final = frozenset({"fault_pages", "handle_tool_calls", "compress_pages"})
 """These answer the newest of several revisions, or none."""
+OF_CONTENT: Final = frozenset({"fault_page"})
+"""These ask for no more than a page's content: a replica whose state is old, and has the page resident, may answer one,
+also the repetition of one that another replica carried out since. Who wants a newer state says `min_revision`."""
 WITH_SESSION: Final = frozenset({"open_session", "get_session", "configure_session", "close_session", "fork_session"})
 TENANTS: Final = ("acme", "globex")
 
@@ -79,12 +83,14 @@ def _check_mutation(call: Call, answer: Any, truth: Truth, revision: int, floor:
         return
     if done is None:
         check(call.method in MAY_BE_NOTHING, f"{where}: acknowledged at {revision}, and not in the log")
-        if call.method != "fault_page":  # which asks for no more than the page's content
+        if call.method not in OF_CONTENT:
             check(
                 revision >= floor, f"{where}: nothing to do at revision {revision}, but {floor} was acknowledged before"
             )
     elif call.method in WITH_SESSION:
         check(revision >= done, f"{where}: acknowledged at {revision}, done at {done}")
+    elif call.method in OF_CONTENT:
+        check(revision <= done, f"{where}: acknowledged at {revision}, done at {done}")
     else:
         check(revision == done, f"{where}: acknowledged at {revision}, done at {done}")
     if call.method == "append_pages":
@@ -92,6 +98,17 @@ def _check_mutation(call: Call, answer: Any, truth: Truth, revision: int, floor:
             content = page.data or page.text.encode()
             digest = truth.digests[appended.page_id, appended.version, 0]
             check(digest == sha256(content).digest(), f"{where}: {appended.page_id} has other bytes than were sent")
+            if not page.page_id:
+                _check_ordinal(where, appended.page_id, list(truth.session.pages))
+
+
+def _check_ordinal(where: str, page_id: str, known: Sequence[str]) -> None:
+    """An id that a session made is the page's place in it, or, where another page has that id, the next free one."""
+    if page_id not in known:
+        return  # the session is deleted
+    place, ordinal = 1 + known.index(page_id), int(page_id.removeprefix("p"))
+    passed_over = {f"p{number}" for number in range(place, ordinal)}
+    check(place <= ordinal and passed_over <= set(known), f"{where}: the {place}th page is called {page_id}")
 
 
 def check_refusal(world: World, call: Call, refusal: errors.PagekeeperError, floor: int) -> None:

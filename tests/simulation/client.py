@@ -11,7 +11,7 @@ from typing import Any, Final
 from pagekeeper.core.errors import LogFull, PagekeeperError, StoreUnavailable, TooManyRequests
 from pagekeeper.runtime.errors import rule
 from pagekeeper.runtime.identity import Caller
-from tests.simulation.answers import check_answer, check_refusal, revision_of
+from tests.simulation.answers import OF_CONTENT, check_answer, check_refusal, revision_of
 from tests.simulation.programs import Call, Known, Program, copy_of
 from tests.simulation.violations import Violation, check
 from tests.simulation.world import Replica, World
@@ -91,7 +91,8 @@ class Client:
         truth = self._world.log.truths[call.key]
         if call.operation_id in truth.operations and call.method != "compress_pages":
             check(
-                revision_of(call, again) >= truth.operations[call.operation_id] and _named(again) == _named(first),
+                (call.method in OF_CONTENT or revision_of(call, again) >= truth.operations[call.operation_id])
+                and _named(again) == _named(first),
                 f"{call.operation_id} was answered otherwise when it was repeated",
             )
 

@@ -4,7 +4,7 @@ Pure: the shell around it reads the log, calls one of these, appends what it ans
 writer came first. What is refused here never reaches the log, so folding never fails.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from pagekeeper.core.errors import (
     SessionExists,
     SessionNotFound,
 )
+from pagekeeper.core.ids import ordinal_page_id
 from pagekeeper.core.pages import (
     FaultReason,
     KeyValue,
@@ -118,7 +119,10 @@ def close(session: Session) -> ev.SessionClosed | None:
 
 @dataclass(frozen=True, slots=True)
 class NewPage:
-    """A page to map. What the session decides is ignored in `mapped`: its version, and the tokens of its line."""
+    """A page to map. What the session decides is ignored in `mapped`: its version, and the tokens of its line.
+
+    A new page whose `page_id` is empty gets an ordinal of the session (`ids.ordinal_page_id`).
+    """
 
     mapped: ev.MappedPage
     new_version: bool
@@ -127,14 +131,13 @@ class NewPage:
 def map_pages(
     session: Session, new_pages: Sequence[NewPage], count_tokens: Callable[[ev.MappedPage, TrustClass], int]
 ) -> ev.PagesMapped:
-    """`count_tokens` counts the page's full line, which shows a trust that only the session's other pages decide.
+    """`count_tokens` counts the page's full line, which shows an id and a trust that the session may have to decide.
 
     Raises PageExists, PageNotFound (a link to nothing, a version of nothing), PinBudgetExceeded, InvalidField.
     """
     mapped: list[ev.MappedPage] = []
     earlier: dict[str, ev.MappedPage] = {}
-    for new in new_pages:
-        page_id = new.mapped.page_id
+    for new, page_id in zip(new_pages, _page_ids(session, new_pages), strict=True):
         before = session.pages.get(page_id)
         here = earlier.get(page_id)
         if new.new_version and not (before is not None and before.mapped) and here is None:
@@ -143,16 +146,17 @@ def map_pages(
             raise PageExists(page_id)
         if new.new_version:
             _check_same_kind(page_id, before or here, new.mapped)
-        for link in new.mapped.links:
+        named = new.mapped if new.mapped.page_id else replace(new.mapped, page_id=page_id)
+        for link in named.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
-        trust = _trust(session, earlier, new.mapped)
+        trust = _trust(session, earlier, named)
         page = replace(
-            new.mapped,
+            named,
             version=1 + (here.version if here else len(before.versions) if before else 0),
             trust=trust,
-            pinned=new.mapped.pinned or (here.pinned if here else before is not None and before.pinned),
-            full=replace(new.mapped.full, size_tokens=count_tokens(new.mapped, trust)),
+            pinned=named.pinned or (here.pinned if here else before is not None and before.pinned),
+            full=replace(named.full, size_tokens=count_tokens(named, trust)),
         )
         earlier[page_id] = page
         mapped.append(page)
@@ -160,6 +164,24 @@ def map_pages(
     if pinned:
         _check_pin_budget(session, pinned)
     return ev.PagesMapped(tuple(mapped))
+
+
+def _page_ids(session: Session, new_pages: Sequence[NewPage]) -> Iterator[str]:
+    """The pages' ids: those that their caller chose, and for each other one its ordinal in the session.
+
+    An ordinal whose id is taken is passed over, also when it is another page of this batch that takes it.
+    """
+    chosen = {new.mapped.page_id for new in new_pages}
+    pages_before, free = len(session.pages), 0
+    for new in new_pages:
+        page_id = new.mapped.page_id
+        if not page_id:
+            free = max(free or session.pages.free_ordinal(), pages_before + 1)
+            while (page_id := ordinal_page_id(free)) in session.pages or page_id in chosen:
+                free += 1
+            free += 1
+        pages_before += not new.new_version
+        yield page_id
 
 
 def _check_same_kind(page_id: str, before: PageState | ev.MappedPage | None, mapped: ev.MappedPage) -> None:

@@ -29,6 +29,14 @@ class SessionKey:
     session: SessionId
 
 
+def ordinal_page_id(ordinal: int) -> PageId:
+    """The id of a session's `ordinal`-th page, when its caller names none: `p17`, which takes two tokens.
+
+    Pages count from 1 in the order in which they were first mapped.
+    """
+    return PageId(f"p{ordinal}")
+
+
 def check_id(field: str, value: str) -> str:
     """Return `value` when it is a well-formed id.
 

@@ -10,6 +10,7 @@ is packed. The levels of what is resident are packed too, unless they have such 
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
+from pagekeeper.core.ids import ordinal_page_id
 from pagekeeper.core.packed_pages import PackedPages, is_mapped
 from pagekeeper.core.pages import PageState
 
@@ -20,6 +21,8 @@ class SessionPages(Mapping[str, PageState]):
         self._packed_pages = PackedPages()
         self.at_hand: dict[str, PageState] = {}
         """What is resident is among these: eviction ranks them all, each time. To read, never to change."""
+        self._free_ordinal = 1
+        """What `free_ordinal` answered last: pages never leave, so no lower ordinal will ever be free again."""
 
     def __getitem__(self, page_id: str) -> PageState:
         page = self.at_hand.get(page_id)
@@ -55,6 +58,27 @@ class SessionPages(Mapping[str, PageState]):
                     yield page
             elif is_mapped(packed):
                 yield self._packed_pages.unpack(page_id, packed)
+
+    def free_ordinal(self) -> int:
+        """The ordinal of the next page to come: the least above the number of pages whose id no page has."""
+        ordinal = max(self._free_ordinal, len(self._packed) + 1)
+        while ordinal_page_id(ordinal) in self._packed:
+            ordinal += 1
+        self._free_ordinal = ordinal
+        return ordinal
+
+    def first_mapped_at(self, revision: int, count: int) -> list[str]:
+        """Ids of the pages that came with the transaction at `revision`, which mapped `count` new ones; in its order.
+
+        A fork may have inherited others whose revision, in its parent's log, is the same number: they come before.
+        """
+        found: list[str] = []
+        for page_id in reversed(self._packed):
+            if len(found) == count:
+                break
+            if self[page_id].versions[0].revision == revision:
+                found.append(page_id)
+        return found[::-1]
 
     def dirty(self) -> Iterator[PageState]:
         """Pages with bytes in the log alone, dropped ones too."""

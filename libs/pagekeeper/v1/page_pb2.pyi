@@ -638,7 +638,9 @@ class PageInput(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Chosen by the caller, or empty for one derived from `request_id`."""
+    """Chosen by the caller, or empty for the page's ordinal in the session: its 17th page is `p17`. An ordinal whose id
+    another page has is passed over. AppendPagesResponse says which id each page has.
+    """
     new_version: _builtins.bool
     """Set to append another version of a page that exists."""
     modality: Global___Modality.ValueType

@@ -1,7 +1,8 @@
 """Pages as a caller sends them, and pages as the log will have them.
 
-A draft is everything about a page to map that the session has no say in. What it has a say in (version, trust, pins,
-and with them the tokens of its line) is decided on the session, possibly several times.
+A draft is everything about a page to map that the session has no say in. What the session has a say in (the id of a
+page whose caller named none, version, trust, pins, and with them the tokens of the page's line) is decided on the
+session, possibly several times.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,6 @@ from pagekeeper.core.pages import (
 from pagekeeper.core.sentences import telling_percent_of
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.runtime.codec import codec_of
-from pagekeeper.runtime.requests import derived_id
 from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.runtime.views import LINK_KIND_OF, MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -59,7 +59,7 @@ def drafts_of(request: pb.AppendPagesRequest) -> list[Draft]:
     """Raises InvalidField, ContentTooLarge."""
     if not 1 <= len(request.pages) <= PAGES_MAX:
         raise InvalidField("pages", f"must have 1 to {PAGES_MAX} entries, not {len(request.pages)}")
-    return [_draft(request.request_id, index, page) for index, page in enumerate(request.pages)]
+    return [_draft(f"pages[{index}]", page) for index, page in enumerate(request.pages)]
 
 
 def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[NewPage]:
@@ -76,10 +76,10 @@ def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[Ne
 
 
 class LineTokens:
-    """Tokens of the drafts' lines, each counted once however often the request is decided."""
+    """Tokens of the drafts' lines: of each id and trust that a page is decided to have, counted once."""
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
-        self._contents = {(draft.mapped.page_id, draft.mapped.full.digest): draft.content for draft in drafts}
+        self._contents = {draft.mapped.full.digest: draft.content for draft in drafts}
         self._counted: dict[tuple[str, bytes, TrustClass, str], int] = {}
 
     def count(self, tokenizer: Tokenizer, mapped: ev.MappedPage, trust: TrustClass) -> int:
@@ -88,13 +88,14 @@ class LineTokens:
         counted = self._counted.get((page_id, digest, trust, tokenizer.name))
         if counted is None:
             facts = LineFacts(page_id, mapped.modality, mapped.page_type, mapped.role, trust, mapped.media)
-            counted = tokenizer.count(page_line(facts, 0, self._contents[page_id, digest]))
+            counted = tokenizer.count(page_line(facts, 0, self._contents[digest]))
             self._counted[page_id, digest, trust, tokenizer.name] = counted
         return counted
 
 
-def _draft(request_id: str, index: int, page: page_pb2.PageInput) -> Draft:
-    where = f"pages[{index}]"
+def _draft(where: str, page: page_pb2.PageInput) -> Draft:
+    if page.new_version and not page.page_id:
+        raise InvalidField(f"{where}.page_id", "must name the page that gets a new version")
     modality = MODALITY_OF.get(page.modality, Modality.TEXT)
     is_medium = modality not in MIME_TYPE_OF
     content = page.data if page.WhichOneof("content") == "data" else page.text.encode()
@@ -103,7 +104,7 @@ def _draft(request_id: str, index: int, page: page_pb2.PageInput) -> Draft:
     media = _MEDIA.decode(page.media) if is_medium else None
     role = ROLE_OF.get(page.role, MessageRole.USER)
     mapped = ev.MappedPage(
-        page_id=check_id(f"{where}.page_id", page.page_id) if page.page_id else derived_id("p", request_id, index),
+        page_id=check_id(f"{where}.page_id", page.page_id) if page.page_id else "",
         version=0,
         modality=modality,
         page_type=PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT),

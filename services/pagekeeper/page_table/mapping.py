@@ -5,6 +5,7 @@ Invariants:
 - A request is carried out once; its repetition is answered from the state that it left.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -67,9 +68,9 @@ class Mapping:
         touches = tuple(draft.mapped.page_id for draft in drafts if draft.new_version)
         committed = await self._sessions.commit(key, done_once, decide, touches=touches)
         decisions.readable(committed.session, key.session)
-        versions = _mapped(committed, drafts)
+        mapped = _mapped(committed, drafts)
         self._note_work(key, committed)
-        return _appended(committed, drafts, versions)
+        return _appended(committed, mapped)
 
     async def link_pages(self, caller: Caller, request: pb.LinkPagesRequest) -> pb.LinkPagesResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -156,34 +157,34 @@ def cost_of(committed: Committed) -> list[session_pb2.Happening]:
     ]
 
 
-def _appended(committed: Committed, drafts: Sequence[Draft], versions: Sequence[Version]) -> pb.AppendPagesResponse:
+def _appended(committed: Committed, mapped: Sequence[tuple[str, Version]]) -> pb.AppendPagesResponse:
     pages = []
-    for draft, version in zip(drafts, versions, strict=True):
-        resident = committed.session.working_set.get(draft.mapped.page_id)
+    for page_id, version in mapped:
+        resident = committed.session.working_set.get(page_id)
         pages.append(
             pb.AppendedPage(
-                page_id=draft.mapped.page_id,
+                page_id=page_id,
                 version=version.version,
                 size_tokens=version.full.size_tokens,
                 resident=resident is not None and resident.version == version.version,
             )
         )
     return pb.AppendPagesResponse(
-        revision=committed.revision, pages=pages, happenings=cost_of(committed), turn=versions[-1].turn
+        revision=committed.revision, pages=pages, happenings=cost_of(committed), turn=mapped[-1][1].turn
     )
 
 
-def _mapped(committed: Committed, drafts: Sequence[Draft]) -> list[Version]:
-    """The versions that the request mapped, whether just now or long ago.
+def _mapped(committed: Committed, drafts: Sequence[Draft]) -> list[tuple[str, Version]]:
+    """Ids and versions that the request mapped, whether just now or long ago: what the log has, not what it would get.
 
     A page that the request maps several times got as many versions at that revision, in order. A fork may have
     inherited another one whose revision, in its parent's log, is the same number: it comes before them.
     """
+    pages, revision = committed.session.pages, committed.revision
+    new_ids = iter(pages.first_mapped_at(revision, sum(not draft.new_version for draft in drafts)))
+    page_ids = [draft.mapped.page_id if draft.new_version else next(new_ids) for draft in drafts]
     left: dict[str, list[Version]] = {}
-    counts: dict[str, int] = {}
-    for draft in drafts:
-        counts[draft.mapped.page_id] = counts.get(draft.mapped.page_id, 0) + 1
-    for page_id, count in counts.items():
-        at_revision = [v for v in committed.session.pages[page_id].versions if v.revision == committed.revision]
+    for page_id, count in Counter(page_ids).items():
+        at_revision = [version for version in pages[page_id].versions if version.revision == revision]
         left[page_id] = at_revision[-count:]
-    return [left[draft.mapped.page_id].pop(0) for draft in drafts]
+    return [(page_id, left[page_id].pop(0)) for page_id in page_ids]
