@@ -1,4 +1,4 @@
-"""What `make run` is told by its variables, besides those of the launcher.
+"""Options of `make run`, from environment variables, besides those of the launcher.
 
 CONVERSATION   a file to replay; the one that ships with the demonstration when empty
 PAGING         hybrid (the default), model or runtime: who brings old pages into a prompt
@@ -23,7 +23,7 @@ _YES_OR_NO: Final = {"1": True, "true": True, "yes": True, "": False, "0": False
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run, and on which stack."""
+    """The replay to run, and the stack for it."""
 
     stack: StackOptions
     demand_paging: DemandPaging.ValueType

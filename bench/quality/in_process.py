@@ -1,4 +1,4 @@
-"""The whole platform in this process: the services as `serve all` puts them together, on the twins of log and store.
+"""All services in this process, put together as `serve all` puts them, on the in-memory fakes of log and store.
 
 What is measured here is the platform's own work: there is no wire, no disk and no server.
 """

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """Who says a message."""
+    """The role of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -41,7 +41,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What the right answer to a turn's question is.
+    """The right answer to a turn's question.
 
     With an `answer`, the reply must hold each of its strings and cite an evidence page. Without one (nobody fixed a
     wording), every evidence page must have been before the model in full, or be cited.
@@ -54,7 +54,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the user's side says, and the reply on record; without one, the model answers."""
+    """A turn: the user's side, and the recorded reply; without a recorded reply, the model answers."""
 
     question: tuple[Message, ...]
     reply: tuple[Message, ...]

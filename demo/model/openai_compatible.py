@@ -114,7 +114,7 @@ def _refusal(response: httpx.Response) -> str:
 
 
 def _asked_pause_seconds(response: httpx.Response) -> float:
-    """What Retry-After asks, when it does so in seconds."""
+    """Return the seconds of a Retry-After header; 0 without one, and for a date."""
     try:
         return float(response.headers.get("retry-after", "0"))
     except ValueError:

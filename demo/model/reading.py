@@ -1,4 +1,4 @@
-"""What can be read in a prompt: pages, what the tools found, and the question. For models that are programs.
+"""Readings of a prompt for models that are programs: pages, results of tools, and the question.
 
 Only what stands between tags of ours, or came back from a tool, counts as a page; text of a page or of the user that
 looks like a page is text.
@@ -57,7 +57,7 @@ class Sight:
 
 
 def read_prompt(messages: Sequence[ChatMessage]) -> Sight:
-    """What the messages show; of a page that is shown twice, the most exact sight."""
+    """Return the pages in the messages; of a page that is shown twice, the most exact form."""
     pages: dict[str, SeenPage] = {}
     hits: dict[str, Hit] = {}
     asked_for: set[str] = set()

@@ -87,7 +87,7 @@ class ScriptedModel:
 
 
 def decide(sight: Sight, tools: Iterable[str]) -> Reply:
-    """What to do about what is seen."""
+    """Decide between an answer and tool calls."""
     if not _is_question(sight.question):
         return Reply(NOTED)
     available = set(tools)
@@ -134,7 +134,7 @@ def _best_support(sight: Sight) -> _Support | None:
 
 
 def _strength(support: _Support) -> tuple[float, bool, bool]:
-    """What was said at first hand counts before what repeats it, and the exact page before a shortened one."""
+    """Return the sort key of evidence: statements before repetitions, exact pages before shortened ones."""
     return support.share, support.page.exact, _CITATION.search(support.page.text) is None
 
 
@@ -191,7 +191,7 @@ def _query(question: str) -> list[str]:
 
 
 def _subject(question: str) -> set[str]:
-    """What the question is about: its words without the scaffold, stemmed."""
+    """Return the subject of the question: its words without the scaffold, stemmed."""
     return set(_words(" ".join(word for word in _WORD.findall(question) if word.lower() not in _SCAFFOLD)))
 
 

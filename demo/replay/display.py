@@ -1,4 +1,4 @@
-"""What a person sees of a replay: a line a turn, recalled decisions with their citations, the closing table.
+"""The display of a replay: a line a turn, recalled decisions with their citations, the closing table.
 
 On a terminal a progress bar stays below the lines, and lines are cut to its width by cells, so wide scripts do not
 break them. Anywhere else (a pipe, a file) the same lines come whole and plain.
@@ -62,7 +62,7 @@ class Display:
             yield TurnLines(self._console, (bar, bar.add_task(title, total=turns)), ascii_only=self._ascii)
 
     def heading(self, conversation: Conversation, model: str, budget_tokens: int) -> None:
-        """What is going to be replayed."""
+        """Show the heading of a replay."""
         questions = sum(turn.recall is not None for turn in conversation.turns)
         text = Text.assemble(
             ("Replaying ", "bold"),

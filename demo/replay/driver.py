@@ -76,7 +76,7 @@ class ReplayBudget:
 
     @property
     def fault_tokens(self) -> int:
-        """What a turn's faults may bring."""
+        """Return the most tokens that the faults of a turn may bring."""
         return self.total_tokens * 3 // 16
 
     @property
@@ -97,7 +97,7 @@ class ReplayBudget:
 
 @dataclass(slots=True)
 class _Tally:
-    """What happened in the turn that is being replayed."""
+    """Events of the turn that is being replayed."""
 
     calls: list[CallSeen] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)
@@ -330,7 +330,7 @@ def _page(message: Message) -> page_pb2.PageInput:
 
 
 def _page_text(message: Message) -> str:
-    """What was said, and the calls that were made: the model is to know where a tool's result came from."""
+    """Return the assistant's words with its calls, so that the model knows where a tool's result came from."""
     calls = [f"[calls {call.name} {call.arguments}]" for call in message.tool_calls]
     return "\n".join(filter(None, [message.text, *calls]))
 

@@ -1,4 +1,4 @@
-"""What a replay saw, turn by turn. Values only; figures over all turns are computed from these (see `report`)."""
+"""Observations of a replay, turn by turn. Values only; `report` computes figures over all turns."""
 
 from dataclasses import dataclass
 

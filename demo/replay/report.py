@@ -129,7 +129,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What was replayed, in what, and what the service says of it at the end."""
+    """The replayed conversation, its session, and the service's closing figures."""
 
     conversation: str
     session_id: str

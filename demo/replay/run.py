@@ -32,7 +32,7 @@ MODEL_FAILED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to replay of a file, in how large a window, and who brings old pages into it."""
+    """Options of a replay: the conversations of a file, the window, and the demand paging."""
 
     every_conversation: bool = False
     budget_tokens: int = BUDGET_TOKENS

@@ -1,4 +1,4 @@
-"""What a `BlobStore` promises, on the twin in memory and on every S3 server there is."""
+"""What a `BlobStore` promises, on the in-memory fake and on every S3 server."""
 
 import asyncio
 import os

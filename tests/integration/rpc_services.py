@@ -120,9 +120,9 @@ class Surroundings:
 
     @asynccontextmanager
     async def serving(self, service: ServiceDescriptor, target: object, limits: Limits = LIMITS) -> AsyncIterator[Any]:
-        """Serve `target`, and yield its remote twin."""
-        async with self.server({service: target}, limits=limits) as server, self.calling(service, server.port) as twin:
-            yield twin
+        """Serve `target`, and yield its remote proxy."""
+        async with self.server({service: target}, limits=limits) as server, self.calling(service, server.port) as proxy:
+            yield proxy
 
     @asynccontextmanager
     async def bare(self, port: int) -> AsyncIterator[grpc.aio.Channel]:

@@ -61,22 +61,22 @@ def failing(error: PagekeeperError, times: int) -> Behaviour:
     ],
 )
 async def test_what_is_raised_there_is_raised_here(error: PagekeeperError, surroundings: Surroundings) -> None:
-    async with surroundings.serving(FAULTS, Faults(failing(error, times=1))) as twin:
+    async with surroundings.serving(FAULTS, Faults(failing(error, times=1))) as proxy:
         with pytest.raises(type(error)) as raised:
-            await twin.fault(surroundings.caller(), FaultPageRequest())
+            await proxy.fault(surroundings.caller(), FaultPageRequest())
     assert vars(raised.value) == vars(error)
 
 
 async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
     """A caller with two seconds; a service that spends a part of them, then calls another."""
     far = Storage()
-    async with surroundings.serving(STORAGE, far) as far_twin:
+    async with surroundings.serving(STORAGE, far) as far_proxy:
 
         async def call_on(caller: Caller) -> None:
             await asyncio.sleep(0.5)
             assert caller.deadline is not None
             near_left.append(caller.deadline - surroundings.clock.monotonic())
-            await far_twin.stat_blob(caller, READ)
+            await far_proxy.stat_blob(caller, READ)
             (seen,) = far.callers
             assert seen.deadline is not None
             far_left.append(seen.deadline - surroundings.clock.monotonic())
@@ -84,8 +84,8 @@ async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
         near_left: list[float] = []
         far_left: list[float] = []
         near = Storage(call_on)
-        async with surroundings.serving(STORAGE, near) as near_twin:
-            await near_twin.stat_blob(surroundings.caller(seconds=2), READ)
+        async with surroundings.serving(STORAGE, near) as near_proxy:
+            await near_proxy.stat_blob(surroundings.caller(seconds=2), READ)
     assert 1.0 < near_left[0] <= 1.6
     assert 1.0 < far_left[0] <= near_left[0] + 0.1  # gRPC sends what is left in rounded units
     # Identity and trace came along.
@@ -94,8 +94,8 @@ async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
 
 async def test_a_caller_without_a_deadline_is_given_one(surroundings: Surroundings) -> None:
     storage = Storage()
-    async with surroundings.serving(STORAGE, storage) as twin:
-        await twin.stat_blob(surroundings.caller(), READ)
+    async with surroundings.serving(STORAGE, storage) as proxy:
+        await proxy.stat_blob(surroundings.caller(), READ)
     deadline = storage.callers[0].deadline
     assert deadline is not None
     assert deadline - surroundings.clock.monotonic() == pytest.approx(CALL_SECONDS, abs=1)
@@ -103,12 +103,12 @@ async def test_a_caller_without_a_deadline_is_given_one(surroundings: Surroundin
 
 async def test_nothing_is_sent_when_no_time_is_left(surroundings: Surroundings) -> None:
     storage, faults = Storage(), Faults()
-    async with surroundings.serving(STORAGE, storage) as twin:
+    async with surroundings.serving(STORAGE, storage) as proxy:
         with pytest.raises(DeadlineExceeded):
-            await twin.stat_blob(surroundings.caller(seconds=0), READ)
-    async with surroundings.serving(FAULTS, faults) as twin:
+            await proxy.stat_blob(surroundings.caller(seconds=0), READ)
+    async with surroundings.serving(FAULTS, faults) as proxy:
         with pytest.raises(DeadlineExceeded):
-            await anext(twin.stream_fault(surroundings.caller(seconds=-1), StreamFaultRequest()))
+            await anext(proxy.stream_fault(surroundings.caller(seconds=-1), StreamFaultRequest()))
     assert not storage.callers
     assert not faults.callers
 
@@ -133,44 +133,44 @@ async def test_a_mutation_is_repeated_only_when_it_cannot_happen_twice(
 ) -> None:
     faults = Faults(failing(error, times=2))
     request = FaultPageRequest(request_id=request_id, min_revision=6)
-    async with surroundings.serving(FAULTS, faults) as twin:
+    async with surroundings.serving(FAULTS, faults) as proxy:
         if repeated:
-            assert await twin.fault(surroundings.caller(), request) == FaultPageResponse(revision=7)
+            assert await proxy.fault(surroundings.caller(), request) == FaultPageResponse(revision=7)
         else:
             with pytest.raises(type(error)):
-                await twin.fault(surroundings.caller(), request)
+                await proxy.fault(surroundings.caller(), request)
     assert len(faults.callers) == (3 if repeated else 1)
 
 
 @pytest.mark.parametrize("error", [DEFINITE, INDEFINITE])
 async def test_a_read_is_repeated(error: PagekeeperError, surroundings: Surroundings) -> None:
     storage = Storage(failing(error, times=2))
-    async with surroundings.serving(STORAGE, storage) as twin:
-        assert await twin.stat_blob(surroundings.caller(), READ) == StatBlobResponse(size_bytes=12)
+    async with surroundings.serving(STORAGE, storage) as proxy:
+        assert await proxy.stat_blob(surroundings.caller(), READ) == StatBlobResponse(size_bytes=12)
     assert len(storage.callers) == 3
 
 
 async def test_repetition_has_an_end(surroundings: Surroundings) -> None:
     storage = Storage(failing(DEFINITE, times=1_000))
-    async with surroundings.serving(STORAGE, storage) as twin:
+    async with surroundings.serving(STORAGE, storage) as proxy:
         with pytest.raises(StoreUnavailable):
-            await twin.stat_blob(surroundings.caller(), READ)
+            await proxy.stat_blob(surroundings.caller(), READ)
         assert len(storage.callers) == ATTEMPTS_MAX
         # And none is begun that the deadline would cut off.
         storage.callers.clear()
         with pytest.raises(StoreUnavailable):
-            await twin.stat_blob(surroundings.caller(seconds=0.05), READ)
+            await proxy.stat_blob(surroundings.caller(seconds=0.05), READ)
         assert len(storage.callers) < ATTEMPTS_MAX
 
 
 async def test_a_service_that_comes_late_is_found_by_the_next_call(surroundings: Surroundings) -> None:
     port = free_port()
-    async with surroundings.calling(STORAGE, port) as twin:
+    async with surroundings.calling(STORAGE, port) as proxy:
         for _ in range(3):  # long enough for the channel to try less and less often
             with pytest.raises(ServiceUnavailable):
-                await twin.stat_blob(surroundings.caller(), READ)
+                await proxy.stat_blob(surroundings.caller(), READ)
         async with surroundings.server({STORAGE: Storage()}, address=f"127.0.0.1:{port}"):
-            assert (await twin.stat_blob(surroundings.caller(), READ)).size_bytes
+            assert (await proxy.stat_blob(surroundings.caller(), READ)).size_bytes
 
 
 async def test_who_stops_listening_stops_the_work(surroundings: Surroundings) -> None:
@@ -179,8 +179,8 @@ async def test_who_stops_listening_stops_the_work(surroundings: Surroundings) ->
 
     faults = Faults(for_ever)
     request = StreamFaultRequest(fault=FaultPageRequest(min_revision=1))
-    async with surroundings.serving(FAULTS, faults) as twin:
-        parts = twin.stream_fault(surroundings.caller(), request)
+    async with surroundings.serving(FAULTS, faults) as proxy:
+        parts = proxy.stream_fault(surroundings.caller(), request)
         await anext(parts)
         assert not faults.stream_ended.is_set()
         await parts.aclose()
@@ -191,12 +191,12 @@ async def test_who_stops_listening_stops_the_work(surroundings: Surroundings) ->
 
 async def test_content_fits_and_more_does_not(surroundings: Surroundings) -> None:
     storage = Storage()
-    async with surroundings.serving(STORAGE, storage) as twin:
-        response = await twin.put_blobs(surroundings.caller(), PutBlobsRequest(blobs=[bytes(CONTENT_BYTES_MAX)]))
+    async with surroundings.serving(STORAGE, storage) as proxy:
+        response = await proxy.put_blobs(surroundings.caller(), PutBlobsRequest(blobs=[bytes(CONTENT_BYTES_MAX)]))
         assert response.extents[0].length == CONTENT_BYTES_MAX
         request = GetBlobsRequest(refs=[{"extent": {"length": CONTENT_BYTES_MAX}}])  # type: ignore[list-item]
-        (item,) = (await twin.get_blobs(surroundings.caller(), request)).items
+        (item,) = (await proxy.get_blobs(surroundings.caller(), request)).items
         assert len(item.data) == CONTENT_BYTES_MAX
         with pytest.raises(ContentTooLarge):
-            await twin.put_blobs(surroundings.caller(), PutBlobsRequest(blobs=[bytes(MESSAGE_BYTES_MAX)]))
+            await proxy.put_blobs(surroundings.caller(), PutBlobsRequest(blobs=[bytes(MESSAGE_BYTES_MAX)]))
     assert len(storage.callers) == 2

@@ -55,8 +55,8 @@ def health(channel: grpc.aio.Channel, method: str, service: str = "") -> Any:  #
 async def test_a_service_learns_who_calls_until_when_and_why(surroundings: Surroundings) -> None:
     storage = Storage()
     caller = surroundings.caller(seconds=5)
-    async with surroundings.serving(STORAGE, storage) as twin:
-        response = await twin.stat_blob(caller, REQUEST)
+    async with surroundings.serving(STORAGE, storage) as proxy:
+        response = await proxy.stat_blob(caller, REQUEST)
     assert response == StatBlobResponse(size_bytes=12)
     (seen,) = storage.callers
     assert seen == caller.with_deadline(seen.deadline)
@@ -68,11 +68,11 @@ async def test_each_call_has_one_line(surroundings: Surroundings) -> None:
         raise PageNotFound("p1")
 
     storage = Storage()
-    async with surroundings.serving(STORAGE, storage) as twin:
-        await twin.stat_blob(surroundings.caller(), REQUEST)
+    async with surroundings.serving(STORAGE, storage) as proxy:
+        await proxy.stat_blob(surroundings.caller(), REQUEST)
         storage.behave = refuse
         with pytest.raises(PageNotFound):
-            await twin.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.stat_blob(surroundings.caller(), REQUEST)
     lines = surroundings.lines()
     assert [line["outcome"] for line in lines] == ["OK", "PAGE_NOT_FOUND"]
     assert {(line["method"], line["tenant"], line["trace"]) for line in lines} == {(STAT_BLOB[1:], "acme", "trace-1")}
@@ -111,9 +111,9 @@ async def test_a_defect_is_told_by_its_trace_alone(
     async def stumble(_: Caller) -> None:
         raise KeyError("what somebody wrote")
 
-    async with surroundings.serving(STORAGE, Storage(stumble)) as twin:
+    async with surroundings.serving(STORAGE, Storage(stumble)) as proxy:
         with pytest.raises(InternalError, match="trace-1") as told:
-            await twin.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.stat_blob(surroundings.caller(), REQUEST)
     assert "what somebody wrote" not in str(told.value)
     assert "what somebody wrote" in caplog.text
 
@@ -124,9 +124,9 @@ async def test_a_store_that_fails_is_named_in_the_logs_only(
     async def stumble(_: Caller) -> None:
         raise BlobUnavailable("10.0.0.7 is gone")
 
-    async with surroundings.serving(STORAGE, Storage(stumble)) as twin:
+    async with surroundings.serving(STORAGE, Storage(stumble)) as proxy:
         with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="object store") as told:
-            await twin.stat_blob(surroundings.caller(seconds=0.5), REQUEST)
+            await proxy.stat_blob(surroundings.caller(seconds=0.5), REQUEST)
     assert "10.0.0.7" not in str(told.value)
     assert "10.0.0.7" in caplog.text
 
@@ -135,16 +135,16 @@ async def test_a_cancellation_that_escapes_from_a_service_is_a_defect(surroundin
     async def let_escape(_: Caller) -> None:
         raise asyncio.CancelledError
 
-    async with surroundings.serving(STORAGE, Storage(let_escape)) as twin:
+    async with surroundings.serving(STORAGE, Storage(let_escape)) as proxy:
         with pytest.raises(InternalError):
-            await twin.stat_blob(surroundings.caller(seconds=5), REQUEST)
+            await proxy.stat_blob(surroundings.caller(seconds=5), REQUEST)
 
 
 async def test_work_ends_with_the_deadline_of_its_caller(surroundings: Surroundings) -> None:
     gate = Gate()
-    async with surroundings.serving(STORAGE, Storage(gate)) as twin:
+    async with surroundings.serving(STORAGE, Storage(gate)) as proxy:
         with pytest.raises(DeadlineExceeded):
-            await twin.stat_blob(surroundings.caller(seconds=0.2), REQUEST)
+            await proxy.stat_blob(surroundings.caller(seconds=0.2), REQUEST)
         async with asyncio.timeout(5):
             await gate.cancelled.wait()
     assert [line["outcome"] for line in surroundings.lines()] == ["CANCELLED"]
@@ -152,8 +152,8 @@ async def test_work_ends_with_the_deadline_of_its_caller(surroundings: Surroundi
 
 async def test_work_ends_when_its_caller_goes(surroundings: Surroundings) -> None:
     gate = Gate()
-    async with surroundings.serving(STORAGE, Storage(gate)) as twin:
-        call = asyncio.ensure_future(twin.stat_blob(surroundings.caller(), REQUEST))
+    async with surroundings.serving(STORAGE, Storage(gate)) as proxy:
+        call = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST))
         await gate.arrived.acquire()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -167,36 +167,36 @@ async def test_a_full_server_refuses_and_stays_healthy(surroundings: Surrounding
     limits = Limits(calls=2)
     async with (
         surroundings.server({STORAGE: Storage(gate)}, limits=limits) as server,
-        surroundings.calling(STORAGE, server.port) as twin,
+        surroundings.calling(STORAGE, server.port) as proxy,
         surroundings.bare(server.port) as channel,
     ):
-        calls = [asyncio.ensure_future(twin.stat_blob(surroundings.caller(), REQUEST)) for _ in range(2)]
+        calls = [asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST)) for _ in range(2)]
         for _ in calls:
             await gate.arrived.acquire()
         with pytest.raises(TooManyRequests):
-            await twin.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.stat_blob(surroundings.caller(), REQUEST)
         assert (await health(channel, "Check")).status == HealthCheckResponse.SERVING
         # With one of them gone there is room again.
         gate.open.set()
         await asyncio.gather(*calls)
-        await twin.stat_blob(surroundings.caller(), REQUEST)
+        await proxy.stat_blob(surroundings.caller(), REQUEST)
 
 
 async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(surroundings: Surroundings) -> None:
     gate = Gate()
     server = surroundings.server({STORAGE: Storage(gate)})
-    async with surroundings.bare(server.port) as channel, surroundings.calling(STORAGE, server.port) as twin:
+    async with surroundings.bare(server.port) as channel, surroundings.calling(STORAGE, server.port) as proxy:
         await server.__aenter__()
         watching = aiter(health(channel, "Watch", STORAGE.full_name))
         assert (await anext(watching)).status == HealthCheckResponse.SERVING
-        in_flight = asyncio.ensure_future(twin.stat_blob(surroundings.caller(), REQUEST))
+        in_flight = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST))
         await gate.arrived.acquire()
         # SIGTERM.
         draining = asyncio.ensure_future(server.__aexit__(None, None, None))
         await asyncio.sleep(0.1)
         assert not draining.done()
         with pytest.raises(ServiceUnavailable):
-            await twin.stat_blob(surroundings.caller(seconds=0.3), REQUEST)
+            await proxy.stat_blob(surroundings.caller(seconds=0.3), REQUEST)
         # The watcher is told and let go; the call in flight ends well; the server is gone at once.
         assert [answer.status async for answer in watching] == [HealthCheckResponse.NOT_SERVING]
         gate.open.set()
@@ -208,9 +208,9 @@ async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(surroun
 async def test_draining_does_not_wait_for_ever(surroundings: Surroundings) -> None:
     gate = Gate()
     server = surroundings.server({STORAGE: Storage(gate)}, limits=Limits(drain_seconds=0.2))
-    async with surroundings.calling(STORAGE, server.port) as twin:
+    async with surroundings.calling(STORAGE, server.port) as proxy:
         async with server:
-            stuck = asyncio.ensure_future(twin.stat_blob(surroundings.caller(seconds=1), REQUEST))
+            stuck = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(seconds=1), REQUEST))
             await gate.arrived.acquire()
         assert gate.cancelled.is_set()
         with pytest.raises(ServiceUnavailable):

@@ -1,6 +1,6 @@
 """What lies between a replica and the stores that all replicas share, and goes wrong there.
 
-The log's and the bucket's own faulty twins do most of it. Here are the feed that loses its connection, and the queue
+The faulty log and the faulty bucket do most of it. Here are the feed that loses its connection, and the queue
 whose server does not know whether a worker is slow, standing still or dead.
 """
 

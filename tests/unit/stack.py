@@ -1,4 +1,4 @@
-"""Page-table and artifact-storage whole, on the twins of the log, the object store and the queue.
+"""Page-table and artifact-storage whole, on the in-memory fakes of the log, the object store and the queue.
 
 Two replicas may share the stores: each has its own folds and caches, as two processes have.
 """

@@ -39,10 +39,10 @@ TODAY = "@TODAY@"
 
 
 def user(text: str) -> Draft:
-    """What the user says."""
+    """A message of the user."""
     return Draft(Role.USER, text)
 
 
 def assistant(text: str) -> Draft:
-    """What the assistant answers."""
+    """An answer of the assistant."""
     return Draft(Role.ASSISTANT, text)

@@ -1,4 +1,4 @@
-"""What the launcher is told by its variables.
+"""Options of the launcher, from environment variables.
 
 TOPOLOGY   five (the default) or one: how many processes our services run in
 DATA_DIR   a directory to keep everything in; one that is removed at the end when empty

@@ -99,7 +99,7 @@ class NatsServer(Server):
         return f"nats://{USER}:{self._password()}@{HOST}:{self.port}"
 
     async def version(self) -> str:
-        """What the server says of itself, such as 2.15.1."""
+        """Return the version of the server, such as 2.15.1."""
         greeting = await _greeting(self.port)
         return str(json.loads(greeting.removeprefix(b"INFO "))["version"])
 

@@ -88,7 +88,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every one of our processes is told, besides its own PK_LISTEN."""
+        """Return the settings of every Pagekeeper process, besides its own PK_LISTEN."""
         addresses = {
             variable: f"{HOST}:{self._ports[name]}"
             for name, variable in INTERNAL_SERVICES.items()

@@ -21,7 +21,7 @@ RECALLED_MAX: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class RecallRoom:
-    """What recalled pages may take of a budget: by `cue` where residents have their place, else `tokens_max`."""
+    """Tokens that recalled pages may take: by `cue` where all residents fit, else `tokens_max`."""
 
     cue: Cue | None
     budget_tokens: int

@@ -134,7 +134,7 @@ def _to_index(page: PageState) -> PageToIndex:
 
 
 def _both(description: str, text: str) -> str:
-    """What is in one of the two, once."""
+    """Return the union of both, without duplicates."""
     if not description or not text:
         return description or text
     return "\n".join(dict.fromkeys(f"{description}\n{text}".splitlines()))

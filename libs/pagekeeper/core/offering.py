@@ -23,7 +23,7 @@ Usefulness = tuple[bool, float, int, str]
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """What one mapped page adds to the totals, and where it is offered; None when it is in the context."""
+    """One mapped page's part of the totals, and its place in the manifest; None for a page in the context."""
 
     full_tokens: int
     dirty: bool

@@ -1,5 +1,5 @@
-"""What a service needs to run: the log, blobs, queues, RPC, identity, errors, logs and settings.
+"""The runtime of a service: log, blobs, queues, RPC, identity, errors, telemetry and settings.
 
-Everything that does I/O for the platform goes through here. It knows the transport and the stores, and nothing of
-pages: what a page is, and what may happen to it, is decided in `pagekeeper.memory`.
+All I/O of the services goes through this package. The package knows the transport and the stores. `pagekeeper.core`
+decides what a page is and what may happen to a page.
 """

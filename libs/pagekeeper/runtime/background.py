@@ -1,15 +1,15 @@
-"""The owner of the work that outlives a call: consumers, followers, write-back.
+"""The owner of work that outlives a call: consumers, followers, write-back.
 
     async with Background(clock, random) as background:
         background.start("write-back", writer.run)
         ...
 
 Guarantees:
-- Work that fails as `errors.to_public_error` knows (a store does not answer, a deadline passed) is started again after
-  a pause, which grows while it keeps failing.
-- A defect is loud: the block is cancelled and raises it, so the process ends rather than limp on without the work.
-- Leaving the block cancels all work and waits for it, but not for ever: what does not end within CLOSE_SECONDS is named
-  in the logs and left behind.
+- Work that fails with an error that `errors.to_public_error` knows (a store does not answer, a deadline passed) starts
+  again after a pause. The pause grows while the work keeps failing.
+- Any other error is a defect: the block is cancelled and raises the error, so the process ends.
+- Leaving the block cancels all work and waits CLOSE_SECONDS for it. Work that has not ended by then is named in the
+  logs and abandoned.
 """
 
 import asyncio

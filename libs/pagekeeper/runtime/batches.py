@@ -1,4 +1,4 @@
-"""Things a few at a time: what one message carries, or one step may take."""
+"""Iteration in batches that a message can carry or a step may take."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

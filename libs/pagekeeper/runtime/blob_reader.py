@@ -1,4 +1,4 @@
-"""The bytes that a fold needs, through artifact-storage: it alone reads the object store, and verifies what it read."""
+"""The bytes that a fold needs, read through artifact-storage, which alone reads and verifies objects."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol, TypeVar
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class BlobsPort(Protocol):
-    """What is asked of artifact-storage."""
+    """The methods of artifact-storage that a `BlobReader` calls."""
 
     async def get_blobs(self, caller: Caller, request: pb.GetBlobsRequest) -> pb.GetBlobsResponse: ...
 
 
 class ArtifactBlobReader:
-    """A `BlobReader`. It asks as the platform, on behalf of the session's tenant and of nobody else."""
+    """A `BlobReader`. Calls are made in the name of the session's tenant."""
 
     def __init__(self, artifacts: BlobsPort) -> None:
         self._artifacts = artifacts
@@ -40,7 +40,7 @@ class ArtifactBlobReader:
 
 
 def blob_batches(wanted: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
-    """In pieces whose bytes come in one message."""
+    """Split ranges into batches whose bytes fit one message."""
     return batches(wanted, size_bytes, count_max=BLOBS_PER_CALL_MAX, bytes_max=BLOB_BYTES_PER_CALL_MAX)
 
 

@@ -1,4 +1,4 @@
-"""Values that never change, kept for a while: those that were asked for last, up to a number of bytes."""
+"""A least-recently-used cache of immutable values, bounded in bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

@@ -1,11 +1,11 @@
-"""Time, as a port: whoever needs it is given a `Clock`, so a test decides what time it is."""
+"""Time, as a port: code that needs time is given a `Clock`, so that a test can set the time."""
 
 import time
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """What may be known of time.
+    """The port of time.
 
     `now_ms` is for people and for tokens: Unix time in milliseconds, which may jump. `monotonic` is for deadlines and
     durations: seconds from an arbitrary start, comparable inside one process only, never going back.

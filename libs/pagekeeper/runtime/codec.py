@@ -1,8 +1,8 @@
-"""The log's bytes and the domain's values, each from the other.
+"""Translation between the log's bytes and the domain's values.
 
-A message and a value class of the same name have the same fields, so the translation is derived from the two once, at
-import, and a field that only one of them has stops the program there. Bytes are deterministic: equal states have equal
-bytes on every replica.
+A message and a value class of the same name have the same fields. The translation is derived from the two once, at
+import, and a field that only one of the two has stops the program at import. Bytes are deterministic: equal states
+have equal bytes on every replica.
 """
 
 import zlib
@@ -97,7 +97,7 @@ class MessageCodec(Generic[V]):
 
 
 def _defaults_of(value_class: Value) -> dict[str, Value]:
-    """Of its fields, in their order; `MISSING` where there is none."""
+    """The defaults of a class's fields, in their order; `MISSING` where there is none."""
     if issubclass(value_class, tuple):
         return {name: value_class._field_defaults.get(name, MISSING) for name in value_class._fields}
     return {field.name: field.default for field in fields(value_class)}

@@ -1,7 +1,8 @@
-"""Word vectors out of the `wordllama` wheel: what texts mean, with no model to run and no network to ask.
+"""Embeddings of texts from the word vectors of the `wordllama` wheel, without a model and without a network.
 
-A text is the mean of its tokens' vectors. The wheel's own code looks for newer files on the network, so only its data
-is used: the weights are read where they were installed, 32,000 rows of 256 numbers, and the tokenizer beside them.
+The embedding of a text is the mean of its tokens' vectors. The wheel's own code looks for newer files on the network,
+so only the wheel's data is used: the weights (32,000 rows of 256 numbers) and the tokenizer are read from where the
+wheel is installed.
 """
 
 import json

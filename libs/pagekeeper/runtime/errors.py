@@ -1,10 +1,10 @@
-"""How an error travels: from a Python exception to a gRPC status with details, and back. Both directions stand here.
+"""Both directions of an error's way: from a Python exception to a gRPC status with details, and back.
 
-What the reasons mean to a caller is documented in `error_reason.proto`; `RULES` is the one place that says with which
-canonical code each travels, whether it is definite, and when to come back. Nothing that is not in the table leaves the
-process: an unforeseen exception becomes INTERNAL with the call's trace id, and its text stays in the logs.
+`error_reason.proto` documents what the reasons mean to a caller. `RULES` alone says with which canonical code a reason
+travels, whether the error is definite, and after which delay to retry. An exception that is not in the table becomes
+INTERNAL with the call's trace id; its text stays in the logs.
 
-`to_public_error` is where the failures of the stores, which have classes of their own, become errors of the platform.
+`to_public_error` turns the failures of the stores, which have classes of their own, into public errors.
 """
 
 import re
@@ -116,7 +116,7 @@ def rule(error: errors.PagekeeperError) -> Rule:
 def to_public_error(error: Exception) -> errors.PagekeeperError | None:
     """Return the error that a caller may see in place of `error`; None when `error` is a defect.
 
-    What a store says of its failure is for the logs: it may name hosts and objects.
+    A store's own words about its failure may name hosts and objects, and are for the logs only.
     """
     match error:
         case errors.PagekeeperError():

@@ -1,7 +1,7 @@
-"""A session's past: every record it ever had, folded again.
+"""A session's past: every record of the session, folded again.
 
-What snapshots replaced lies in archive segments; the rest is the log. The two join without a gap, because a snapshot
-names the segment of what it replaced and is itself kept in the next one.
+Archive segments hold the records that snapshots replaced; the log holds the others. Archives and log join without a
+gap, because a snapshot names the segment of the records that it replaced, and the next segment keeps the snapshot.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Who calls: `Identity` is what a verified token says, `Caller` is for whom a service method acts.
+"""Callers: `Identity` is the content of a verified token, `Caller` names for whom a service method acts.
 
 Invariant: the `TenantId` that a service acts on comes from a token whose signature, audience and lifetime
 `bearer_tokens` has checked, or from a work item that such a caller left behind. Nothing in a request names a tenant.
@@ -11,7 +11,7 @@ from pagekeeper.core.ids import TenantId
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a verified token says."""
+    """The content of a verified token."""
 
     tenant: TenantId
     subject: str

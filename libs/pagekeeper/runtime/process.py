@@ -14,7 +14,7 @@ CANNOT_START_STATUS: Final = 2
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` to its end. It is given an event that is set by SIGTERM and by SIGINT, on which it has to return.
+    """Run `main` to its end. SIGTERM and SIGINT set the event that `main` is given, and `main` then has to return.
 
     A second such signal ends the process at once. CannotStart ends it with one line and no traceback.
     """

@@ -1,4 +1,4 @@
-"""What makes a request the same request, and what is named after it.
+"""Identity of requests: which two requests are the same, and the names that are derived from a request.
 
 A retry carries the same `request_id` and the same body. So everything that answers it may derive from the two: whether
 it was carried out already, and the ids that it was given.

@@ -1,19 +1,19 @@
-"""Folded sessions, kept current with the log: the only way in which a service reads or changes one.
+"""Folded sessions, kept current with the log: the only way in which a service reads or changes a session.
 
 A cached session is a hint; the log is the truth. A change is decided on the cached state and appended on the condition
-that the log has not moved on; when it has, the tail is read and the change is decided again. So a stale replica can
-answer an old state, never write on one.
+that the log has not moved on. When the log has moved on, the tail is read and the change is decided again. A stale
+replica can therefore answer an old state, and can never write on one.
 
 Access rules:
 1. A cached `Session` is mutated only while its entry's lock is held, and between two awaits: a reader that does not
    await sees one revision.
 2. `read` answers a state at least as new as `min_revision`, and as new as every notice that has arrived.
-3. `commit` raises a refusal, or answers that nothing has to happen, only after this was decided on a state that the
-   log's leader confirmed: a stale cache must not answer "not found" for what another replica has just made, nor
-   "pinned already" for what another one has just unpinned.
-4. What is folded is what lies in the log. The log's own repetition of an append recognises these very bytes and
-   nothing else: a request that was carried out by another replica meanwhile, at another time of its clock, is a lost
-   race here, and is found again by its id in the fold.
+3. `commit` raises a refusal, or answers that nothing has to happen, only after the decision was made on a state that
+   the log's leader confirmed. A stale cache must not answer "not found" for a page that another replica has just made,
+   nor "pinned already" for a page that another replica has just unpinned.
+4. The folded bytes are the bytes in the log. The log's own repetition of an append recognises only the same bytes. A
+   request that another replica carried out meanwhile, at another time of its clock, is therefore a lost race here, and
+   the fold finds the request by its id.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
-    """What a rollup did: the session's revision and how many records it replaced, none when there was no need."""
+    """A rollup's outcome: the session's revision and the number of replaced records, 0 when no rollup was needed."""
 
     revision: int
     replaced_records: int
@@ -377,12 +377,12 @@ def _snapshot_record(snapshot: event_pb2.Snapshot) -> bytes:
 
 
 def _name_of_bytes(operation_id: str, data: bytes) -> str:
-    """What the log knows an append by, and repeats it by: rule 4."""
+    """Return the id by which the log recognises and repeats an append: rule 4."""
     return f"{operation_id}.{blake2b(data, digest_size=8).hexdigest()}"
 
 
 async def from_log(asked: Coroutine[Any, Any, T]) -> T:
-    """What the log answers, its refusals as those of the platform. A lost race stays what it is."""
+    """Await an answer of the log, and raise its refusals as public errors. RevisionConflict is raised as it is."""
     try:
         return await asked
     except logs.RevisionConflict:

@@ -1,8 +1,8 @@
-"""What a process is told by its environment, in variables that begin with PK_.
+"""Settings of a process, from environment variables that begin with PK_.
 
-A service's settings are a class that inherits the groups it needs from here and adds at most eight fields of its own.
-`load` reads it once, at the start. What is missing or wrong is said in one line that names the variable and tells what
-would be right; the process does not run on a guess.
+A service's settings are a class that inherits the groups that the service needs from this module and adds at most eight
+fields of its own. `load` reads the settings once, at the start. A missing or wrong setting stops the start with one
+line that names the variable and a right value.
 """
 
 import re
@@ -32,7 +32,7 @@ Address = Annotated[str, AfterValidator(_address)]
 
 
 class Settings(BaseSettings):
-    """What every process has."""
+    """Settings of every process."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
@@ -42,19 +42,19 @@ class Settings(BaseSettings):
 
 
 class ListenSettings(Settings):
-    """Of a process that serves RPCs."""
+    """Settings of a process that serves RPCs."""
 
     listen: Address = Field(description="where to take calls: host:port, such as 0.0.0.0:7400")
 
 
 class InternalKeySettings(Settings):
-    """Of a process that calls services or is called by them."""
+    """Settings of a process that calls services or is called by services."""
 
     internal_key: Path = Field(description="the file with the secret that all services share, of 32 bytes or more")
 
 
 class TokenSettings(Settings):
-    """Of a process that callers come to."""
+    """Settings of a process that takes public calls."""
 
     token_key: Path = Field(
         description="the file that callers' tokens are verified with: a PEM public key, JWKS or secret"
@@ -63,7 +63,7 @@ class TokenSettings(Settings):
 
 
 class LogSettings(Settings):
-    """Of a process that reads or appends to the log."""
+    """Settings of a process that reads or appends to the log."""
 
     nats_url: SecretStr = Field(
         description="the NATS servers, such as nats://user:password@127.0.0.1:4222; several with commas between"
@@ -83,7 +83,7 @@ class LogSettings(Settings):
 
 
 class StoreSettings(Settings):
-    """Of a process that reads or writes objects."""
+    """Settings of a process that reads or writes objects."""
 
     s3_endpoint: Address = Field(description="the object store: host:port, such as 127.0.0.1:9000")
     s3_access_key: str = Field(description="the object store's access key")
@@ -95,7 +95,7 @@ class StoreSettings(Settings):
 
 
 class RecallSettings(Settings):
-    """Of a process that searches sessions."""
+    """Settings of a process that searches sessions."""
 
     embedder: Literal["static", "none"] = Field(
         default="static", description="static or none: whether what words mean counts in recall, beside the words"
@@ -103,7 +103,7 @@ class RecallSettings(Settings):
 
 
 class SummariserSettings(Settings):
-    """Of a process that makes lower levels of pages."""
+    """Settings of a process that makes lower levels of pages."""
 
     summariser_url: str = Field(
         default="", description="an OpenAI-compatible endpoint that shortens pages, such as http://127.0.0.1:8080/v1"

@@ -1,16 +1,16 @@
-"""One load per key at a time, shared by everyone who asks meanwhile.
+"""One load per key at a time, shared by all callers that ask meanwhile.
 
 Guarantees:
-- While a load for a key runs, nobody starts another: later callers wait for it and get its value or its error.
-- The load belongs to no caller. A caller that is cancelled leaves the others undisturbed; when the last one leaves, the
-  load is cancelled.
-- Nothing is remembered. Who comes after a load has ended, well or badly, starts a new one.
+- While a load for a key runs, no caller starts another: later callers wait for the load and get its value or its error.
+- The load belongs to no caller. A caller that is cancelled leaves the others undisturbed. When the last caller leaves,
+  the load is cancelled.
+- No result is remembered. A caller that comes after a load has ended, well or badly, starts a new load.
 
-Accepted: a load that is slow to obey its cancellation may still be winding up while its successor runs. A load runs in
-the context of the caller that started it, so its log lines carry that caller's trace.
+Accepted: a load that is slow to obey its cancellation may still be ending while its successor runs. A load runs in the
+context of the caller that started it, so the load's log lines carry that caller's trace.
 
-Because a load serves callers with different patience, it must not inherit the deadline of the one that started it:
-each caller's own deadline ends its own wait.
+A load must not inherit the deadline of the caller that started it, because the load serves callers with different
+deadlines: each caller's deadline ends that caller's wait.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Logs: one JSON object a line, on one stream.
 
-A line has `time`, `level`, `logger`, `message`, the `trace` and `tenant` of the call or piece of work it was written
-in, and whatever the writer gave as `extra`. Content of pages, tokens and keys are never given to a logger; ids are.
+A line has `time`, `level`, `logger`, `message`, the `trace` and `tenant` of its call or piece of work, and the writer's
+`extra`. No logger is given the content of pages, tokens or keys; ids may be logged.
 """
 
 import asyncio

@@ -1,10 +1,12 @@
 """The keys that tokens are signed with, read from a file.
 
-Three kinds of file: a secret of at least 32 bytes (HS256); a PEM public key (EdDSA, RS256 or ES256 by its type); a
-JWKS whose keys are chosen by `kid`. Invariant: a key is used with exactly one algorithm, which follows from the key and
-never from a token, so a public key cannot be passed off as an HMAC secret and `none` does not exist.
+A file holds one of three kinds: a secret of at least 32 bytes (HS256); a PEM public key (EdDSA, RS256 or ES256 by its
+type); a JWKS whose keys are chosen by `kid`.
 
-The file is looked at again when it changes, which is how keys are rotated. Key material is never logged or shown.
+Invariant: a key is used with exactly one algorithm, which follows from the key and never from a token. A public key
+cannot be passed off as an HMAC secret, and `none` does not exist.
+
+A changed file is read again, so keys can be rotated. Key material is never logged or shown.
 """
 
 import json

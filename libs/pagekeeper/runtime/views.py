@@ -1,4 +1,4 @@
-"""Folded state as the API shows it. Reads, never decides."""
+"""The API's messages of folded state. Functions here read, and never decide."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -73,7 +73,7 @@ def representation_of(page: page_pb2.Page, level: int) -> page_pb2.Representatio
 
 
 def page_message(session: Session, page: PageState, version: Version | None = None) -> page_pb2.Page:
-    """What is known about a page, at its current version unless told otherwise."""
+    """A page's public facts, at the current version unless `version` names another."""
     shown = version or page.current
     resident = session.working_set.get(page.page_id)
     return page_pb2.Page(

@@ -57,7 +57,7 @@ async def examine(endpoint: str, token: str, console: Console) -> bool:
 
 
 def _adopt_local_environment() -> None:
-    """What the local launcher set for its services, where nothing else is set."""
+    """Take the settings of the local launcher's services for variables that the environment does not set."""
     if STACK_FILE.exists():
         for name, value in json.loads(STACK_FILE.read_text())["environment"].items():
             os.environ.setdefault(name, value)

@@ -43,11 +43,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 class AllSettings(ListenSettings, TokenSettings, LogSettings, StoreSettings, RecallSettings, SummariserSettings):
-    """What a process that holds all services is told: it has no need of internal tokens."""
+    """Settings of a process with all services, which needs no internal tokens."""
 
 
 class _Process:
-    """What every process has: clocks, chance, background work, and the way to other services."""
+    """The means of every process: clocks, randomness, background work, and connections to other services."""
 
     def __init__(self, background: Background, exits: AsyncExitStack, clock: Clock, random: Random) -> None:
         self.background = background

@@ -132,7 +132,7 @@ def _is_of(tenant: TenantId, object_key: str) -> bool:
 
 
 async def _from_store(asked: Coroutine[Any, Any, T]) -> T:
-    """What the store answers, its failures as those of the platform; what it says of an object stays what it is."""
+    """Await the store's answer and raise its failures as public errors, except errors about one object."""
     try:
         return await asked
     except (BlobMissing, BlobCorrupt):

@@ -1,4 +1,4 @@
-"""What artifact-storage asks of page-table, which satisfies it, and so does its remote twin."""
+"""The methods of page-table that artifact-storage calls; the service and its remote proxy both have them."""
 
 from typing import Protocol
 

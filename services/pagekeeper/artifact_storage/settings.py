@@ -1,4 +1,4 @@
-"""What an artifact-storage process is told."""
+"""Settings of an artifact-storage process."""
 
 from pydantic import Field
 

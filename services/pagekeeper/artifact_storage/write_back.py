@@ -75,7 +75,7 @@ class WriteBack:
 
 
 def segments(session: Session) -> Iterator[list[Dirty]]:
-    """What is dirty, in mapping order, so that pages of one time lie together."""
+    """Return the dirty representations in mapping order, so that pages of one time lie together."""
     segment: list[Dirty] = []
     size_bytes = 0
     for dirty in dirty_representations(session):

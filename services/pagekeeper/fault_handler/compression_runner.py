@@ -35,7 +35,7 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is to be lowered: what a model could read of it, and a medium's own bytes."""
+    """The input of compression: the text that a model can read, and the bytes of a medium."""
 
     source: Source
     data: bytes = b""

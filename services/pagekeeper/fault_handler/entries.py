@@ -19,7 +19,7 @@ FOLLOW_RETRY_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the page table said of a page, at which revision, and the bytes that came along, by level."""
+    """The page table's answer about a page, its revision, and the bytes in the answer by level."""
 
     page: page_pb2.Page
     revision: int
@@ -41,7 +41,7 @@ class Entries:
         self._hears = False
 
     async def find(self, caller: Caller, key: SessionKey, page_id: str, min_revision: int) -> Found:
-        """What is known, if it is known to hold at `min_revision`. Raises SessionNotFound, PageNotFound."""
+        """Return the page's entry at `min_revision` or later, or raise SessionNotFound or PageNotFound."""
         found = self._tlb.lookup(key, page_id, min_revision) if self._hears else None
         if found is None:
             (found,) = await self.look_up(caller, key, [page_id], min_revision)
@@ -62,7 +62,7 @@ class Entries:
     async def look_up(
         self, caller: Caller, key: SessionKey, page_ids: Sequence[str], min_revision: int, version: int = 0
     ) -> list[Found]:
-        """What the page table itself says; `version` 0 is the current one. Raises SessionNotFound, PageNotFound."""
+        """Ask the page table; `version` 0 is the current version. Raises SessionNotFound, PageNotFound."""
         asked = (key, tuple(page_ids), version, min_revision)
         request = table_pb.LookupRequest(
             session_id=key.session, page_ids=page_ids, version=version, min_revision=min_revision
@@ -99,7 +99,7 @@ class Entries:
 
 
 def _lasting(page: page_pb2.Page) -> page_pb2.Page:
-    """What of an entry lasts until a notice touches it: whether the page is resident does not."""
+    """Return the part of an entry that holds until a notice touches the page: all but whether the page is resident."""
     lasting = page_pb2.Page()
     lasting.CopyFrom(page)
     lasting.resident_level = 0

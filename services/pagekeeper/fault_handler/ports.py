@@ -1,4 +1,4 @@
-"""What fault-handler asks of the others. The services themselves satisfy these, and so do their remote twins."""
+"""The methods of other services that fault-handler calls; the services and their remote proxies both have them."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What a fault-handler process is told."""
+"""Settings of a fault-handler process."""
 
 from pydantic import Field
 

@@ -54,7 +54,7 @@ class Summariser(Protocol):
         ...
 
     async def transcript(self, page_id: str, mime_type: str, data: bytes) -> str:
-        """What is said in a recording; empty when that is not known. Never raises for a model that fails."""
+        """Return the speech of a recording as text; empty when unknown. Never raises a model's failure."""
         ...
 
     async def close(self) -> None: ...
@@ -139,7 +139,7 @@ class ChatSummariser:
         return replace(made, text=text, tokens=self._count(text), compressor=f"model:{self._model}")
 
     async def _answer(self, page_id: str, level: int, instruction: str, page: object) -> str:
-        """What the model says; nothing when it fails."""
+        """Return the model's answer; empty when the model fails."""
         try:
             async with self._turns:
                 return await self._summary(instruction, page)

@@ -1,4 +1,4 @@
-"""What is said in recordings, by a model, where an operator names one; only in the background, while nobody waits.
+"""Transcripts of recordings, by a model that an operator names; made in the background only, while nobody waits.
 
 It is asked for recordings whose transcript nobody wrote. When it fails, what is said in them stays unknown and the log
 says so.

@@ -1,4 +1,4 @@
-"""What a medium tells whoever decodes it: its size and length, what is written and said in it, and how it looks.
+"""Facts that a decoder reads from a medium: size, length, embedded text, subtitles, and a preview.
 
 Needs the decoders of the extra `media`. Without them, and for bytes that they cannot read, a page is what was written
 about it, and the log says so. Whatever was written about it is never replaced.
@@ -68,7 +68,7 @@ def lowered(
 
 
 def viewed(source: Source, data: bytes, heard: str = "") -> Viewed:
-    """What the bytes tell, and what was `heard` in them; nothing when it is no medium, or they cannot be read."""
+    """Return a medium's facts with the transcript `heard`; nothing for other pages and unreadable bytes."""
     media = source.media
     if media is None:
         return Viewed(source)
@@ -154,7 +154,7 @@ def _recording(data: bytes, media: MediaDescription, source: Source) -> tuple[Me
 
 
 def _played(container: "av.container.InputContainer", media: MediaDescription) -> MediaDescription:
-    """What the container says of itself: length, tags, chapters."""
+    """Return the facts of a container: length, tags, chapters."""
     import av  # noqa: PLC0415 - of an extra
 
     seconds = float(container.duration or 0) / av.time_base
@@ -183,7 +183,7 @@ def _chapters(container: "av.container.InputContainer") -> tuple[str, ...]:
 
 
 def _subtitles(data: bytes) -> str:
-    """What is said, by the first text track that a recording has; empty without one."""
+    """Return the text of a recording's first text track; empty without one."""
     import av  # noqa: PLC0415 - of an extra
     from av.subtitles.subtitle import AssSubtitle  # noqa: PLC0415 - of an extra
 

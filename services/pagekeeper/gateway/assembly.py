@@ -61,7 +61,7 @@ class _Made:
 
 @dataclass(slots=True)
 class _Known:
-    """What this replica knows of a session: working-set's last answer, and what was made of it."""
+    """This replica's cache of a session: working-set's last answer and the values derived from the answer."""
 
     resident: working_pb.ResidentResponse
     config: SessionConfig
@@ -196,7 +196,7 @@ class PromptAssembler:
     async def _recall(
         self, caller: Caller, request: pb.AssemblePromptRequest, known: _Known, words: str, room: RecallRoom
     ) -> Recall:
-        """What the words call for, as far as there is room for it."""
+        """Return the recalled pages that fit."""
         if not words or not room.tokens():
             return NOTHING
         question = table_pb.RecallPagesRequest(
@@ -277,7 +277,7 @@ class _RememberedPrompts:
 
 
 def _question(request: pb.AssemblePromptRequest) -> bytes:
-    """What is asked, apart from how new the answer must be."""
+    """Return the key of a request: everything but the revision that the answer must reach."""
     question = pb.AssemblePromptRequest()
     question.CopyFrom(request)
     question.ClearField("min_revision")

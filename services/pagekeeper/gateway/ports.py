@@ -1,4 +1,4 @@
-"""What the gateway asks of the other services. The services themselves satisfy these, and so do their remote twins."""
+"""The methods of other services that the gateway calls; the services and their remote proxies both have them."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol

@@ -31,7 +31,7 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What the words call for: what pages are worth by id, resident ones too, and those that are not resident.
+    """The pages that words recall: utility by page id, residents included, and the non-resident pages.
 
     The latter are in the order in which they came into the session. `calls_before` are the turns before that called for
     the past lately.
@@ -46,7 +46,7 @@ NOTHING = Recall({}, (), 0)
 
 
 def demand_paging(request: pb.AssemblePromptRequest, session: DemandPaging) -> DemandPaging:
-    """Who brings in pages for this prompt."""
+    """Return the demand paging of this prompt: model, runtime or both."""
     return _DEMAND_PAGING.get(request.demand_paging, session)
 
 

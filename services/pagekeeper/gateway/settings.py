@@ -1,4 +1,4 @@
-"""What a gateway process is told."""
+"""Settings of a gateway process."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""What a public request must be before anything looks at it.
+"""Validation of public requests, before any other code reads them.
 
 One walk over the message by its descriptor checks what a field's name and type already say: ids, enumerations, finite
 numbers, sizes of lists. So a new RPC is checked without a line here. What needs more than one field is below the walk.
@@ -109,7 +109,7 @@ def check(request: Message) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What is asked of every field, found out once: a descriptor takes its time to tell."""
+    """The rule of every field of a message, computed once, because reading a descriptor is slow."""
 
     descriptor: FieldDescriptor
     name: str

@@ -117,7 +117,7 @@ class Lifecycle:
             )
 
     async def _read_all(self, keys: Sequence[SessionKey]) -> list[session_pb2.Session | None]:
-        """What there is of these sessions; None for one that was deleted."""
+        """Return these sessions' facts; None for a deleted session."""
         shown: list[session_pb2.Session | None] = []
         for start in range(0, len(keys), READS_AT_ONCE):
             batch = keys[start : start + READS_AT_ONCE]

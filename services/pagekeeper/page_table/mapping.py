@@ -149,7 +149,7 @@ def is_due(tail_records: int, tail_bytes: int, pages: int) -> bool:
 
 
 def cost_of(committed: Committed) -> list[session_pb2.Happening]:
-    """What making room cost: what happened, but that pages entered and turns began."""
+    """Return the effects of making room: all effects but pages entered and turns begun."""
     return [
         codec.effect_message(effect)
         for effect in committed.effects

@@ -1,4 +1,4 @@
-"""What page-table asks of artifact-storage, which satisfies it, and so does its remote twin."""
+"""The methods of artifact-storage that page-table calls; the service and its remote proxy both have them."""
 
 from typing import Protocol
 

@@ -68,7 +68,7 @@ class Queries:
         return response
 
     async def _find(self, key: SessionKey, min_revision: int, found: Callable[[Session], T]) -> T:
-        """What `found` answers. Raises PageNotFound once the log's leader has confirmed it, as for a session."""
+        """Return the answer of `found`. Raises PageNotFound when the log's leader has confirmed the absence."""
         try:
             return found(await self._sessions.read_existing(key, min_revision=min_revision))
         except PageNotFound:
@@ -76,7 +76,7 @@ class Queries:
 
 
 def page_entry(session: Session, page: PageState, version: Version | None = None) -> table_pb.PageEntry:
-    """What is known of a page, at its current version unless told otherwise, with the bytes that lie in the log."""
+    """A page's facts, at the current version unless `version` names another, with the bytes that lie in the log."""
     inline = [
         table_pb.InlineBytes(level=representation.level, data=representation.inline)
         for representation in (version or page.current).representations

@@ -70,7 +70,7 @@ class Representations:
         return table_pb.AddRepresentationsResponse(revision=committed.revision, made=_new_ones(committed, made))
 
     async def _made(self, caller: Caller, key: SessionKey, sent: Sequence[event_pb2.AddedRepresentation]) -> list[Made]:
-        """What was sent, with its bytes; those that cannot travel in the log are stored first."""
+        """Return the sent representations with their bytes; bytes too large for the log are stored first."""
         contents = await self._contents(caller, sent)
         inline = [i for i, one in enumerate(sent) if one.representation.HasField("inline")]
         shown = [position for position, i in enumerate(inline) if sent[i].representation.preview_mime_type]
@@ -164,7 +164,7 @@ def _counting_once() -> CountLine:
 
 
 def _new_ones(committed: Committed, made: Sequence[Made]) -> list[pb.MadeRepresentation]:
-    """What the request added, whether just now or long ago: what is there with the very bytes that it brought."""
+    """Return the representations that the request added, now or earlier: those with the bytes of the request."""
     if not committed.repeated and committed.revision == committed.previous_revision:
         return []
     new = []

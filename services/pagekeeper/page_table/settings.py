@@ -1,4 +1,4 @@
-"""What a page-table process is told."""
+"""Settings of a page-table process."""
 
 from pydantic import Field
 

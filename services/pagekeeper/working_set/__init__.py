@@ -1,1 +1,1 @@
-"""What is resident and why: turns, faults admitted, pins, importance, and the working sets of the past."""
+"""Working set service: turns, admitted faults, pins, importance, and the working sets of the past."""

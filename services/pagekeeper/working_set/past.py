@@ -140,7 +140,7 @@ async def state_after(history: History, key: SessionKey, committed: Committed) -
 
 
 def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:
-    """What to go back to. Raises CheckpointNotFound."""
+    """Return the revision to go back to. Raises CheckpointNotFound."""
     match request.WhichOneof("target"):
         case "checkpoint_id":
             return decisions.known_checkpoint(session, request.checkpoint_id).revision

@@ -170,7 +170,7 @@ def _the_page_that_was_read(session: Session, request: working_pb.AdmitRequest) 
 
 
 def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: StorageTier) -> working_pb.AdmitResponse:
-    """What it did. A repeated request is told where the page is now; what making room cost is not told twice."""
+    """Return the outcome. A repeated request gets the page's present place, without the effects of making room."""
     session = committed.session
     page = decisions.known_page(session, request.page_id)
     resident = session.working_set.get(request.page_id)

@@ -1,4 +1,4 @@
-"""What a prompt needs to know: the resident pages, and the pages that a manifest may offer.
+"""The session's part of a prompt: resident pages, and the pages that a manifest may offer.
 
 The order of what is offered is part of the prompt, so it is derived from the session alone.
 """

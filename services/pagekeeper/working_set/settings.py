@@ -1,4 +1,4 @@
-"""What a working-set process is told."""
+"""Settings of a working-set process."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""What prompts need of one session, kept up from the pages that changed.
+"""The session's facts that prompts need, updated from the changed pages alone.
 
 A long session has thousands of pages and a turn changes a few. So what is said of a page is written once. Which pages
 are offered, and in which order, is the core's `Offering`.

@@ -1,11 +1,11 @@
 """A bucket of any server that speaks S3, through the `minio` package.
 
-The package waits synchronously, so each request has a thread of a pool that belongs to this bucket and is bounded;
-requests beyond it wait for a thread, not for a connection. The package's own retries are switched off: `BlobStore`
-repeats.
+The package blocks, so each request has a thread of a bounded pool that belongs to the bucket. Further requests wait for
+a thread, not for a connection. The package's own retries are off, because `BlobStore` repeats requests.
 
-Guarantees: a thread is occupied for hardly longer than the request's timeout, even by a server that sends a byte a
-second; a connection that was not read to its end is closed, never used again.
+Guarantees:
+- A thread is occupied for hardly longer than the request's timeout, even by a server that sends a byte a second.
+- A connection that was not read to its end is closed and never used again.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from pagekeeper.runtime.clock import Clock
 THREADS: Final = 16
 """Requests under way at a time. At 16 one local server is saturated: 1.2k PUT/s, 1.7k GET/s."""
 CONNECT_SECONDS_MAX: Final = 2.0
-"""Who does not take a connection within this will not take one later; another attempt finds another replica."""
+"""A server that takes no connection within this time will not take one later; another attempt finds another replica."""
 CHUNK_BYTES: Final = 256 * 1024
 """Read between two looks at the clock."""
 BUCKET_LENGTH_MIN: Final = 3
@@ -70,7 +70,7 @@ class _Connections(urllib3.PoolManager):
         self._thread.deadline = deadline
 
     def left_seconds(self) -> float:
-        """What the running thread has left. Raises BlobUnavailable when that is nothing."""
+        """Seconds until the running thread's deadline. Raises BlobUnavailable when none are left."""
         left: float = self._thread.deadline - self._clock.monotonic()
         if left <= 0:
             raise BlobUnavailable("timed out")

@@ -1,10 +1,10 @@
-"""What is asked of an object store, and how little is believed of what it answers.
+"""The port of an object store, and the checks of every answer of a store.
 
 A `Bucket` tries once, and may answer wrongly. `BlobStore` alone repeats attempts and checks bytes against digests, so
-every bucket, real or not, is checked in the same place.
+every bucket, real or fake, is checked in the same place.
 
-Keys are immutable and unique: a key is written with one body, ever, and safety never rests on the store refusing a
-second one. So every operation may be repeated, and a write of unknown outcome needs nothing but a repetition.
+A key is immutable and unique: a key is written with one body, ever. Safety does not rest on a store that refuses a
+second body. Every operation may therefore be repeated, and a write of unknown outcome is settled by a repetition.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 KEY_LENGTH_MAX: Final = 512
 SCAN_LIMIT_MAX: Final = 1_000
-"""What S3 lists in one answer."""
+"""The most keys that S3 lists in one answer."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _PREFIX: Final = re.compile(r"([A-Za-z0-9_.-]+/)*")
@@ -33,7 +33,7 @@ class BlobCorrupt(BlobError):
 
 
 class BlobUnavailable(BlobError):
-    """No answer in time, or one that says to come back later. What was asked for may have happened; repeat it."""
+    """No answer in time, or an answer to come back later. Not definite: the operation may have happened; repeat it."""
 
 
 class BlobRefused(BlobError):
@@ -60,7 +60,7 @@ class BlobEntry:
 
 @dataclass(frozen=True, slots=True)
 class BlobStat:
-    """What is known of one object without reading it. `digest` is the SHA-256 that it was stored with."""
+    """An object's facts without its bytes. `digest` is the SHA-256 that the object was stored with."""
 
     size_bytes: int
     modified_ms: int

@@ -1,13 +1,13 @@
-"""Reading and writing objects so that what comes back is what was stored.
+"""Reading and writing objects so that the bytes read are the bytes stored.
 
 Guarantees:
-- Bytes are returned only if they have the digest that the caller, who knows it from the log, asked for. There is no way
-  to read without one.
-- An operation ends by its timeout. Until then a store that is not available is asked up to ATTEMPTS_MAX times, which
-  is safe because every operation may be repeated.
-- Ranges of one object that lie close together are read as one.
+- Bytes are returned only with the digest that the caller asks for, which the caller knows from the log. No method reads
+  without a digest.
+- An operation ends by its timeout. Until then an unavailable store is asked up to ATTEMPTS_MAX times, which is safe
+  because every operation may be repeated.
+- Ranges of one object that lie close together are read as one range.
 
-Failure case: a writer that is cut off may leave an object that nothing refers to. Garbage collection finds it.
+Failure case: a writer that is cut off may leave an object without a reference. Garbage collection finds the object.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ GAP_BYTES_MAX: Final = 128 * 1024
 further MiB 1.7 ms, so on the same machine 640 KiB would pay; a fifth of it leaves room for slower networks."""
 
 SPAN_BYTES_MAX: Final = 8 * 1024 * 1024
-"""What is read as one when ranges are joined: no more than a segment, so that joining never holds more memory."""
+"""The largest range that joined ranges make: a segment, so that joining never holds more memory."""
 
 T = TypeVar("T")
 

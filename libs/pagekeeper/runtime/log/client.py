@@ -1,9 +1,9 @@
-"""A nats-py client for one TCP connection, without the faults that we have met.
+"""A nats-py client for one TCP connection, without the known defects of nats-py.
 
-nats-py 2.16 reconnects by itself, but what it keeps across a reconnection makes outcomes unknowable: commands that were
-waiting are sent later, after their caller has been told that they failed; requests in flight learn nothing and wait
-for their timeout; `-ERR` from the server closes the client for good; a cancelled reconnection leaves it stuck. So a
-client here lives exactly as long as one connection, and `connection` makes another.
+nats-py 2.16 reconnects by itself, and its state across a reconnection makes outcomes unknowable: waiting commands are
+sent later, after their caller was told that they failed; requests in flight wait for their timeout; `-ERR` from the
+server closes the client for good; a cancelled reconnection leaves the client stuck. A client of this module therefore
+lives as long as one connection, and `connection` makes another client.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 class _Client(Client):
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """Its own tests every character of every name, which is two thirds of the time that a read takes."""
+        """Parse headers. nats-py's own parser tests every character of every name: two thirds of the time of a read."""
         return parse_headers(raw)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Its own stops at the first error, as a broken connection has them, and leaves tasks and a socket behind."""
+        """Close a client. nats-py's `close` stops at a broken connection's first error and leaks tasks and a socket."""
         try:
             await super()._close(status, do_cbs)
         except OSError as error:

@@ -1,15 +1,15 @@
-"""One connection to the NATS servers that outlives them, and requests over it with definite outcomes.
+"""A connection to the NATS servers across reconnections, and requests with definite outcomes.
 
 Guarantees:
-- A request that ends with `Unreachable(sent=False)` has had no effect and never will: it was not written to a socket,
-  or the server says that nobody took it.
-- A request in flight when the connection is lost fails at once with `Unreachable(sent=True)`; it does not wait.
+- A request that ends with `Unreachable(sent=False)` has had no effect and never will: the request was not written to a
+  socket, or the server says that nobody took the request.
+- A request in flight when the connection is lost fails at once with `Unreachable(sent=True)`.
 - Every wait ends at the caller's deadline. Deadlines are times of the event loop.
 - Subscriptions are made again on every new connection, before anybody can send on it; `on_resume` then says that
   messages may have been missed.
 - At most `REQUESTS_IN_FLIGHT_MAX` requests are under way: a server drops all pending API requests beyond 10,000.
 
-One log line per change of state: connected, lost, cannot be reached.
+Each change of state is one log line: connected, lost, cannot be reached.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Unreachable(Exception):
 
 @dataclass(slots=True)
 class _Exchange:
-    """A request under way. It ends with the first message that `is_last` accepts."""
+    """A request under way. The exchange ends with the first message that `is_last` accepts."""
 
     is_last: Callable[[Msg], bool]
     ended: asyncio.Future[None]
@@ -109,7 +109,7 @@ class Connection:
 
     @property
     def message_bytes_max(self) -> int:
-        """What the server accepts as one message; 0 while there is no connection."""
+        """The largest message that the server accepts, in bytes; 0 without a connection."""
         return self._client.max_payload if self._client is not None else 0
 
     async def request(

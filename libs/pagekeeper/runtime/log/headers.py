@@ -1,4 +1,4 @@
-"""The headers of a record on the wire, and the record read back from them."""
+"""Headers of a record on the wire, and a record read from headers."""
 
 from collections.abc import Mapping
 from typing import Final

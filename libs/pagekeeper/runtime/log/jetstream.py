@@ -18,7 +18,7 @@ from pagekeeper.runtime.log.client import parse_headers, status_of
 from pagekeeper.runtime.log.connection import Connection, Unreachable, now
 
 PATIENCE_SECONDS: Final = 2.0
-"""How long to wait for one answer. One that reaches a replica that has just ceased to lead gets none."""
+"""How long to wait for one answer. A request to a replica that has just ceased to lead gets no answer."""
 PAUSE_SECONDS_MIN: Final = 0.01
 PAUSE_SECONDS_MAX: Final = 0.5
 
@@ -192,7 +192,7 @@ async def read_batch(
 
 
 def _batch_of(subject: str, replies: list[Msg]) -> Batch | None:
-    """What a batch says, or None if one of its messages is missing."""
+    """Return the content of a batch, or None if one of its messages is missing."""
     *messages, end = replies
     status, description = status_of(end), (end.headers or {}).get(_DESCRIPTION, "")
     if status not in (_END_OF_BATCH, _NOT_FOUND):

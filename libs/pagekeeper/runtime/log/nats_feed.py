@@ -1,12 +1,14 @@
 """The notices of all sessions, from JetStream's republished headers.
 
-Each stream republishes what it has stored, headers only, from `pk.log.>` to `pk.feed.>`. (The log's own subjects also
-carry appends that are then rejected, so nobody subscribes to them.) Those are plain messages, which get lost: when a
-connection breaks, when a server dies between storing and republishing, when a follower is slow. But stored messages of
-a stream are numbered without gaps, so a missing one shows: at the next number, after a reconnection, or at the latest
-at the audit of a silent feed. What is missing is then read from the stream.
+Each stream republishes the headers of stored messages, from `pk.log.>` to `pk.feed.>`. The log's own subjects also
+carry appends that are then rejected, so no follower subscribes to them.
 
-No task runs behind the iterator: it does everything, in the task that iterates.
+Republished messages are plain messages, which get lost: when a connection breaks, when a server dies between storing
+and republishing, when a follower is slow. The stored messages of a stream are numbered without gaps, so a missing
+message is noticed: at the next number, after a reconnection, or at the latest at the audit of a silent feed. Missing
+messages are then read from the stream.
+
+No task runs behind the iterator: all work is done in the task that iterates.
 """
 
 import asyncio

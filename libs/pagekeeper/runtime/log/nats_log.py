@@ -1,15 +1,18 @@
 """The session log on JetStream.
 
-How an append gets a definite outcome. The server compares (`Nats-Expected-Last-Subject-Sequence`) and stores in one
-step, so a message is applied at most once however often it is sent, and sending it again is always safe. What the
-server answers to a repetition is worth nothing: of an append that was applied, a single server says "wrong last
-sequence", as it does of one that lost a race. So whatever went wrong, the log itself is asked: the subject's last
-message, from the stream's leader. If it carries our operation id we succeeded; if it is the one we expected we were not
-applied yet and send again; otherwise ours is in the tail between the two, or somebody else was faster.
+An append gets a definite outcome as follows. The server compares (`Nats-Expected-Last-Subject-Sequence`) and stores in
+one step, so a message is applied at most once, and sending the message again is always safe. The server's answer to a
+repetition proves nothing: a single server says "wrong last sequence" of an append that was applied, and of one that
+lost a race. After any failure the log itself is therefore asked, for the subject's last message from the stream's
+leader:
 
-The operation id travels in a header of ours. `Nats-Msg-Id` would be the server's own way, but its memory of ids ends
-after minutes and costs RAM per append, and on a single server the compare is checked first, so a repetition never gets
-as far as being recognised.
+- The message carries the operation id of this append: the append succeeded.
+- The message is the expected one: the append was not applied yet, and is sent again.
+- Otherwise the append is in the tail between the two, or another writer was faster.
+
+The operation id travels in a header of Pagekeeper's own. The server's own `Nats-Msg-Id` does not serve: the server
+forgets ids after minutes, each id costs RAM, and a single server checks the compare first and so never recognises a
+repetition.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""What the session log promises, whoever keeps the promise.
+"""The port of the session log: the promises of every implementation.
 
-A session's records form one sequence. A record is appended only at the revision that its writer has read, so of two
-writers that decided on the same state exactly one succeeds, whatever happens to messages, connections and servers in
-between. The log deals in opaque bytes: it never looks inside a record.
+A session's records form one sequence. A record is appended only at the revision that its writer has read. Of two
+writers that decided on the same state, exactly one succeeds, whatever happens to messages, connections and servers. The
+log carries opaque bytes and never looks inside a record.
 
 Every failure says whether it is definite. `LogUnavailable` alone is not: its `maybe_applied` tells whether the append
-may still have happened. Repeating the very same append, with the same `operation_id` and `expected_revision`, is always
-safe and gives the revision that the first one got.
+may still have happened. Repeating the same append, with the same `operation_id` and `expected_revision`, is always safe
+and gives the revision of the first append.
 """
 
 import re
@@ -74,8 +74,8 @@ class LogError(Exception):
 class RevisionConflict(LogError):
     """Another writer came first: the session is at `actual`. Definite, except after a rollup.
 
-    `maybe_applied` is True when a rollup has replaced the records after the expected revision. This operation may then
-    be one of those that were folded into it, and only the fold can tell.
+    `maybe_applied` is True when a rollup has replaced the records after the expected revision. The operation may then
+    be among the records that the rollup folded, and only the fold can tell.
     """
 
     def __init__(self, expected: int, actual: int, *, maybe_applied: bool) -> None:
@@ -170,7 +170,7 @@ class SessionLog(Protocol):
     ) -> int:
         """Replace the session's records by this one, if none came after `expected_revision`. Return its revision.
 
-        It touches no pages: it says the same in fewer words. A full log refuses it like any other record.
+        A rollup touches no pages, because the state stays the same. A full log refuses it like any other record.
         Errors: RevisionConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
         """
         ...
@@ -233,7 +233,7 @@ def check_record(operation_id: str, data: bytes) -> None:
 
 
 def whole_tail(stored: Sequence[tuple[Record, int]], after_revision: int) -> list[Record]:
-    """What a reader at `after_revision` is given, from stored records, each with the revision it was appended to.
+    """Return a reader's records after `after_revision`, out of stored records with the revisions they were appended to.
 
     Nothing before the newest rollup: a server that is killed after storing a rollup and before deleting what it
     replaces comes back with all or some of it. Errors: LogBroken, if a record is missing.

@@ -1,9 +1,9 @@
-"""Whether these servers keep what they acknowledge: asked once, when a service starts.
+"""The check, once at a service's start, that the servers keep acknowledged appends.
 
 With its default settings NATS acknowledges an append up to two minutes before it is on disk, and a power cut takes all
-of it. Only `sync_interval: always` changes that, and a server does not tell its clients. It tells its system account,
-and port 8222, which has no authentication. Neither belongs into the hands of every service, so the servers'
-configuration lets the platform's account ask this one question:
+of it. Only `sync_interval: always` changes that. A server tells the setting to its system account and on port 8222,
+which has no authentication, and not to its clients. No service should have either, so the servers' configuration lets
+Pagekeeper's account ask this one question:
 
     max_payload: 1MB
     jetstream { store_dir: "/data", sync_interval: always }

@@ -1,10 +1,10 @@
-"""The streams of the platform: made if they are missing, checked if they are there, never silently changed.
+"""The streams of the services: made if missing, checked if present, never silently changed.
 
-What a stream promises (its subjects, what is kept, what is refused) is fixed when it is made, and a stream that
-promises something else is refused. How much it may hold and on how many servers is the operator's to change.
+The promises of a stream (its subjects, what is kept, what is refused) are fixed when the stream is made. A stream with
+other promises is refused. An operator may change the stream's size and number of replicas.
 
-The number of partitions is a promise too. It is written into each log stream, so that a service that is started with
-another number refuses to run instead of looking for sessions where they are not.
+The number of partitions is a promise too. Each log stream carries the number, so that a service that is started with
+another number refuses to run, and does not look for sessions in wrong partitions.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class StreamUnfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What an operator gives the streams. The servers reserve it: less free space than that, and they refuse.
+    """The bytes that an operator gives to the streams. Servers reserve these bytes, and refuse with less free space.
 
     `log_bytes_max` is per partition. `replicas` is 3 on a cluster.
     """
@@ -121,7 +121,7 @@ def _streams(partitions: int, capacity: Capacity) -> list[_Stream]:
 
 
 def _promises(subject: str, *, discard: str) -> dict[str, Any]:
-    """What a stream says about itself, each part written out: what is not said here is compared to nothing."""
+    """Return the compared part of a stream's configuration; other parts are not compared."""
     return {
         "subjects": [subject],
         "storage": "file",

@@ -1,7 +1,7 @@
-"""Names on the server: which stream and subject a session lives in.
+"""Names on the server: the stream and the subject of a session.
 
-`pk.log.<partition>.<tenant>.<session>` in the stream `PK_LOG_<partition>`. A writer computes the partition; the server
-only sees a literal token. Nothing becomes a token before `check_id` has seen it, so no caller can reach another
+A session is the subject `pk.log.<partition>.<tenant>.<session>` of the stream `PK_LOG_<partition>`. A writer computes
+the partition; the server only sees a literal token. `check_id` checks every token, so no caller can reach another
 tenant's subjects with `*`, `>` or a dot.
 """
 
@@ -26,7 +26,7 @@ PARTITIONS_MAX: Final = 4096
 def partition_of(key: SessionKey, partitions: int) -> int:
     """The partition of a session among `partitions`. Never changes: sessions could not be found again if it did.
 
-    It is the BLAKE2b-64 of `tenant/session`, read big-endian, modulo the number of partitions. `/` is in no id, so
+    The partition is BLAKE2b-64(`tenant/session`), read big-endian, modulo the number of partitions. `/` is in no id, so
     different keys hash different texts.
     """
     digest = blake2b(f"{key.tenant}/{key.session}".encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Running a handler, whatever it does: fail, hang on, or be cancelled."""
+"""Running a handler that may fail, hang, or be cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from pagekeeper.runtime.queue.port import Handler, WorkItem
 async def run(
     handler: Handler, item: WorkItem, *, still_at_it: Callable[[], Awaitable[None]], interval_seconds: float
 ) -> BaseException | None:
-    """What the handler failed with, or None if it did its work. Calls `still_at_it` as long as it is running.
+    """Run a handler and return its failure, or None after success. Calls `still_at_it` while the handler runs.
 
     A handler fails by any exception, so it runs as a task, whose outcome can be looked at without catching anything.
     When the caller is cancelled the handler is too, and has ended before this returns.

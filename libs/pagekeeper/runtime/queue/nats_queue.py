@@ -1,11 +1,12 @@
-"""The work queue on JetStream: one work-queue stream, one durable consumer per kind, never one per tenant.
+"""The work queue on JetStream: one work-queue stream and one durable consumer per kind, never one per tenant.
 
-Each worker asks for one item at a time (`batch: 1`), on an inbox of its own that it keeps. nats-py's `fetch` throws its
-inbox away with every call: what the server sends to an old one is lost until it is delivered again, and after a timeout
-or a restart of the server the next `fetch` may wait for nothing. Here an item is handled whichever request it answers.
+Each worker asks for one item at a time (`batch: 1`), on its own permanent inbox. nats-py's `fetch` makes a new inbox
+for every call: an item that the server sends to an old inbox is lost until its next delivery, and after a timeout or a
+restart of the server the next `fetch` may wait for nothing. A worker of this module handles an item whichever request
+the item answers.
 
-The server is told to deliver for ever, and the counting is done here: at its own limit a server would stop delivering
-an item and leave it in the stream for nobody. So also an item that kills its worker every time ends as a dead letter.
+The server delivers without limit, and this module counts deliveries: at a limit of its own, a server would stop
+delivering an item and leave it in the stream. An item that kills its worker every time also ends as a dead letter.
 """
 
 import asyncio

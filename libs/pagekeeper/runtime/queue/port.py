@@ -1,9 +1,9 @@
-"""What the work queue promises, whoever keeps the promise.
+"""The port of the work queue: the promises of every implementation.
 
-An item that was accepted is handled at least once. Its handler must therefore be idempotent: an item comes again when
-its worker died, when its acknowledgement was lost, when it took too long to say that it is still at it. An item whose
-handler fails comes again after a growing pause, and after `DELIVERIES_MAX` deliveries it becomes a dead letter, with
-its last error. Nothing is ever dropped.
+An accepted item is handled at least once. A handler must be idempotent, because an item comes again in three cases: its
+worker died, its acknowledgement was lost, or its worker was late to say that it is still working. An item whose handler
+fails comes again after a growing pause. After `DELIVERIES_MAX` deliveries the item becomes a dead letter, with its last
+error. No item is ever dropped.
 
 Items of one kind have no order.
 """
@@ -138,6 +138,6 @@ def check_limit(limit: int) -> None:
 
 
 def error_text(error: BaseException) -> str:
-    """What a dead letter says of its error: one line."""
+    """Return the error of a dead letter as one line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text[:ERROR_LENGTH_MAX]

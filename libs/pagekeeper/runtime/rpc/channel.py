@@ -1,7 +1,7 @@
-"""The way to another service: one channel to all of its replicas.
+"""A channel to all replicas of another service.
 
-Names are resolved to every address behind them and calls go round, so a headless Kubernetes service spreads load
-without a proxy. A replica that ends a connection because of its age makes the channel resolve again.
+Names are resolved to every address behind them and calls go round-robin, so a headless Kubernetes service spreads load
+without a proxy. A replica that ends a connection because of the connection's age makes the channel resolve again.
 """
 
 import asyncio

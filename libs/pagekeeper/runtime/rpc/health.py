@@ -1,6 +1,7 @@
 """`grpc.health.v1`: whether the server, and each of its services, takes calls.
 
-A watcher is told when that ends, and then let go: the stock servicer would hold it, and with it the server's stop.
+A watcher is told when the server stops taking calls, and its call is then ended. The stock servicer would keep the call
+open and thereby delay the server's stop.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""A service in this process, as those see it that call it through `remote` elsewhere.
+"""A proxy of a service in this process, with the behaviour of `remote`.
 
-Nothing is serialized and no deadline is set: the call runs in its caller's task and ends with it. Only what the service
-raises is made the same, so that whoever catches it cannot tell where the service lives.
+Nothing is serialized and no deadline is set: the call runs in its caller's task and ends with the task. Exceptions are
+turned into public errors, so that a caller cannot tell in which process the service runs.
 """
 
 import asyncio

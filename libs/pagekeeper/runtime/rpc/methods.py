@@ -1,4 +1,4 @@
-"""What both ends know of an RPC, read from its service's descriptor once."""
+"""An RPC's facts for client and server, read from the service's descriptor once."""
 
 import re
 from collections.abc import Callable

@@ -10,7 +10,7 @@ PROBE_SECONDS: Final = 1.0
 
 
 async def health_of(address: str, timeout_seconds: float = PROBE_SECONDS) -> str:
-    """What the server at `host:port` says of itself by grpc.health.v1: SERVING, NOT_SERVING.
+    """Return the status of the server at `host:port` by grpc.health.v1: SERVING, NOT_SERVING.
 
     Or the name of the gRPC status that it, or the network, answers with instead, such as UNAVAILABLE.
     """

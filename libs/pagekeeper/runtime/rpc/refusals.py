@@ -1,4 +1,4 @@
-"""What leaves a service instead of what it raised: the same from this process and from another one."""
+"""Public errors in place of what a service raised: the same from this process and from another one."""
 
 import asyncio
 import logging

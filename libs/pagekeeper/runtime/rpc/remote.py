@@ -1,10 +1,10 @@
-"""A service in another process, as an object like any other.
+"""A proxy of a service in another process.
 
-Each call carries the internal token of its caller, the trace and what is left of the deadline, and raises the error
-that the service raised. A call whose service cannot be reached is repeated inside its deadline, but only when that
-cannot do anything twice: the failure was definite, or the request is repeatable (see `Method.repeatable_by_id`).
+Each call carries the internal token of its caller, the trace and the remaining time of the deadline, and raises the
+error that the service raised. A call to a service that cannot be reached is repeated inside its deadline only where a
+repetition is safe: the failure was definite, or the request is repeatable (see `Method.repeatable_by_id`).
 
-A hop is the most expensive thing there is here, so nothing is computed during a call that can be computed before it.
+A hop is the most expensive step of a call, so everything that can be computed before the call is.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ StreamCall = Callable[[Caller, Message], AsyncIterator[Message]]
 
 
 class Credentials(Protocol):
-    """Who a call is from: `InternalTokens` between services, a caller's own token at the gateway."""
+    """The sender of a call: `InternalTokens` between services, a caller's own token at the gateway."""
 
     def authorization(self, caller: Caller) -> str:
         """Return the value of the `authorization` header."""
@@ -165,7 +165,7 @@ def _not_ours(method: Method) -> PagekeeperError:
 
 
 def _cut_off(method: Method, away: PagekeeperError) -> PagekeeperError:
-    """What to say when the next attempt is cut off by the deadline: it, unlike this one, may have been carried out."""
+    """Return the error for a deadline that cuts off the next attempt. That attempt may have been carried out."""
     if rule(away).definite and method.repeatable_by_id:
         return ServiceUnavailable(away.message)
     return away

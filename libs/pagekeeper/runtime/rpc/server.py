@@ -1,12 +1,13 @@
-"""Puts plain service objects behind a gRPC port.
+"""A gRPC server for plain service objects.
 
-For every call: the caller's token is verified, the deadline and the trace are read, the method of the service object is
-called with a `Caller`, what it raises is turned into a status, and one line is logged. A service knows nothing of it.
+For every call the server verifies the caller's token, reads deadline and trace, calls the method of the service object
+with a `Caller`, turns an exception into a status, and logs one line. The service object does none of these.
 
-Limits: CALLS_MAX calls at a time, the next is refused with TOO_MANY_REQUESTS; messages of MESSAGE_BYTES_MAX; a
-connection lives CONNECTION_SECONDS_MAX, so that new replicas get their share; at the end, calls in flight get
-DRAIN_SECONDS.
-Health checks are not counted: a busy server is not an ill one.
+Limits:
+- CALLS_MAX calls at a time; the next call is refused with TOO_MANY_REQUESTS. Health checks do not count.
+- Messages have at most MESSAGE_BYTES_MAX.
+- A connection lives CONNECTION_SECONDS_MAX, so that new replicas get their share.
+- At the end, calls in flight get DRAIN_SECONDS.
 
 Never: a call without a verified tenant; a second server on the same port; an exception's text in a reply.
 """

@@ -1,7 +1,7 @@
-"""Counting tokens as the model's provider will, without a network.
+"""Token counts as the model's provider makes them, without a network.
 
-`encodings` counts a text, `families` says which encoding counts for a model and how exactly, `requests` adds what a
-chat request puts around its texts, and `media` what pictures and sound cost.
+`encodings` counts a text. `families` chooses the encoding of a model and states its accuracy. `requests` counts a chat
+request around its texts, and `media` counts pictures and sound.
 """
 
 from pagekeeper.runtime.tokens.encodings import (

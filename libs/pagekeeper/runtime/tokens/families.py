@@ -1,7 +1,7 @@
-"""Families of models that share a tokenizer: who counts for them, and how far off that may be.
+"""Families of models that share a tokenizer: the encoding that counts for a family, and its margin of error.
 
-OpenAI's are counted exactly. For all others an encoding stands in, with a margin that is stated here and its source
-beside it; what a provider reports for a session's prompts then corrects it (`pagekeeper.core.usage`).
+OpenAI's models are counted exactly. For all other models an encoding stands in, with a margin that is stated beside its
+source. Reports of a provider on a session's prompts correct the margin (`pagekeeper.core.usage`).
 """
 
 import re
@@ -145,6 +145,6 @@ def family_of(model: str) -> Family:
 
 
 def for_model(model: str) -> ModelTokens:
-    """How to count for `model`. One that no family knows gets FOREIGN_MARGIN_PERCENT."""
+    """How to count for `model`. A model that no family knows gets FOREIGN_MARGIN_PERCENT."""
     family = family_of(model)
     return ModelTokens(family.name, tokenizer(family.encoding), family.margin_percent)

@@ -1,6 +1,6 @@
-"""What pictures and sound cost, by the formulas that their providers publish.
+"""Tokens of pictures and sound, by the formulas that the providers publish.
 
-A prompt of ours shows a medium as its description, which counts as the text it is; these are for requests that carry
+A prompt of Pagekeeper shows a medium as its description, which counts as text. The formulas are for requests that carry
 the medium itself.
 """
 
@@ -128,7 +128,7 @@ def audio_tokens(model: str, duration_seconds: float) -> int:
 def part_tokens(model: str, part: Mapping[str, object]) -> int | None:
     """Tokens of a content part of Chat Completions that is a picture or sound; None for any other.
 
-    What lies behind a link is not looked at: it counts as the largest there can be. Raises ValueError for data that is
+    A linked medium is not fetched, and counts as the largest possible one. Raises ValueError for data that is
     no base64.
     """
     match part:
@@ -142,7 +142,7 @@ def part_tokens(model: str, part: Mapping[str, object]) -> int | None:
 
 
 def _size_of(url: str) -> Size | None:
-    """Of a PNG, GIF or JPEG inside a data URL."""
+    """The size of a PNG, GIF or JPEG inside a data URL."""
     found = re.match(r"data:image/[a-z+.-]+;base64,", url)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What a chat request costs beside its texts: frames of messages, definitions of tools, pictures and sound."""
+"""Tokens of a chat request beside its texts: frames of messages, definitions of tools, pictures and sound."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pagekeeper.runtime.tokens.media import part_tokens
 MESSAGE_TOKENS: Final = 3
 """OpenAI's frame around one message."""
 NAME_TOKENS: Final = 1
-"""What the name of a message costs beside its own text."""
+"""Tokens of a message's name, beside the name's own text."""
 REPLY_TOKENS: Final = 3
 """The beginning of the assistant's message, which primes every reply."""
 

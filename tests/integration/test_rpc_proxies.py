@@ -43,8 +43,8 @@ def serving(request: pytest.FixtureRequest, surroundings: Surroundings) -> Servi
 
 async def test_a_call_is_answered(serving: Serving, surroundings: Surroundings) -> None:
     faults = Faults()
-    async with serving(FAULTS, faults) as twin:
-        answer = await twin.fault(surroundings.caller(), FaultPageRequest(min_revision=6))
+    async with serving(FAULTS, faults) as proxy:
+        answer = await proxy.fault(surroundings.caller(), FaultPageRequest(min_revision=6))
     assert answer == FaultPageResponse(revision=7)
     (seen,) = faults.callers
     assert seen.with_deadline(None) == surroundings.caller()
@@ -72,18 +72,18 @@ async def test_an_error_is_the_same(
     async def stumble(_: Caller) -> None:
         raise raised
 
-    async with serving(FAULTS, Faults(stumble)) as twin:
+    async with serving(FAULTS, Faults(stumble)) as proxy:
         with pytest.raises(type(caught)) as unary:
-            await twin.fault(surroundings.caller(), FaultPageRequest())
+            await proxy.fault(surroundings.caller(), FaultPageRequest())
         with pytest.raises(type(caught)) as stream:
-            await anext(twin.stream_fault(surroundings.caller(), StreamFaultRequest()))
+            await anext(proxy.stream_fault(surroundings.caller(), StreamFaultRequest()))
     assert vars(unary.value) == vars(stream.value) == vars(caught)
 
 
 async def test_a_stream_arrives_in_order_and_ends(serving: Serving, surroundings: Surroundings) -> None:
     request = StreamFaultRequest(fault=FaultPageRequest(min_revision=100))
-    async with serving(FAULTS, Faults()) as twin:
-        parts = [part.page.revision async for part in twin.stream_fault(surroundings.caller(), request)]
+    async with serving(FAULTS, Faults()) as proxy:
+        parts = [part.page.revision async for part in proxy.stream_fault(surroundings.caller(), request)]
     assert parts == list(range(100))
 
 
@@ -92,8 +92,8 @@ async def test_what_came_before_a_failure_is_kept(serving: Serving, surroundings
         raise PageNotFound("p1")
 
     request = StreamFaultRequest(fault=FaultPageRequest(min_revision=2))
-    async with serving(FAULTS, Faults(stumble)) as twin:
-        parts = twin.stream_fault(surroundings.caller(), request)
+    async with serving(FAULTS, Faults(stumble)) as proxy:
+        parts = proxy.stream_fault(surroundings.caller(), request)
         assert [(await anext(parts)).page.revision for _ in range(2)] == [0, 1]
         with pytest.raises(PageNotFound):
             await anext(parts)
@@ -110,8 +110,8 @@ async def test_who_stops_listening_stops_the_work(
 
     faults = Faults(for_ever)
     request = StreamFaultRequest(fault=FaultPageRequest(min_revision=parts_sent))
-    async with serving(FAULTS, faults) as twin:
-        parts = twin.stream_fault(surroundings.caller(), request)
+    async with serving(FAULTS, faults) as proxy:
+        parts = proxy.stream_fault(surroundings.caller(), request)
         await anext(parts)
         assert not faults.stream_ended.is_set()
         await parts.aclose()
@@ -130,8 +130,8 @@ async def test_a_cancelled_call_stays_cancelled(serving: Serving, surroundings: 
             cancelled.set()
             raise
 
-    async with serving(FAULTS, Faults(wait)) as twin:
-        call = asyncio.ensure_future(twin.fault(surroundings.caller(), FaultPageRequest()))
+    async with serving(FAULTS, Faults(wait)) as proxy:
+        call = asyncio.ensure_future(proxy.fault(surroundings.caller(), FaultPageRequest()))
         await arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
