@@ -12,7 +12,7 @@ from typing import cast
 from bench.quality.report import SEED
 from pagekeeper.app.compose import compose
 from pagekeeper.app.descriptors import MEMORY
-from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.artifact_storage import main as artifact_storage
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.core.embedding import WordsAlone
@@ -37,9 +37,9 @@ async def platform() -> AsyncIterator[Pagekeeper]:
     store = BlobStore(MemoryBucket(clock), Random(SEED))
     await store.ensure_bucket()
     numbers = count()
-    objects = Objects(store, lambda: f"{next(numbers):08x}")
+    storage = artifact_storage.compose(store, lambda: f"{next(numbers):08x}")
     queue = MemoryQueue(Retries())
-    whole = compose(MemoryLog(), queue, objects, WordsAlone(), open_compression_runner(), NoSummariser(), clock)
+    whole = compose(MemoryLog(), queue, storage, WordsAlone(), open_compression_runner(), NoSummariser(), clock)
     async with Background(clock, Random(SEED)) as background:
         whole.start(background)
         yield Pagekeeper(cast(MemoryService, local(MEMORY, whole.gateway)), clock, CALL_SECONDS)

@@ -36,15 +36,11 @@ async def test_what_was_appended_is_read_in_order(log: SessionLog, key: SessionK
         assert await log.read(key, strict=strict) == expected
         assert await log.read(key, after_revision=revisions[0], strict=strict) == expected[1:]
         assert await log.read(key, after_revision=revisions[2], strict=strict) == []
-        assert await log.last(key, strict=strict) == expected[2]
 
 
 async def test_a_session_without_records_reads_as_nothing(log: SessionLog, key: SessionKey) -> None:
     for strict in (False, True):
         assert await log.read(key, strict=strict) == []
-        assert await log.last(key, strict=strict) is None
-    assert await log.record_at(key, 1_000_000) is None
-    assert await log.record_at(key, 0) is None
 
 
 async def test_any_bytes_come_back_as_they_were(log: SessionLog, key: SessionKey) -> None:
@@ -53,7 +49,6 @@ async def test_any_bytes_come_back_as_they_were(log: SessionLog, key: SessionKey
     await log.append(key, expected_revision=first, operation_id='!"#~', data=data)
     records = await log.read(key, strict=True)
     assert [(record.operation_id, record.data) for record in records] == [("empty", b""), ('!"#~', data)]
-    assert await log.last(key, strict=True) == await log.last(key, strict=False) == records[1]
 
 
 async def test_one_of_sixteen_writers_wins_each_round(log: SessionLog, key: SessionKey) -> None:
@@ -90,11 +85,8 @@ async def test_a_writer_that_expects_another_revision_is_told_the_actual_one(log
 async def test_sessions_do_not_see_each_other(log: SessionLog, tenant: str) -> None:
     keys = [session_key(tenant, f"s{number}") for number in range(20)]
     revisions = [await append_all(log, key, 2) for key in keys]
-    used = {revision for pair in revisions for revision in pair}
     for key, own in zip(keys, revisions, strict=True):
         assert [record.revision for record in await log.read(key, strict=True)] == own
-        for revision in used - set(own):
-            assert await log.record_at(key, revision) is None
 
 
 async def test_repeating_an_append_gives_its_revision(log: SessionLog, key: SessionKey) -> None:
@@ -123,11 +115,7 @@ async def test_repeating_an_append_that_was_rolled_up_is_for_the_fold_to_decide(
 
 async def test_a_rollup_replaces_what_came_before(log: SessionLog, key: SessionKey) -> None:
     before = await append_all(log, key, 5)
-    kept = await log.record_at(key, before[2])
-    assert kept is not None
-    assert kept.operation_id == "op2"
     rolled = await log.rollup(key, expected_revision=before[-1], operation_id="snapshot", data=b"folded")
-    assert await log.record_at(key, before[2]) is None
     after = await append_all(log, key, 2, start=rolled)
     snapshot = Record(rolled, "snapshot", b"folded", rollup=True)
     for strict in (False, True):
@@ -137,7 +125,6 @@ async def test_a_rollup_replaces_what_came_before(log: SessionLog, key: SessionK
         # A reader in the middle of what is gone is given the snapshot too.
         assert await log.read(key, after_revision=before[1], strict=strict) == records
         assert await log.read(key, after_revision=rolled, strict=strict) == records[1:]
-    assert await log.record_at(key, rolled) == snapshot
 
 
 async def test_a_rollup_is_compared_like_an_append(log: SessionLog, key: SessionKey) -> None:
@@ -196,10 +183,6 @@ async def test_no_id_reaches_beyond_its_own_session(log: SessionLog, key: Sessio
             await log.rollup(address, expected_revision=0, operation_id="a", data=b"")
         with pytest.raises(InvalidField):
             await log.read(address)
-        with pytest.raises(InvalidField):
-            await log.last(address, strict=True)
-        with pytest.raises(InvalidField):
-            await log.record_at(address, 1)
     with pytest.raises(InvalidField):
         await log.sessions(TenantId(wrong), after="", limit=1)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from pagekeeper.runtime.blobs.port import BlobEntry, BlobStat, BlobUnavailable, Bucket
+from pagekeeper.runtime.blobs.port import BlobStat, BlobUnavailable, Bucket
 
 SLOW_SECONDS_MAX: Final = 2.0
 
@@ -64,16 +64,13 @@ class FaultyBucket:
         await self._inner.delete(key, timeout_seconds=timeout_seconds)
         self._after()
 
-    async def scan(self, prefix: str, *, after: str, limit: int, timeout_seconds: float) -> list[BlobEntry]:
-        await self._before(timeout_seconds)
-        entries = await self._inner.scan(prefix, after=after, limit=limit, timeout_seconds=timeout_seconds)
-        self._after()
-        return entries
-
     async def ensure(self, *, timeout_seconds: float) -> None:
         await self._before(timeout_seconds)
         await self._inner.ensure(timeout_seconds=timeout_seconds)
         self._after()
+
+    def close(self) -> None:
+        self._inner.close()
 
     async def _before(self, timeout_seconds: float) -> None:
         if self._happens(self.faults.refused):

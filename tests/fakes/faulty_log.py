@@ -128,18 +128,6 @@ class FaultyLog:
         await self._delay()
         return records
 
-    async def last(
-        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        await self._before_read()
-        return await self._inner.last(key, strict=strict, timeout_seconds=timeout_seconds)
-
-    async def record_at(
-        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        await self._before_read()
-        return await self._inner.record_at(key, revision, timeout_seconds=timeout_seconds)
-
     async def sessions(
         self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
     ) -> list[SessionId]:

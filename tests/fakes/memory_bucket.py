@@ -4,7 +4,7 @@ It is stricter than they are in one thing: another body under a key that is in u
 would replace the first without a word.
 """
 
-from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobEntry, BlobMissing, BlobRefused, BlobStat
+from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobMissing, BlobRefused, BlobStat
 from pagekeeper.runtime.clock import Clock
 
 
@@ -46,19 +46,12 @@ class MemoryBucket:
         self._check_exists()
         self._objects.pop(key, None)
 
-    async def scan(self, prefix: str, *, after: str, limit: int, timeout_seconds: float) -> list[BlobEntry]:
-        del timeout_seconds
-        self._check_exists()
-        keys = sorted(key for key in self._objects if key.startswith(prefix) and key > after)
-        return [self._entry(key) for key in keys[:limit]]
-
     async def ensure(self, *, timeout_seconds: float) -> None:
         del timeout_seconds
         self._exists = True
 
-    def _entry(self, key: str) -> BlobEntry:
-        stat = self._objects[key][1]
-        return BlobEntry(key, stat.size_bytes, stat.modified_ms)
+    def close(self) -> None:
+        """It holds nothing but memory."""
 
     def _check_exists(self) -> None:
         if not self._exists:

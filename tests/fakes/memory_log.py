@@ -94,22 +94,6 @@ class MemoryLog:
         await _others_first()
         return [e.record for e in _entries(partition, key) if e.record.revision > after_revision]
 
-    async def last(
-        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        partition = self._partition(key)
-        await _others_first()
-        entries = _entries(partition, key)
-        return entries[-1].record if entries else None
-
-    async def record_at(
-        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        partition = self._partition(key)
-        await _others_first()
-        entry = partition.entries.get(revision)
-        return entry.record if entry is not None and entry.key == key else None
-
     async def sessions(
         self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
     ) -> list[SessionId]:

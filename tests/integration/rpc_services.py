@@ -47,10 +47,6 @@ class Storage:
         self.callers.append(caller)
         await self.behave(caller)
 
-    async def stat_blob(self, caller: Caller, request: storage_pb.StatBlobRequest) -> storage_pb.StatBlobResponse:
-        await self._serve(caller)
-        return storage_pb.StatBlobResponse(size_bytes=len(request.object_key))
-
     async def put_blobs(self, caller: Caller, request: storage_pb.PutBlobsRequest) -> storage_pb.PutBlobsResponse:
         await self._serve(caller)
         return storage_pb.PutBlobsResponse(extents=[Extent(length=len(blob)) for blob in request.blobs])
@@ -59,10 +55,6 @@ class Storage:
         await self._serve(caller)
         items = [storage_pb.BlobItem(data=bytes(ref.extent.length)) for ref in request.refs]
         return storage_pb.GetBlobsResponse(items=items)
-
-    async def flush_session(self, caller: Caller, _: pb.FlushSessionRequest) -> pb.FlushSessionResponse:
-        await self._serve(caller)
-        return pb.FlushSessionResponse()
 
 
 class Faults:

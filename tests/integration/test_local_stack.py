@@ -37,7 +37,7 @@ from tests.integration.leavings import sockets_of, users_of
 LAUNCH = Path(__file__).with_name("launch.py")
 CLOCK = SystemClock()
 KEY = session_key("t", "s")
-SMALL = Capacity(log_bytes_max=16 * 1024**2, event_bytes_max=1024**2, work_bytes_max=1024**2, dead_bytes_max=1024**2)
+SMALL = Capacity(log_bytes_max=16 * 1024**2, work_bytes_max=1024**2, dead_bytes_max=1024**2)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from tests.servers import NatsServer, nats_cluster, running
 CAPACITY = Capacity(
     replicas=3,
     log_bytes_max=64 * 1024**2,
-    event_bytes_max=1024**2,
     work_bytes_max=1024**2,
     dead_bytes_max=1024**2,
 )

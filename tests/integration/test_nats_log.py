@@ -115,8 +115,6 @@ async def test_without_a_server_it_fails_in_time_and_works_again_when_there_is_o
             lambda: log.append(KEY, expected_revision=first, operation_id="b", data=b"", timeout_seconds=0.4),
             lambda: log.read(KEY, timeout_seconds=0.4),
             lambda: log.read(KEY, strict=True, timeout_seconds=0.4),
-            lambda: log.last(KEY, strict=False, timeout_seconds=0.4),
-            lambda: log.record_at(KEY, first, timeout_seconds=0.4),
             lambda: log.sessions(KEY.tenant, after="", limit=1, timeout_seconds=0.4),
             lambda: log.follow(timeout_seconds=0.4).__aenter__(),
         ):

@@ -91,7 +91,7 @@ async def test_streams_are_made_once_by_however_many_services(tmp_path: Path) ->
         await asyncio.gather(*(ensure_streams(connection, partitions=4, capacity=CAPACITY) for _ in range(5)))
         await ensure_streams(connection, partitions=4, capacity=CAPACITY)
         names = (await ask(connection, "STREAM.NAMES", {}, deadline=now() + 5))["streams"]
-        assert sorted(names) == ["PK_DEAD", "PK_EVENT", *(f"PK_LOG_{p}" for p in range(4)), "PK_WORK"]
+        assert sorted(names) == ["PK_DEAD", *(f"PK_LOG_{p}" for p in range(4)), "PK_WORK"]
 
 
 @pytest.mark.parametrize("partitions", [2, 8])

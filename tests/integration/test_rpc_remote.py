@@ -20,16 +20,18 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
 from pagekeeper.runtime.rpc.remote import ATTEMPTS_MAX, CALL_SECONDS
 from pagekeeper.v1.artifact_storage_service_pb2 import (
+    BlobItem,
+    BlobRef,
     GetBlobsRequest,
+    GetBlobsResponse,
     PutBlobsRequest,
-    StatBlobRequest,
-    StatBlobResponse,
 )
 from pagekeeper.v1.memory_service_pb2 import FaultPageRequest, FaultPageResponse, StreamFaultRequest
+from pagekeeper.v1.page_pb2 import Extent
 from tests.integration.rpc_services import FAULTS, STORAGE, Behaviour, Faults, Storage, Surroundings
 from tests.servers import free_port
 
-READ = StatBlobRequest(object_key="acme/segment")
+READ = GetBlobsRequest(refs=[BlobRef(extent=Extent(object_key="acme/segment", length=12))])
 CONTENT_BYTES_MAX = 8 << 20
 
 
@@ -76,7 +78,7 @@ async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
             await asyncio.sleep(0.5)
             assert caller.deadline is not None
             near_left.append(caller.deadline - surroundings.clock.monotonic())
-            await far_proxy.stat_blob(caller, READ)
+            await far_proxy.get_blobs(caller, READ)
             (seen,) = far.callers
             assert seen.deadline is not None
             far_left.append(seen.deadline - surroundings.clock.monotonic())
@@ -85,7 +87,7 @@ async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
         far_left: list[float] = []
         near = Storage(call_on)
         async with surroundings.serving(STORAGE, near) as near_proxy:
-            await near_proxy.stat_blob(surroundings.caller(seconds=2), READ)
+            await near_proxy.get_blobs(surroundings.caller(seconds=2), READ)
     assert 1.0 < near_left[0] <= 1.6
     assert 1.0 < far_left[0] <= near_left[0] + 0.1  # gRPC sends what is left in rounded units
     # Identity and trace came along.
@@ -95,7 +97,7 @@ async def test_deadlines_shrink_over_hops(surroundings: Surroundings) -> None:
 async def test_a_caller_without_a_deadline_is_given_one(surroundings: Surroundings) -> None:
     storage = Storage()
     async with surroundings.serving(STORAGE, storage) as proxy:
-        await proxy.stat_blob(surroundings.caller(), READ)
+        await proxy.get_blobs(surroundings.caller(), READ)
     deadline = storage.callers[0].deadline
     assert deadline is not None
     assert deadline - surroundings.clock.monotonic() == pytest.approx(CALL_SECONDS, abs=1)
@@ -105,7 +107,7 @@ async def test_nothing_is_sent_when_no_time_is_left(surroundings: Surroundings) 
     storage, faults = Storage(), Faults()
     async with surroundings.serving(STORAGE, storage) as proxy:
         with pytest.raises(DeadlineExceeded):
-            await proxy.stat_blob(surroundings.caller(seconds=0), READ)
+            await proxy.get_blobs(surroundings.caller(seconds=0), READ)
     async with surroundings.serving(FAULTS, faults) as proxy:
         with pytest.raises(DeadlineExceeded):
             await anext(proxy.stream_fault(surroundings.caller(seconds=-1), StreamFaultRequest()))
@@ -146,7 +148,7 @@ async def test_a_mutation_is_repeated_only_when_it_cannot_happen_twice(
 async def test_a_read_is_repeated(error: PagekeeperError, surroundings: Surroundings) -> None:
     storage = Storage(failing(error, times=2))
     async with surroundings.serving(STORAGE, storage) as proxy:
-        assert await proxy.stat_blob(surroundings.caller(), READ) == StatBlobResponse(size_bytes=12)
+        assert await proxy.get_blobs(surroundings.caller(), READ) == GetBlobsResponse(items=[BlobItem(data=bytes(12))])
     assert len(storage.callers) == 3
 
 
@@ -154,12 +156,12 @@ async def test_repetition_has_an_end(surroundings: Surroundings) -> None:
     storage = Storage(failing(DEFINITE, times=1_000))
     async with surroundings.serving(STORAGE, storage) as proxy:
         with pytest.raises(StoreUnavailable):
-            await proxy.stat_blob(surroundings.caller(), READ)
+            await proxy.get_blobs(surroundings.caller(), READ)
         assert len(storage.callers) == ATTEMPTS_MAX
         # And none is begun that the deadline would cut off.
         storage.callers.clear()
         with pytest.raises(StoreUnavailable):
-            await proxy.stat_blob(surroundings.caller(seconds=0.05), READ)
+            await proxy.get_blobs(surroundings.caller(seconds=0.05), READ)
         assert len(storage.callers) < ATTEMPTS_MAX
 
 
@@ -168,9 +170,9 @@ async def test_a_service_that_comes_late_is_found_by_the_next_call(surroundings:
     async with surroundings.calling(STORAGE, port) as proxy:
         for _ in range(3):  # long enough for the channel to try less and less often
             with pytest.raises(ServiceUnavailable):
-                await proxy.stat_blob(surroundings.caller(), READ)
+                await proxy.get_blobs(surroundings.caller(), READ)
         async with surroundings.server({STORAGE: Storage()}, address=f"127.0.0.1:{port}"):
-            assert (await proxy.stat_blob(surroundings.caller(), READ)).size_bytes
+            assert (await proxy.get_blobs(surroundings.caller(), READ)).items
 
 
 async def test_who_stops_listening_stops_the_work(surroundings: Surroundings) -> None:

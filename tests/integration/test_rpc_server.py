@@ -16,11 +16,12 @@ from pagekeeper.runtime.blobs.port import BlobUnavailable
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.server import Limits
-from pagekeeper.v1.artifact_storage_service_pb2 import StatBlobRequest, StatBlobResponse
+from pagekeeper.v1.artifact_storage_service_pb2 import BlobItem, BlobRef, GetBlobsRequest, GetBlobsResponse
+from pagekeeper.v1.page_pb2 import Extent
 from tests.integration.rpc_services import FAULTS, STORAGE, Faults, Storage, Surroundings
 
-STAT_BLOB = f"/{STORAGE.full_name}/StatBlob"
-REQUEST = StatBlobRequest(object_key="acme/segment")
+GET_BLOBS = f"/{STORAGE.full_name}/GetBlobs"
+REQUEST = GetBlobsRequest(refs=[BlobRef(extent=Extent(object_key="acme/segment", length=12))])
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ async def test_a_service_learns_who_calls_until_when_and_why(surroundings: Surro
     storage = Storage()
     caller = surroundings.caller(seconds=5)
     async with surroundings.serving(STORAGE, storage) as proxy:
-        response = await proxy.stat_blob(caller, REQUEST)
-    assert response == StatBlobResponse(size_bytes=12)
+        response = await proxy.get_blobs(caller, REQUEST)
+    assert response == GetBlobsResponse(items=[BlobItem(data=bytes(12))])
     (seen,) = storage.callers
     assert seen == caller.with_deadline(seen.deadline)
     assert seen.deadline == pytest.approx(caller.deadline, abs=0.2)
@@ -69,13 +70,13 @@ async def test_each_call_has_one_line(surroundings: Surroundings) -> None:
 
     storage = Storage()
     async with surroundings.serving(STORAGE, storage) as proxy:
-        await proxy.stat_blob(surroundings.caller(), REQUEST)
+        await proxy.get_blobs(surroundings.caller(), REQUEST)
         storage.behave = refuse
         with pytest.raises(PageNotFound):
-            await proxy.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.get_blobs(surroundings.caller(), REQUEST)
     lines = surroundings.lines()
     assert [line["outcome"] for line in lines] == ["OK", "PAGE_NOT_FOUND"]
-    assert {(line["method"], line["tenant"], line["trace"]) for line in lines} == {(STAT_BLOB[1:], "acme", "trace-1")}
+    assert {(line["method"], line["tenant"], line["trace"]) for line in lines} == {(GET_BLOBS[1:], "acme", "trace-1")}
     assert all(0 <= line["ms"] < 1_000 for line in lines)
 
 
@@ -83,10 +84,10 @@ async def test_each_call_has_one_line(surroundings: Surroundings) -> None:
 async def test_nobody_gets_in_without_a_token(authorization: str | None, surroundings: Surroundings) -> None:
     storage = Storage()
     async with surroundings.server({STORAGE: storage}) as server, surroundings.bare(server.port) as channel:
-        stat = channel.unary_unary(STAT_BLOB, StatBlobRequest.SerializeToString, StatBlobResponse.FromString)
+        get = channel.unary_unary(GET_BLOBS, GetBlobsRequest.SerializeToString, GetBlobsResponse.FromString)
         metadata = () if authorization is None else (("authorization", authorization),)
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
-            await stat(REQUEST, metadata=metadata)
+            await get(REQUEST, metadata=metadata)
     assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not storage.callers
     assert surroundings.lines()[0]["tenant"] == ""
@@ -96,9 +97,9 @@ async def test_nobody_gets_in_without_a_token(authorization: str | None, surroun
 async def test_a_trace_is_kept_when_it_is_one(sent: str, kept: bool, surroundings: Surroundings) -> None:  # noqa: FBT001
     storage = Storage()
     async with surroundings.server({STORAGE: storage}) as server, surroundings.bare(server.port) as channel:
-        stat = channel.unary_unary(STAT_BLOB, StatBlobRequest.SerializeToString, StatBlobResponse.FromString)
+        get = channel.unary_unary(GET_BLOBS, GetBlobsRequest.SerializeToString, GetBlobsResponse.FromString)
         authorization = surroundings.tokens.authorization(surroundings.caller())
-        await stat(REQUEST, metadata=(("authorization", authorization), ("x-request-id", sent)))
+        await get(REQUEST, metadata=(("authorization", authorization), ("x-request-id", sent)))
     (seen,) = storage.callers
     assert (seen.trace == sent) == kept
     assert seen.trace
@@ -113,7 +114,7 @@ async def test_a_defect_is_told_by_its_trace_alone(
 
     async with surroundings.serving(STORAGE, Storage(stumble)) as proxy:
         with pytest.raises(InternalError, match="trace-1") as told:
-            await proxy.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.get_blobs(surroundings.caller(), REQUEST)
     assert "what somebody wrote" not in str(told.value)
     assert "what somebody wrote" in caplog.text
 
@@ -126,7 +127,7 @@ async def test_a_store_that_fails_is_named_in_the_logs_only(
 
     async with surroundings.serving(STORAGE, Storage(stumble)) as proxy:
         with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="object store") as told:
-            await proxy.stat_blob(surroundings.caller(seconds=0.5), REQUEST)
+            await proxy.get_blobs(surroundings.caller(seconds=0.5), REQUEST)
     assert "10.0.0.7" not in str(told.value)
     assert "10.0.0.7" in caplog.text
 
@@ -137,14 +138,14 @@ async def test_a_cancellation_that_escapes_from_a_service_is_a_defect(surroundin
 
     async with surroundings.serving(STORAGE, Storage(let_escape)) as proxy:
         with pytest.raises(InternalError):
-            await proxy.stat_blob(surroundings.caller(seconds=5), REQUEST)
+            await proxy.get_blobs(surroundings.caller(seconds=5), REQUEST)
 
 
 async def test_work_ends_with_the_deadline_of_its_caller(surroundings: Surroundings) -> None:
     gate = Gate()
     async with surroundings.serving(STORAGE, Storage(gate)) as proxy:
         with pytest.raises(DeadlineExceeded):
-            await proxy.stat_blob(surroundings.caller(seconds=0.2), REQUEST)
+            await proxy.get_blobs(surroundings.caller(seconds=0.2), REQUEST)
         async with asyncio.timeout(5):
             await gate.cancelled.wait()
     assert [line["outcome"] for line in surroundings.lines()] == ["CANCELLED"]
@@ -153,7 +154,7 @@ async def test_work_ends_with_the_deadline_of_its_caller(surroundings: Surroundi
 async def test_work_ends_when_its_caller_goes(surroundings: Surroundings) -> None:
     gate = Gate()
     async with surroundings.serving(STORAGE, Storage(gate)) as proxy:
-        call = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST))
+        call = asyncio.ensure_future(proxy.get_blobs(surroundings.caller(), REQUEST))
         await gate.arrived.acquire()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -170,16 +171,16 @@ async def test_a_full_server_refuses_and_stays_healthy(surroundings: Surrounding
         surroundings.calling(STORAGE, server.port) as proxy,
         surroundings.bare(server.port) as channel,
     ):
-        calls = [asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST)) for _ in range(2)]
+        calls = [asyncio.ensure_future(proxy.get_blobs(surroundings.caller(), REQUEST)) for _ in range(2)]
         for _ in calls:
             await gate.arrived.acquire()
         with pytest.raises(TooManyRequests):
-            await proxy.stat_blob(surroundings.caller(), REQUEST)
+            await proxy.get_blobs(surroundings.caller(), REQUEST)
         assert (await health(channel, "Check")).status == HealthCheckResponse.SERVING
         # With one of them gone there is room again.
         gate.open.set()
         await asyncio.gather(*calls)
-        await proxy.stat_blob(surroundings.caller(), REQUEST)
+        await proxy.get_blobs(surroundings.caller(), REQUEST)
 
 
 async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(surroundings: Surroundings) -> None:
@@ -189,18 +190,18 @@ async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(surroun
         await server.__aenter__()
         watching = aiter(health(channel, "Watch", STORAGE.full_name))
         assert (await anext(watching)).status == HealthCheckResponse.SERVING
-        in_flight = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(), REQUEST))
+        in_flight = asyncio.ensure_future(proxy.get_blobs(surroundings.caller(), REQUEST))
         await gate.arrived.acquire()
         # SIGTERM.
         draining = asyncio.ensure_future(server.__aexit__(None, None, None))
         await asyncio.sleep(0.1)
         assert not draining.done()
         with pytest.raises(ServiceUnavailable):
-            await proxy.stat_blob(surroundings.caller(seconds=0.3), REQUEST)
+            await proxy.get_blobs(surroundings.caller(seconds=0.3), REQUEST)
         # The watcher is told and let go; the call in flight ends well; the server is gone at once.
         assert [answer.status async for answer in watching] == [HealthCheckResponse.NOT_SERVING]
         gate.open.set()
-        assert await in_flight == StatBlobResponse(size_bytes=12)
+        assert await in_flight == GetBlobsResponse(items=[BlobItem(data=bytes(12))])
         async with asyncio.timeout(5):
             await draining
 
@@ -210,7 +211,7 @@ async def test_draining_does_not_wait_for_ever(surroundings: Surroundings) -> No
     server = surroundings.server({STORAGE: Storage(gate)}, limits=Limits(drain_seconds=0.2))
     async with surroundings.calling(STORAGE, server.port) as proxy:
         async with server:
-            stuck = asyncio.ensure_future(proxy.stat_blob(surroundings.caller(seconds=1), REQUEST))
+            stuck = asyncio.ensure_future(proxy.get_blobs(surroundings.caller(seconds=1), REQUEST))
             await gate.arrived.acquire()
         assert gate.cancelled.is_set()
         with pytest.raises(ServiceUnavailable):
@@ -225,10 +226,10 @@ async def test_two_servers_do_not_share_a_port(surroundings: Surroundings) -> No
 
 async def test_a_service_is_whole_or_does_not_start(surroundings: Surroundings) -> None:
     class Half:
-        async def stat_blob(self, caller: Caller, request: StatBlobRequest) -> StatBlobResponse:
+        async def get_blobs(self, caller: Caller, request: GetBlobsRequest) -> GetBlobsResponse:
             raise AssertionError((caller, request))
 
-    with pytest.raises(TypeError, match=r"Half is no .*: it lacks put_blobs, get_blobs, flush_session"):
+    with pytest.raises(TypeError, match=r"Half is no .*: it lacks put_blobs$"):
         surroundings.server({STORAGE: Half()})
 
 

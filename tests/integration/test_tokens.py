@@ -142,7 +142,7 @@ async def test_the_two_kinds_of_token_are_never_interchangeable(stack_of_five: L
     """A public token is refused at every internal port; an internal one at the gateway; each is good in its place."""
     public = f"Bearer {stack_of_five.token('alice')}"
     internal = f"Bearer {signed(stack_of_five, 'PK_INTERNAL_KEY', aud=INTERNAL_AUDIENCE)}"
-    stat = artifact_pb.StatBlobRequest(object_key="mallory/s/pages/x")
+    read = artifact_pb.GetBlobsRequest()
     ports: dict[str, tuple[Any, str, Any]] = {
         "gateway": (memory_service_pb2_grpc.MemoryServiceStub, "GetSession", GET),
         "page-table": (page_table_service_pb2_grpc.PageTableServiceStub, "GetSession", GET),
@@ -156,7 +156,7 @@ async def test_the_two_kinds_of_token_are_never_interchangeable(stack_of_five: L
             "Fault",
             pb.FaultPageRequest(request_id="r", session_id="none", page_id="p"),
         ),
-        "artifact-storage": (artifact_storage_service_pb2_grpc.ArtifactStorageServiceStub, "StatBlob", stat),
+        "artifact-storage": (artifact_storage_service_pb2_grpc.ArtifactStorageServiceStub, "GetBlobs", read),
     }
     assert set(ports) == set(stack_of_five.processes)
     for name, (stub, method, request) in ports.items():

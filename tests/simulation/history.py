@@ -17,7 +17,7 @@ from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
-from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK, platform_caller
+from pagekeeper.runtime.work import COMPRESS, WRITEBACK, platform_caller
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from tests.fakes.faulty_bucket import Faults as BucketFaults
@@ -106,7 +106,7 @@ async def _snapshots(world: World, dice: Random) -> None:
         keys = list(world.log.truths)
         if keys and world.replicas:
             replica, key = dice.choice(world.replicas), dice.choice(keys)
-            kind = dice.choice((SNAPSHOT, WRITEBACK, None))
+            kind = dice.choice((WRITEBACK, None))
             if kind is not None:
                 await world.queue.publish(kind, key, f"{world.loop.time()}", b"")
                 continue
@@ -151,7 +151,7 @@ async def _drain(world: World) -> None:
         if not world.queue.outstanding:
             break
     check(not world.queue.outstanding, f"{world.queue.outstanding} work items are never done")
-    for kind in (COMPRESS, SNAPSHOT, WRITEBACK):
+    for kind in (COMPRESS, WRITEBACK):
         letters = await world.queue.dead_letters(kind, limit=10)
         check(not letters, f"dead letters: {letters}")
 
@@ -176,7 +176,7 @@ async def _check_replicas(world: World, fresh: Replica, key: SessionKey, truth: 
         check(codec.encode_state(session) == state, f"{key}: {replica.name} has folded another state")
         strict = await replica.platform.sessions.read(key, strict=True)
         check(strict.revision == truth.revision, f"{key}: {replica.name} is at {strict.revision}, not {truth.revision}")
-    history = History(fresh.log, fresh.objects, fresh.platform.sessions)
+    history = History(fresh.log, fresh.blobs, fresh.platform.sessions)
     effects: list[RecordedEffect] = []
     session = Session()
     async for step in history.steps(key):

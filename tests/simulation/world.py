@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from pagekeeper.app.compose import Platform, compose
 from pagekeeper.app.descriptors import MEMORY
-from pagekeeper.artifact_storage.objects import Objects
+from pagekeeper.artifact_storage import main as artifact_storage
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
+from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.queue.port import Retries
@@ -114,9 +115,10 @@ class Replica:
         self.queue = ReplicaQueue(world.queue, self.process, self.died, dice)
         self.bucket = FaultyBucket(world.bucket, dice, BucketFaults())
         self.clock = SkewedClock(world.loop, dice.randint(-SKEW_MS_MAX, SKEW_MS_MAX))
-        self.objects = Objects(BlobStore(self.bucket, dice), world.new_object_id)
+        storage = artifact_storage.compose(BlobStore(self.bucket, dice), world.new_object_id)
+        self.blobs = ArtifactBlobReader(storage)
         self.platform: Platform = compose(
-            self.log, self.queue, self.objects, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock
+            self.log, self.queue, storage, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock
         )
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)

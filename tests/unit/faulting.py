@@ -10,9 +10,10 @@ from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
+from pagekeeper.fault_handler.ports import PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
+from pagekeeper.runtime.artifacts import GetBlobsPort
 from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -32,7 +33,7 @@ class FaultingReplica(Replica):
         self.summariser: Summariser = NoSummariser()
         self.compose(self.page_table, self.working_set, self.artifacts)
 
-    def compose(self, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: ArtifactPort) -> None:
+    def compose(self, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: GetBlobsPort) -> None:
         """Make the fault handler, with somebody between it and the others perhaps."""
         self.entries = Entries(page_table, self.stores.log)
         loader = Loader(ByteCache(len, self.cache_bytes_max), self.entries, artifacts)

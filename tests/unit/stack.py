@@ -6,24 +6,23 @@ Two replicas may share the stores: each has its own folds and caches, as two pro
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Final
 
 from pagekeeper.artifact_storage.objects import Objects, Ref
 from pagekeeper.artifact_storage.service import ArtifactStorageService
-from pagekeeper.artifact_storage.write_back import WriteBack
 from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.ids import SessionId, SessionKey, TenantId
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.outbox import Outbox
-from pagekeeper.page_table.placements import Placements
 from pagekeeper.page_table.service import PageTableService
-from pagekeeper.page_table.spilling import extent_of
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import ManualClock
+from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import SessionLog
@@ -70,12 +69,20 @@ class Stores:
     queue: WorkQueue = field(default_factory=lambda: MemoryQueue(Retries()))
     ids: Iterator[int] = field(default_factory=count)
     seed: int = 1
+    objects_made: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.bucket = FaultyBucket(MemoryBucket(self.clock), Random(self.seed), Faults())
 
     def new_id(self) -> str:
-        return f"{next(self.ids):08x}"
+        self.objects_made.append(f"{next(self.ids):08x}")
+        return self.objects_made[-1]
+
+    def behind(self, log: SessionLog) -> "Stores":
+        """The same stores, with something between a replica and their log."""
+        stores = replace(self, log=log)
+        stores.bucket = self.bucket
+        return stores
 
 
 class Replica:
@@ -87,12 +94,11 @@ class Replica:
         self.stores = stores
         self.name = name
         self.objects = Objects(BlobStore(stores.bucket, Random(2)), stores.new_id)
-        self.sessions = Sessions(stores.log, self.objects, stores.clock)
-        self.history = History(stores.log, self.objects, self.sessions)
+        self.artifacts = ArtifactStorageService(self.objects)
+        self.blobs = ArtifactBlobReader(self.artifacts)
+        self.sessions = Sessions(stores.log, self.blobs, stores.clock)
+        self.history = History(stores.log, self.blobs, self.sessions)
         self.outbox = Outbox(stores.queue, stores.clock)
-        self.artifacts = ArtifactStorageService(
-            self.objects, self.sessions, WriteBack(self.objects, Placements(self.sessions)), stores.queue
-        )
         self.page_table = PageTableService(
             stores.log,
             self.sessions,
@@ -123,7 +129,7 @@ class Replica:
         return (await self.page_table.lookup(caller(), request)).entries[0]
 
     async def flush(self, session_id: str = "s1") -> pb.FlushSessionResponse:
-        return await self.artifacts.flush_session(caller(), pb.FlushSessionRequest(session_id=session_id))
+        return await self.page_table.flush_session(caller(), pb.FlushSessionRequest(session_id=session_id))
 
     async def snapshot(self, session_id: str = "s1") -> table_pb.SnapshotSessionResponse:
         request = table_pb.SnapshotSessionRequest(session_id=session_id)

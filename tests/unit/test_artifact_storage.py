@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.artifact_storage.write_back import SEGMENT_BYTES_MAX, SEGMENT_PARTS_MAX, segments
-from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField, PageNotFound, SessionNotFound
-from pagekeeper.runtime.blob_reader import ArtifactBlobReader
-from pagekeeper.runtime.history import extent_message
+from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField
+from pagekeeper.runtime.artifacts import ArtifactBlobReader
+from pagekeeper.runtime.extents import extent_message
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import error_reason_pb2, page_pb2
-from pagekeeper.v1 import memory_service_pb2 as pb
 from tests.fakes.faulty_bucket import Faults
-from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import TENANT, Replica, Stores, caller, key, ready
 
 MISSING = error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND
@@ -86,10 +83,6 @@ async def test_another_tenants_bytes_do_not_exist() -> None:
     [missing] = await get(replica, artifact_pb.BlobRef(extent=page_pb2.Extent(object_key="foreign/s1/pages/none")))
     [foreign] = await get(replica, ref, tenant="foreign")
     assert foreign == missing == artifact_pb.BlobItem(failure=MISSING)
-    stat = artifact_pb.StatBlobRequest(object_key=ref.extent.object_key)
-    assert (await replica.artifacts.stat_blob(caller(), stat)).size_bytes == 6
-    with pytest.raises(PageNotFound):
-        await replica.artifacts.stat_blob(caller("foreign"), stat)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +104,6 @@ async def test_a_key_that_is_none_is_not_found(object_key: str) -> None:
     extent = page_pb2.Extent(object_key=object_key, length=1)
     [item] = await get(replica, artifact_pb.BlobRef(extent=extent, digest=b"x" * 32))
     assert item.failure == MISSING
-    with pytest.raises(PageNotFound):
-        await replica.artifacts.stat_blob(caller(), artifact_pb.StatBlobRequest(object_key=object_key))
 
 
 async def test_a_range_beyond_the_end_is_corrupt() -> None:
@@ -152,69 +143,3 @@ async def test_the_folds_of_other_processes_read_through_the_service() -> None:
     with pytest.raises(ContentCorrupt):
         await reader.read_blob(key("s1", "foreign"), extent, ref.digest)
     assert extent_message(extent).object_key.startswith("acme/s1/state/")
-
-
-@settings(max_examples=40)
-@given(scripts)
-def test_a_flush_leaves_nothing_dirty_and_loses_nothing(script: list[Step]) -> None:
-    async def play() -> None:
-        replica = Replica(await ready(Stores()))
-        await replica.open(max_l0_tokens=600, reserved_tokens=10)
-        for step in script:
-            await take(replica, step)
-        fold = await replica.fold()
-        bytes_of = {
-            (page.page_id, version.version, one.level): one.digest
-            for page in fold.pages.values()
-            for version in page.versions
-            for one in version.representations
-        }
-        working_set = list(fold.working_set)
-        await replica.flush()
-        fold = await replica.fold()
-        assert not list(segments(fold))
-        assert list(fold.working_set) == working_set
-        for (page_id, number, level), digest in bytes_of.items():
-            page = fold.pages[page_id]
-            if page.mapped:
-                assert sha256(await replica.content(page_id, level=level, version=number)).digest() == digest
-        again = await replica.flush()
-        assert (again.placed, again.revision) == (0, fold.revision)
-
-    asyncio.run(play())
-
-
-async def test_segments_are_bounded_in_bytes_and_parts() -> None:
-    replica = Replica(await ready(Stores()))
-    await replica.open()
-    for _ in range(14):
-        await replica.append(*(page_pb2.PageInput(text="x" * 60_000) for _ in range(11)))
-    for _ in range(9):
-        await replica.append(*(page_pb2.PageInput(text="y") for _ in range(256)))
-    planned = list(segments(await replica.fold()))
-    assert all(sum(len(one.data) for one in segment) <= SEGMENT_BYTES_MAX for segment in planned)
-    assert all(len(segment) <= SEGMENT_PARTS_MAX for segment in planned)
-    flushed = await replica.flush()
-    assert (flushed.placed, len(planned)) == (14 * 11 + 9 * 256, 3)
-    assert not list(segments(await replica.fold()))
-
-
-async def test_a_page_stays_dirty_when_its_segment_cannot_be_stored() -> None:
-    replica = Replica(await ready(Stores()))
-    await replica.open()
-    await replica.append(page_pb2.PageInput(page_id="p", text="x"))
-    replica.stores.bucket.faults = Faults(refused=1.0)
-    before = await replica.state()
-    with pytest.raises(Exception, match="object store"):
-        await replica.flush()
-    assert await replica.state() == before
-    replica.stores.bucket.faults = Faults()
-    await asyncio.gather(replica.flush(), replica.flush(), Replica(replica.stores, "b").flush())
-    assert await replica.content("p") == b"x"
-
-
-async def test_no_session_no_flush() -> None:
-    replica = Replica(await ready(Stores()))
-    await replica.open()
-    with pytest.raises(SessionNotFound):
-        await replica.artifacts.flush_session(caller("foreign"), pb.FlushSessionRequest(session_id="s1"))

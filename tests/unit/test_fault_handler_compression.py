@@ -10,9 +10,9 @@ from pagekeeper.core.compress.compressor import Compressed, Source
 from pagekeeper.core.errors import PageNotFound, SessionClosed
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.queue.port import WorkItem
-from pagekeeper.runtime.work import COMPRESS
-from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.runtime.work import COMPRESS, compress_data, pages_to_compress
 from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
 from tests.unit.faulting import FaultingReplica, said, serving
 from tests.unit.films import film
 from tests.unit.stack import Stores, caller, key, ready
@@ -38,7 +38,7 @@ def compress(*page_ids: str, request_id: str = "compress") -> pb.CompressPagesRe
 
 
 def work(work_id: str, *page_ids: str) -> WorkItem:
-    data = event_pb2.CompressWork(page_ids=page_ids).SerializeToString()
+    data = compress_data(page_ids)
     return WorkItem(COMPRESS, key("s1"), work_id, data, 1)
 
 
@@ -147,7 +147,7 @@ async def test_a_session_that_is_not_small_has_levels_of_every_page() -> None:
 
     async def work_compress(item: WorkItem) -> None:
         await replica.faults.work_compress(item)
-        lowered.update(event_pb2.CompressWork.FromString(item.data).page_ids)
+        lowered.update(pages_to_compress(item.data))
         if len(lowered) == 60:
             all_of_them.set()
 

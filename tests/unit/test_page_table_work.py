@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.artifact_storage.write_back import segments
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.page_table.mapping import TAIL_BYTES_LIMIT, TAIL_BYTES_MAX, TAIL_RECORDS_MAX, is_due
+from pagekeeper.page_table.write_back import segments
 from pagekeeper.runtime.queue.port import Retries, WorkItem
-from pagekeeper.runtime.work import COMPRESS, SNAPSHOT, WRITEBACK
-from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.runtime.work import COMPRESS, WRITEBACK, pages_to_compress
 from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
 from tests.fakes.memory_queue import MemoryQueue
 from tests.unit.stack import Replica, Stores, caller, key, ready
 
@@ -23,12 +23,11 @@ from tests.unit.stack import Replica, Stores, caller, key, ready
 async def consuming(replica: Replica, *kinds: str) -> AsyncIterator[list[WorkItem]]:
     """The replica does its work meanwhile; what it was given is noted."""
     seen: list[WorkItem] = []
-    handlers = {WRITEBACK: replica.artifacts.work, SNAPSHOT: replica.page_table.work_snapshot}
 
     async def handle(item: WorkItem) -> None:
         seen.append(item)
-        if item.kind in handlers:
-            await handlers[item.kind](item)
+        if item.kind == WRITEBACK:
+            await replica.page_table.work(item)
 
     queue = replica.stores.queue
     tasks = [asyncio.ensure_future(queue.consume(kind, handle, concurrency=1)) for kind in kinds]
@@ -48,12 +47,12 @@ async def settled() -> None:
 async def test_a_log_that_grew_is_flushed_then_snapshotted_once() -> None:
     replica = Replica(await ready(Stores()))
     await replica.open()
-    async with consuming(replica, WRITEBACK, SNAPSHOT) as seen:
+    async with consuming(replica, WRITEBACK) as seen:
         for _ in range(3):
             await replica.append(page_pb2.PageInput(text="x" * (TAIL_BYTES_MAX // 2)))
             await replica.outbox.publish()
         await settled()
-        assert [item.kind for item in seen] == [WRITEBACK, SNAPSHOT]
+        assert [item.kind for item in seen] == [WRITEBACK]
         session = await replica.fold()
         assert len(session.archive) == 1
         assert len(await replica.stores.log.read(key("s1"))) <= 3
@@ -94,7 +93,7 @@ async def test_what_is_about_to_leave_is_left_to_be_compressed_together() -> Non
         await replica.outbox.publish()
         await settled()
     [item] = seen
-    page_ids = list(event_pb2.CompressWork.FromString(item.data).page_ids)
+    page_ids = pages_to_compress(item.data)
     assert set(page_ids) <= {"long", "picture", *(f"p{number}" for number in range(6))}
     session = await replica.fold()
     left = {page.page_id for page in session.mapped_pages() if page.page_id not in session.working_set}
@@ -114,7 +113,7 @@ async def test_a_medium_is_left_to_be_looked_at_however_small_the_session() -> N
         await replica.append(*media, page_pb2.PageInput(page_id="words", text="word " * 120))
         await replica.outbox.publish()
         await settled()
-    assert [list(event_pb2.CompressWork.FromString(item.data).page_ids) for item in seen] == [["picture"]]
+    assert [pages_to_compress(item.data) for item in seen] == [["picture"]]
 
 
 async def test_a_repeated_request_leaves_no_work_behind() -> None:
@@ -166,5 +165,4 @@ async def test_a_write_back_that_was_lost_is_asked_for_again() -> None:
 async def test_work_for_a_session_that_is_gone_is_done() -> None:
     replica = Replica(await ready(Stores()))
     item = WorkItem(WRITEBACK, key("gone"), "gone.0", b"", delivery=1)
-    await replica.artifacts.work(item)
-    await replica.page_table.work_snapshot(item)
+    await replica.page_table.work(item)

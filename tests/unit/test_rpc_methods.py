@@ -34,7 +34,6 @@ READS = (
     "Search",
     "Recall",
     "Read",
-    "Stat",
     "Lookup",
     "Resident",
     "ContextAt",

@@ -5,11 +5,12 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import pytest
 
 from pagekeeper.runtime.clock import ManualClock
-from pagekeeper.runtime.telemetry import CALL_LINES_DELAY_SECONDS, CALL_LINES_MAX, CallLog, scope, start_logging
+from pagekeeper.runtime.telemetry import CALL_LINES_DELAY_SECONDS, CALL_LINES_MAX, CallLog, enter_scope, start_logging
 
 
 @pytest.fixture
@@ -39,8 +40,12 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_line_says_in_which_call_it_was_written(calls: CallLog, stream: io.StringIO) -> None:
     log = logging.getLogger("pagekeeper.test")
-    with scope("t1", "acme"):
+
+    def call() -> None:
+        enter_scope("t1", "acme")
         log.info("page %s is placed", "p1", extra={"object": "acme/segment", "size_bytes": 17})
+
+    copy_context().run(call)
     log.warning("outside")
     log.debug("not at this level")
     inside, outside = lines(stream)

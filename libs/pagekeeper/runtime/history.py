@@ -13,12 +13,12 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.core.errors import ContentCorrupt, RevisionNotFound
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.extents import extent_message
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.sessions import BlobReader, Sessions, from_log
-from pagekeeper.v1 import event_pb2, page_pb2
+from pagekeeper.v1 import event_pb2
 
 RECORDS_AT_ONCE: Final = 64
 """Folded before everybody else is served again."""
@@ -132,7 +132,3 @@ def _name_bytes(session: Session, page_id: str, version: int, stored: event_pb2.
     if stored.HasField("inline") and representation is not None and representation.extent is not None:
         stored.ClearField("inline")
         stored.extent.CopyFrom(extent_message(representation.extent))
-
-
-def extent_message(extent: Extent) -> page_pb2.Extent:
-    return page_pb2.Extent(object_key=extent.object_key, offset=extent.offset, length=extent.length)

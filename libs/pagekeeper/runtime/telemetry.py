@@ -7,8 +7,6 @@ A line has `time`, `level`, `logger`, `message`, the `trace` and `tenant` of its
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -28,16 +26,6 @@ _scope: Final[ContextVar[tuple[str, str]]] = ContextVar("pagekeeper.telemetry.sc
 def enter_scope(trace: str, tenant: str) -> None:
     """Mark every line of the running task, from here on, with `trace` and `tenant`."""
     _scope.set((trace, tenant))
-
-
-@contextmanager
-def scope(trace: str, tenant: str) -> Iterator[None]:
-    """Mark the lines written inside with `trace` and `tenant`: for a worker that handles many pieces of work."""
-    token = _scope.set((trace, tenant))
-    try:
-        yield
-    finally:
-        _scope.reset(token)
 
 
 class CallLog:

@@ -2,20 +2,20 @@
 
 | kind | left behind by | done by | data |
 |---|---|---|---|
-| `writeback` | page-table, when a session's log has grown | artifact-storage: flush, then leave a `snapshot` | none |
-| `snapshot` | artifact-storage, after a write-back | page-table: replace the log by its fold | none |
+| `writeback` | page-table, when a log has grown | page-table: flush, then replace the log by its fold | none |
 | `compress` | page-table, when pages were mapped | fault-handler: make lower representations | CompressWork |
 
 All of it may be lost but delays nothing for good, and all of it may be done twice.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.v1 import event_pb2
 
 WRITEBACK: Final = "writeback"
-SNAPSHOT: Final = "snapshot"
 COMPRESS: Final = "compress"
 
 SUBJECT: Final = "pagekeeper"
@@ -25,3 +25,13 @@ SUBJECT: Final = "pagekeeper"
 def platform_caller(key: SessionKey) -> Caller:
     """The platform itself, for the session's tenant and for no other."""
     return Caller(key.tenant, SUBJECT, frozenset(), None, "")
+
+
+def compress_data(page_ids: Sequence[str]) -> bytes:
+    """The data of a piece of `compress` work."""
+    return event_pb2.CompressWork(page_ids=page_ids).SerializeToString()
+
+
+def pages_to_compress(data: bytes) -> list[str]:
+    """The pages that a piece of `compress` work names, each once and in its order."""
+    return list(dict.fromkeys(event_pb2.CompressWork.FromString(data).page_ids))

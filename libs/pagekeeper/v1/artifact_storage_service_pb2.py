@@ -23,33 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from pagekeeper.v1 import error_reason_pb2 as pagekeeper_dot_v1_dot_error__reason__pb2
-from pagekeeper.v1 import memory_service_pb2 as pagekeeper_dot_v1_dot_memory__service__pb2
 from pagekeeper.v1 import page_pb2 as pagekeeper_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pagekeeper/v1/artifact_storage_service.proto\x12\rpagekeeper.v1\x1a pagekeeper/v1/error_reason.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\"B\n\x0fPutBlobsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x62lobs\x18\x02 \x03(\x0c\x12\x0c\n\x04kind\x18\x03 \x01(\t\":\n\x10PutBlobsResponse\x12&\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x15.pagekeeper.v1.Extent\"7\n\x0fGetBlobsRequest\x12$\n\x04refs\x18\x01 \x03(\x0b\x32\x16.pagekeeper.v1.BlobRef\"@\n\x07\x42lobRef\x12%\n\x06\x65xtent\x18\x01 \x01(\x0b\x32\x15.pagekeeper.v1.Extent\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\":\n\x10GetBlobsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.pagekeeper.v1.BlobItem\"Y\n\x08\x42lobItem\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1a.pagekeeper.v1.ErrorReasonJ\x04\x08\x02\x10\x03R\x0c\x65rror_reason\"%\n\x0fStatBlobRequest\x12\x12\n\nobject_key\x18\x01 \x01(\t\"&\n\x10StatBlobResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x32\xd8\x02\n\x16\x41rtifactStorageService\x12K\n\x08PutBlobs\x12\x1e.pagekeeper.v1.PutBlobsRequest\x1a\x1f.pagekeeper.v1.PutBlobsResponse\x12K\n\x08GetBlobs\x12\x1e.pagekeeper.v1.GetBlobsRequest\x1a\x1f.pagekeeper.v1.GetBlobsResponse\x12K\n\x08StatBlob\x12\x1e.pagekeeper.v1.StatBlobRequest\x1a\x1f.pagekeeper.v1.StatBlobResponse\x12W\n\x0c\x46lushSession\x12\".pagekeeper.v1.FlushSessionRequest\x1a#.pagekeeper.v1.FlushSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pagekeeper/v1/artifact_storage_service.proto\x12\rpagekeeper.v1\x1a pagekeeper/v1/error_reason.proto\x1a\x18pagekeeper/v1/page.proto\"B\n\x0fPutBlobsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x62lobs\x18\x02 \x03(\x0c\x12\x0c\n\x04kind\x18\x03 \x01(\t\":\n\x10PutBlobsResponse\x12&\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x15.pagekeeper.v1.Extent\"7\n\x0fGetBlobsRequest\x12$\n\x04refs\x18\x01 \x03(\x0b\x32\x16.pagekeeper.v1.BlobRef\"@\n\x07\x42lobRef\x12%\n\x06\x65xtent\x18\x01 \x01(\x0b\x32\x15.pagekeeper.v1.Extent\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\":\n\x10GetBlobsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.pagekeeper.v1.BlobItem\"Y\n\x08\x42lobItem\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1a.pagekeeper.v1.ErrorReasonJ\x04\x08\x02\x10\x03R\x0c\x65rror_reason2\xb2\x01\n\x16\x41rtifactStorageService\x12K\n\x08PutBlobs\x12\x1e.pagekeeper.v1.PutBlobsRequest\x1a\x1f.pagekeeper.v1.PutBlobsResponse\x12K\n\x08GetBlobs\x12\x1e.pagekeeper.v1.GetBlobsRequest\x1a\x1f.pagekeeper.v1.GetBlobsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagekeeper.v1.artifact_storage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUTBLOBSREQUEST']._serialized_start=159
-  _globals['_PUTBLOBSREQUEST']._serialized_end=225
-  _globals['_PUTBLOBSRESPONSE']._serialized_start=227
-  _globals['_PUTBLOBSRESPONSE']._serialized_end=285
-  _globals['_GETBLOBSREQUEST']._serialized_start=287
-  _globals['_GETBLOBSREQUEST']._serialized_end=342
-  _globals['_BLOBREF']._serialized_start=344
-  _globals['_BLOBREF']._serialized_end=408
-  _globals['_GETBLOBSRESPONSE']._serialized_start=410
-  _globals['_GETBLOBSRESPONSE']._serialized_end=468
-  _globals['_BLOBITEM']._serialized_start=470
-  _globals['_BLOBITEM']._serialized_end=559
-  _globals['_STATBLOBREQUEST']._serialized_start=561
-  _globals['_STATBLOBREQUEST']._serialized_end=598
-  _globals['_STATBLOBRESPONSE']._serialized_start=600
-  _globals['_STATBLOBRESPONSE']._serialized_end=638
-  _globals['_ARTIFACTSTORAGESERVICE']._serialized_start=641
-  _globals['_ARTIFACTSTORAGESERVICE']._serialized_end=985
+  _globals['_PUTBLOBSREQUEST']._serialized_start=123
+  _globals['_PUTBLOBSREQUEST']._serialized_end=189
+  _globals['_PUTBLOBSRESPONSE']._serialized_start=191
+  _globals['_PUTBLOBSRESPONSE']._serialized_end=249
+  _globals['_GETBLOBSREQUEST']._serialized_start=251
+  _globals['_GETBLOBSREQUEST']._serialized_end=306
+  _globals['_BLOBREF']._serialized_start=308
+  _globals['_BLOBREF']._serialized_end=372
+  _globals['_GETBLOBSRESPONSE']._serialized_start=374
+  _globals['_GETBLOBSRESPONSE']._serialized_end=432
+  _globals['_BLOBITEM']._serialized_start=434
+  _globals['_BLOBITEM']._serialized_end=523
+  _globals['_ARTIFACTSTORAGESERVICE']._serialized_start=526
+  _globals['_ARTIFACTSTORAGESERVICE']._serialized_end=704
 # @@protoc_insertion_point(module_scope)

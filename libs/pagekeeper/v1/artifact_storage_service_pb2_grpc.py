@@ -4,7 +4,6 @@ import grpc
 import warnings
 
 from pagekeeper.v1 import artifact_storage_service_pb2 as pagekeeper_dot_v1_dot_artifact__storage__service__pb2
-from pagekeeper.v1 import memory_service_pb2 as pagekeeper_dot_v1_dot_memory__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -27,7 +26,8 @@ if _version_not_supported:
 
 
 class ArtifactStorageServiceStub:
-    """Owns the object store: placement, reading with verification, write-back.
+    """ArtifactStorageService owns the object store: it places bytes in objects, and verifies what it reads. It knows no
+    session: the id in a request is a part of the object's key and nothing else.
     """
 
     def __init__(self, channel):
@@ -46,20 +46,11 @@ class ArtifactStorageServiceStub:
                 request_serializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsRequest.SerializeToString,
                 response_deserializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsResponse.FromString,
                 _registered_method=True)
-        self.StatBlob = channel.unary_unary(
-                '/pagekeeper.v1.ArtifactStorageService/StatBlob',
-                request_serializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobRequest.SerializeToString,
-                response_deserializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobResponse.FromString,
-                _registered_method=True)
-        self.FlushSession = channel.unary_unary(
-                '/pagekeeper.v1.ArtifactStorageService/FlushSession',
-                request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.SerializeToString,
-                response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.FromString,
-                _registered_method=True)
 
 
 class ArtifactStorageServiceServicer:
-    """Owns the object store: placement, reading with verification, write-back.
+    """ArtifactStorageService owns the object store: it places bytes in objects, and verifies what it reads. It knows no
+    session: the id in a request is a part of the object's key and nothing else.
     """
 
     def PutBlobs(self, request, context):
@@ -80,23 +71,6 @@ class ArtifactStorageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def StatBlob(self, request, context):
-        """Size of an object.
-
-        Errors: PAGE_NOT_FOUND, STORE_UNAVAILABLE.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def FlushSession(self, request, context):
-        """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
-        of MemoryService.FlushSession.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ArtifactStorageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,16 +84,6 @@ def add_ArtifactStorageServiceServicer_to_server(servicer, server):
                     request_deserializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsRequest.FromString,
                     response_serializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsResponse.SerializeToString,
             ),
-            'StatBlob': grpc.unary_unary_rpc_method_handler(
-                    servicer.StatBlob,
-                    request_deserializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobRequest.FromString,
-                    response_serializer=pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobResponse.SerializeToString,
-            ),
-            'FlushSession': grpc.unary_unary_rpc_method_handler(
-                    servicer.FlushSession,
-                    request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.FromString,
-                    response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pagekeeper.v1.ArtifactStorageService', rpc_method_handlers)
@@ -129,7 +93,8 @@ def add_ArtifactStorageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactStorageService:
-    """Owns the object store: placement, reading with verification, write-back.
+    """ArtifactStorageService owns the object store: it places bytes in objects, and verifies what it reads. It knows no
+    session: the id in a request is a part of the object's key and nothing else.
     """
 
     @staticmethod
@@ -176,60 +141,6 @@ class ArtifactStorageService:
             '/pagekeeper.v1.ArtifactStorageService/GetBlobs',
             pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsRequest.SerializeToString,
             pagekeeper_dot_v1_dot_artifact__storage__service__pb2.GetBlobsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def StatBlob(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pagekeeper.v1.ArtifactStorageService/StatBlob',
-            pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobRequest.SerializeToString,
-            pagekeeper_dot_v1_dot_artifact__storage__service__pb2.StatBlobResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def FlushSession(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pagekeeper.v1.ArtifactStorageService/FlushSession',
-            pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.SerializeToString,
-            pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -300,60 +300,6 @@ class AddRepresentationsResponse(_message.Message):
 Global___AddRepresentationsResponse: _TypeAlias = AddRepresentationsResponse  # noqa: Y015
 
 @_typing.final
-class PlacePagesRequest(_message.Message):
-    """What to place."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    PLACEMENTS_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    """Makes a retry safe."""
-    session_id: _builtins.str
-    """The session."""
-    @_builtins.property
-    def placements(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.PlacedRepresentation]:
-        """Placements."""
-
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.str = ...,
-        session_id: _builtins.str = ...,
-        placements: _abc.Iterable[_event_pb2.PlacedRepresentation] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["placements", b"placements", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PlacePagesRequest: _TypeAlias = PlacePagesRequest  # noqa: Y015
-
-@_typing.final
-class PlacePagesResponse(_message.Message):
-    """Placed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REVISION_FIELD_NUMBER: _builtins.int
-    revision: _builtins.int
-    """The session's revision."""
-    def __init__(
-        self,
-        *,
-        revision: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PlacePagesResponse: _TypeAlias = PlacePagesResponse  # noqa: Y015
-
-@_typing.final
 class SnapshotSessionRequest(_message.Message):
     """Which session."""
 

@@ -121,10 +121,10 @@ class PageTableServiceStub:
                 request_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.AddRepresentationsRequest.SerializeToString,
                 response_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.AddRepresentationsResponse.FromString,
                 _registered_method=True)
-        self.PlacePages = channel.unary_unary(
-                '/pagekeeper.v1.PageTableService/PlacePages',
-                request_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesRequest.SerializeToString,
-                response_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesResponse.FromString,
+        self.FlushSession = channel.unary_unary(
+                '/pagekeeper.v1.PageTableService/FlushSession',
+                request_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.SerializeToString,
+                response_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.FromString,
                 _registered_method=True)
         self.CreateCheckpoint = channel.unary_unary(
                 '/pagekeeper.v1.PageTableService/CreateCheckpoint',
@@ -287,10 +287,9 @@ class PageTableServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def PlacePages(self, request, context):
-        """Says where bytes lie now. A placement of a page that was placed meanwhile is left alone.
-
-        Errors: SESSION_NOT_FOUND, LOG_FULL.
+    def FlushSession(self, request, context):
+        """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
+        of MemoryService.FlushSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -428,10 +427,10 @@ def add_PageTableServiceServicer_to_server(servicer, server):
                     request_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.AddRepresentationsRequest.FromString,
                     response_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.AddRepresentationsResponse.SerializeToString,
             ),
-            'PlacePages': grpc.unary_unary_rpc_method_handler(
-                    servicer.PlacePages,
-                    request_deserializer=pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesRequest.FromString,
-                    response_serializer=pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesResponse.SerializeToString,
+            'FlushSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlushSession,
+                    request_deserializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.FromString,
+                    response_serializer=pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.SerializeToString,
             ),
             'CreateCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCheckpoint,
@@ -935,7 +934,7 @@ class PageTableService:
             _registered_method=True)
 
     @staticmethod
-    def PlacePages(request,
+    def FlushSession(request,
             target,
             options=(),
             channel_credentials=None,
@@ -948,9 +947,9 @@ class PageTableService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/pagekeeper.v1.PageTableService/PlacePages',
-            pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesRequest.SerializeToString,
-            pagekeeper_dot_v1_dot_page__table__service__pb2.PlacePagesResponse.FromString,
+            '/pagekeeper.v1.PageTableService/FlushSession',
+            pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionRequest.SerializeToString,
+            pagekeeper_dot_v1_dot_memory__service__pb2.FlushSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

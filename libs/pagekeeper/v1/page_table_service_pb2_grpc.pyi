@@ -77,10 +77,9 @@ class PageTableServiceStub:
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
     """
-    PlacePages: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.PlacePagesRequest, _page_table_service_pb2.PlacePagesResponse]
-    """Says where bytes lie now. A placement of a page that was placed meanwhile is left alone.
-
-    Errors: SESSION_NOT_FOUND, LOG_FULL.
+    FlushSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]
+    """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
+    of MemoryService.FlushSession.
     """
     CreateCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]
     """See MemoryService. Errors: those of MemoryService.CreateCheckpoint."""
@@ -146,10 +145,9 @@ class PageTableServiceAsyncStub(PageTableServiceStub):
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
     """
-    PlacePages: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.PlacePagesRequest, _page_table_service_pb2.PlacePagesResponse]  # type: ignore[assignment]
-    """Says where bytes lie now. A placement of a page that was placed meanwhile is left alone.
-
-    Errors: SESSION_NOT_FOUND, LOG_FULL.
+    FlushSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]  # type: ignore[assignment]
+    """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
+    of MemoryService.FlushSession.
     """
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
     """See MemoryService. Errors: those of MemoryService.CreateCheckpoint."""
@@ -316,14 +314,13 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def PlacePages(
+    def FlushSession(
         self,
-        request: _page_table_service_pb2.PlacePagesRequest,
+        request: _memory_service_pb2.FlushSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_page_table_service_pb2.PlacePagesResponse, _abc.Awaitable[_page_table_service_pb2.PlacePagesResponse]]:
-        """Says where bytes lie now. A placement of a page that was placed meanwhile is left alone.
-
-        Errors: SESSION_NOT_FOUND, LOG_FULL.
+    ) -> _typing.Union[_memory_service_pb2.FlushSessionResponse, _abc.Awaitable[_memory_service_pb2.FlushSessionResponse]]:
+        """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
+        of MemoryService.FlushSession.
         """
 
     @_abc_1.abstractmethod

@@ -204,7 +204,9 @@ class SessionConfig(_message.Message):
     model: _builtins.str
     """Model whose tokens are counted, such as `gpt-4o`. Default `gpt-4o`."""
     ttl_seconds: _builtins.int
-    """Seconds without a mutation after which the session may be deleted; 0 keeps it."""
+    """Seconds without a mutation after which the session may be deleted. Kept with the session and answered; nothing
+    deletes a session by it yet.
+    """
     demand_paging: Global___DemandPaging.ValueType
     """Who brings in pages that are not resident. Default HYBRID."""
     def __init__(

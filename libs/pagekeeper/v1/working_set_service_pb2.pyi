@@ -183,7 +183,6 @@ class AdmitRequest(_message.Message):
     PAGE_ID_FIELD_NUMBER: _builtins.int
     TARGET_LEVEL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
-    PREFETCHED_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
@@ -197,8 +196,6 @@ class AdmitRequest(_message.Message):
     """The lowest fidelity that will do."""
     reason: _page_pb2.FaultReason.ValueType
     """Why."""
-    prefetched: _builtins.bool
-    """Brought in for the runtime: not counted against the model's faults."""
     min_revision: _builtins.int
     """Decide on a state at least this new."""
     version: _builtins.int
@@ -213,14 +210,13 @@ class AdmitRequest(_message.Message):
         page_id: _builtins.str = ...,
         target_level: _builtins.int = ...,
         reason: _page_pb2.FaultReason.ValueType = ...,
-        prefetched: _builtins.bool = ...,
         min_revision: _builtins.int = ...,
         version: _builtins.int = ...,
         level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "min_revision", b"min_revision", "page_id", b"page_id", "prefetched", b"prefetched", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "min_revision", b"min_revision", "page_id", b"page_id", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from pagekeeper.app.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, PAGE_TABLE, WORKING_SET
+from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.bearer_tokens import InternalTokens, TokenVerifier
-from pagekeeper.runtime.blob_reader import ArtifactBlobReader
 from pagekeeper.runtime.clock import Clock, SystemClock
 from pagekeeper.runtime.process import run
 from pagekeeper.runtime.rpc.channel import open_channel
@@ -64,7 +64,7 @@ class _Process:
 
 
 WARM_UP_SECONDS: Final = 0.05
-"""Services start side by side and refer to each other in a circle: nobody waits for the others to be there."""
+"""How long a process waits for the services that it calls. They start side by side, so it starts without them, too."""
 
 Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifier]
 
@@ -74,7 +74,7 @@ async def _all(process: _Process) -> Serving:
     from pagekeeper.app.bus import open_bus
     from pagekeeper.app.compose import compose
     from pagekeeper.app.embedding import open_embedder
-    from pagekeeper.artifact_storage.main import open_objects
+    from pagekeeper.artifact_storage import main as artifact_storage
     from pagekeeper.fault_handler import main as fault_handler
 
     settings = load(AllSettings)
@@ -83,7 +83,7 @@ async def _all(process: _Process) -> Serving:
     platform = compose(
         bus.log,
         bus.queue,
-        open_objects(store),
+        artifact_storage.compose(store),
         open_embedder(settings),
         fault_handler.open_compression_runner(),
         fault_handler.open_summariser(settings),
@@ -167,20 +167,13 @@ async def _fault_handler(process: _Process) -> Serving:
 
 async def _artifact_storage(process: _Process) -> Serving:
     from pagekeeper.app.bucket import open_store
-    from pagekeeper.app.bus import open_bus
     from pagekeeper.artifact_storage import main as artifact_storage
     from pagekeeper.artifact_storage.settings import ArtifactStorageSettings
 
     settings = load(ArtifactStorageSettings)
-    tokens = process.internal_tokens(settings)
-    bus = await process.exits.enter_async_context(open_bus(settings, "artifact-storage"))
-    objects = artifact_storage.open_objects(await process.exits.enter_async_context(open_store(settings)))
-    sessions = Sessions(bus.log, objects, process.clock)
-    process.background.start("feed", sessions.follow_log)
-    placements = await process.remote(PAGE_TABLE, settings.page_table, tokens)
-    composed = artifact_storage.compose(objects, sessions, placements, bus.queue)
-    composed.start(process.background)
-    return settings, {ARTIFACT_STORAGE: composed.service}, tokens.verifier()
+    store = await process.exits.enter_async_context(open_store(settings))
+    verifier = process.internal_tokens(settings).verifier()
+    return settings, {ARTIFACT_STORAGE: artifact_storage.compose(store)}, verifier
 
 
 _SERVICES: Final[Mapping[str, Callable[[_Process], Awaitable[Serving]]]] = {

@@ -13,13 +13,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pagekeeper.core.errors import ContentCorrupt, PageNotFound
+from pagekeeper.core.errors import ContentCorrupt, PagekeeperError, PageNotFound
 from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.core.pages import Extent
 from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobError, BlobMissing, ByteRange, check_key, digest_of
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.errors import to_public_error
-from pagekeeper.v1 import error_reason_pb2
 
 KINDS: Final = frozenset({"pages", "history", "state"})
 
@@ -38,11 +37,11 @@ class Ref:
 class Unread:
     """Why there are no bytes."""
 
-    failure: "error_reason_pb2.ErrorReason.ValueType"
+    error: type[PagekeeperError]
 
 
-MISSING: Final = Unread(error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND)
-CORRUPT: Final = Unread(error_reason_pb2.ERROR_REASON_CONTENT_CORRUPT)
+MISSING: Final = Unread(PageNotFound)
+CORRUPT: Final = Unread(ContentCorrupt)
 
 
 class Objects:
@@ -80,21 +79,6 @@ class Objects:
                     reads.create_task(self._read(object_key, [refs[i] for i in indexes], indexes, found))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return found
-
-    async def size_bytes(self, tenant: TenantId, object_key: str) -> int:
-        """Raises PageNotFound, ContentCorrupt, StoreUnavailable."""
-        if _is_of(tenant, object_key):
-            stat = await _from_store(self._blobs.stat(object_key))
-            if stat is not None:
-                return stat.size_bytes
-        raise PageNotFound(object_key)
-
-    async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes:
-        """One range, for the folds of this process. Raises ContentCorrupt, StoreUnavailable."""
-        [found] = await self.get(key.tenant, [Ref(extent, digest)])
-        if isinstance(found, Unread):
-            raise ContentCorrupt(f"the stored bytes at {extent.offset:,} of {extent.object_key} are not what they were")
         return found
 
     async def _read(

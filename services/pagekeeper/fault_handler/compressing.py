@@ -23,7 +23,7 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.queue.port import WorkItem
 from pagekeeper.runtime.requests import derived_id
 from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF
-from pagekeeper.runtime.work import platform_caller
+from pagekeeper.runtime.work import pages_to_compress, platform_caller
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -70,7 +70,7 @@ class Compressing:
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
-        page_ids = list(dict.fromkeys(event_pb2.CompressWork.FromString(item.data).page_ids))
+        page_ids = pages_to_compress(item.data)
         caller = platform_caller(item.key)
         try:
             found = await self._entries.look_up(caller, item.key, page_ids, 0)

@@ -12,8 +12,7 @@ from hashlib import sha256
 from pagekeeper.core.errors import ContentCorrupt
 from pagekeeper.core.ids import SessionKey, TenantId
 from pagekeeper.fault_handler.entries import Entries, Found
-from pagekeeper.fault_handler.ports import ArtifactPort
-from pagekeeper.runtime.blob_reader import blob_batches, blob_of
+from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
 from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.single_flight import SingleFlight
@@ -37,7 +36,7 @@ class _Batch:
 
 
 class Loader:
-    def __init__(self, cache: ByteCache[Address, bytes], entries: Entries, artifacts: ArtifactPort) -> None:
+    def __init__(self, cache: ByteCache[Address, bytes], entries: Entries, artifacts: GetBlobsPort) -> None:
         self._cache = cache
         self._entries = entries
         self._artifacts = artifacts

@@ -8,10 +8,11 @@ from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.compression_runner import CompressionRunner, InlineCompressor, SubprocessCompressor
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
-from pagekeeper.fault_handler.ports import ArtifactPort, PageTablePort, WorkingSetPort
+from pagekeeper.fault_handler.ports import PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
 from pagekeeper.fault_handler.transcribing import Transcribing
+from pagekeeper.runtime.artifacts import GetBlobsPort
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.errors import CannotStart
@@ -53,7 +54,7 @@ def compose(
     queue: WorkQueue,
     page_table: PageTablePort,
     working_set: WorkingSetPort,
-    artifacts: ArtifactPort,
+    artifacts: GetBlobsPort,
     compression_runner: CompressionRunner,
     summariser: Summariser,
 ) -> FaultHandler:

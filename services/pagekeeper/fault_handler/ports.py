@@ -3,7 +3,6 @@
 from typing import Protocol
 
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
@@ -17,7 +16,3 @@ class PageTablePort(Protocol):
 
 class WorkingSetPort(Protocol):
     async def admit(self, caller: Caller, request: working_pb.AdmitRequest) -> working_pb.AdmitResponse: ...
-
-
-class ArtifactPort(Protocol):
-    async def get_blobs(self, caller: Caller, request: artifact_pb.GetBlobsRequest) -> artifact_pb.GetBlobsResponse: ...

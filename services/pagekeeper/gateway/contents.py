@@ -4,15 +4,15 @@ A version's bytes at a level never change, so nothing here is ever invalidated, 
 first, by size. Every byte that comes from the object store was verified by artifact-storage.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core.lines import LineFacts, page_line
 from pagekeeper.core.pages import MediaDescription, TrustClass
-from pagekeeper.gateway.ports import ArtifactStoragePort, PageTablePort
-from pagekeeper.runtime.blob_reader import blob_batches, blob_of
+from pagekeeper.gateway.ports import PageTablePort
+from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
 from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
@@ -62,13 +62,10 @@ def content_cache() -> ContentCache:
 class Contents:
     """Reads contents through the cache."""
 
-    def __init__(self, cache: ContentCache, page_table: PageTablePort, artifacts: ArtifactStoragePort) -> None:
+    def __init__(self, cache: ContentCache, page_table: PageTablePort, artifacts: GetBlobsPort) -> None:
         self._cache = cache
         self._page_table = page_table
         self._artifacts = artifacts
-
-    def cached(self, caller: Caller, session_id: str, page_id: str, version: int, level: int) -> Content | None:
-        return self._cache.get((caller.tenant, session_id, page_id, version, level))
 
     async def load(self, caller: Caller, session_id: str, wanted: Sequence[Wanted]) -> list[Content]:
         """Contents in the order asked for.
@@ -170,7 +167,3 @@ def _batches(items: Sequence[Wanted], size: int) -> Iterable[Sequence[Wanted]]:
 def levels_below(page: page_pb2.Page, level: int) -> list[page_pb2.Representation]:
     """Lower fidelities, the next one first."""
     return sorted((r for r in page.representations if r.level > level), key=lambda r: r.level)
-
-
-def by_page_id(pages: Iterable[page_pb2.Page]) -> Mapping[str, page_pb2.Page]:
-    return {page.page_id: page for page in pages}

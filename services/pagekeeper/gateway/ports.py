@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
@@ -44,6 +43,7 @@ class PageTablePort(Protocol):
     async def get_page_history(
         self, caller: Caller, request: pb.GetPageHistoryRequest
     ) -> pb.GetPageHistoryResponse: ...
+    async def flush_session(self, caller: Caller, request: pb.FlushSessionRequest) -> pb.FlushSessionResponse: ...
 
 
 class WorkingSetPort(Protocol):
@@ -65,8 +65,3 @@ class FaultHandlerPort(Protocol):
     async def fault_many(self, caller: Caller, request: pb.FaultPagesRequest) -> pb.FaultPagesResponse: ...
     def stream_fault(self, caller: Caller, request: pb.StreamFaultRequest) -> AsyncIterator[pb.StreamFaultResponse]: ...
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse: ...
-
-
-class ArtifactStoragePort(Protocol):
-    async def get_blobs(self, caller: Caller, request: artifact_pb.GetBlobsRequest) -> artifact_pb.GetBlobsResponse: ...
-    async def flush_session(self, caller: Caller, request: pb.FlushSessionRequest) -> pb.FlushSessionResponse: ...

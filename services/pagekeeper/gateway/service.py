@@ -14,7 +14,7 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.previews import parted
 from pagekeeper.gateway.assembly import PromptAssembler
 from pagekeeper.gateway.contents import Contents, Wanted, is_text
-from pagekeeper.gateway.ports import ArtifactStoragePort, FaultHandlerPort, PageTablePort, WorkingSetPort
+from pagekeeper.gateway.ports import FaultHandlerPort, PageTablePort, WorkingSetPort
 from pagekeeper.gateway.tool_calls import ToolCalls
 from pagekeeper.gateway.validation import check
 from pagekeeper.runtime.identity import Caller
@@ -53,14 +53,12 @@ class GatewayService:
         page_table: PageTablePort,
         working_set: WorkingSetPort,
         faults: FaultHandlerPort,
-        artifacts: ArtifactStoragePort,
         contents: Contents,
         new_request_id: Callable[[], str],
     ) -> None:
         self._page_table = page_table
         self._working_set = working_set
         self._faults = faults
-        self._artifacts = artifacts
         self._contents = contents
         self._new_request_id = new_request_id
         self._assembler = PromptAssembler(page_table, working_set, contents)
@@ -218,7 +216,7 @@ class GatewayService:
         return self._answered(caller, request.session_id, response.revision, response)
 
     async def flush_session(self, caller: Caller, request: pb.FlushSessionRequest) -> pb.FlushSessionResponse:
-        response = await self._artifacts.flush_session(caller, self._prepare(caller, request))
+        response = await self._page_table.flush_session(caller, self._prepare(caller, request))
         return self._answered(caller, request.session_id, response.revision, response)
 
     async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:

@@ -12,9 +12,10 @@ from pagekeeper.core.bookkeeping import SessionState
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.configuration import labels_of
-from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.snapshots import packed_state
+from pagekeeper.page_table.write_back import WriteBack
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
@@ -25,10 +26,13 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 
 
 class Forks:
-    def __init__(self, sessions: Sessions, history: History, artifacts: ArtifactPort, clock: Clock) -> None:
+    def __init__(
+        self, sessions: Sessions, history: History, artifacts: ArtifactPort, write_back: WriteBack, clock: Clock
+    ) -> None:
         self._sessions = sessions
         self._history = history
         self._artifacts = artifacts
+        self._write_back = write_back
         self._clock = clock
 
     async def fork_session(self, caller: Caller, request: pb.ForkSessionRequest) -> pb.ForkSessionResponse:
@@ -47,7 +51,7 @@ class Forks:
 
     async def _seed(self, caller: Caller, parent: SessionKey, request: pb.ForkSessionRequest) -> Session:
         """The parent's state as the fork's own. Raises SessionNotFound, RevisionNotFound."""
-        flushed = await self._artifacts.flush_session(caller, pb.FlushSessionRequest(session_id=parent.session))
+        flushed = await self._write_back.flush_session(caller, pb.FlushSessionRequest(session_id=parent.session))
         if request.at_revision:
             seed = decisions.readable(await self._history.at_revision(parent, request.at_revision), parent.session)
         else:

@@ -20,12 +20,10 @@ from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.indexing import IndexUpkeep, PageToIndex, text_of
 from pagekeeper.core.session import Session
-from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.runtime.artifacts import GetBlobsPort, get_each
 from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.errors import reason_name
-from pagekeeper.runtime.history import extent_message
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 
 INDEXES_MAX: Final = 256
 INDEXES_BYTES_MAX: Final = 512 * 1024 * 1024
@@ -47,7 +45,7 @@ class Indexed(IndexUpkeep):
 
 
 class Indexes:
-    def __init__(self, artifacts: ArtifactPort, embedder: Embedder) -> None:
+    def __init__(self, artifacts: GetBlobsPort, embedder: Embedder) -> None:
         self._artifacts = artifacts
         self._embedder = embedder
         self._indexes: OrderedDict[SessionKey, Indexed] = OrderedDict()
@@ -89,13 +87,9 @@ class Indexes:
         stored = [(page.page_id, page.stored) for page in batch if page.stored is not None]
         loaded: dict[str, str] = {}
         if stored:
-            refs = [
-                artifact_pb.BlobRef(extent=extent_message(one.extent), digest=one.digest)
-                for _, one in stored
-                if one.extent is not None
-            ]
-            response = await self._artifacts.get_blobs(caller, artifact_pb.GetBlobsRequest(refs=refs))
-            for (page_id, stored_level), item in zip(stored, response.items, strict=True):
+            refs = [(one.extent, one.digest) for _, one in stored if one.extent is not None]
+            items = await get_each(self._artifacts, caller, refs)
+            for (page_id, stored_level), item in zip(stored, items, strict=True):
                 if item.failure:
                     reason = reason_name(item.failure)
                     _log.warning("a page is not searchable", extra={"page": page_id, "reason": reason})

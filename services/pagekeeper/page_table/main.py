@@ -7,8 +7,8 @@ from typing import Final
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.events import SessionConfig
 from pagekeeper.page_table.outbox import Outbox
-from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.service import PageTableService
+from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.history import History
@@ -16,10 +16,10 @@ from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.sessions import BlobReader, Sessions
 from pagekeeper.runtime.tokens import Tokenizer, for_model
-from pagekeeper.runtime.work import SNAPSHOT
+from pagekeeper.runtime.work import WRITEBACK
 
-SNAPSHOTS_AT_ONCE: Final = 2
-"""Each holds back its session's writers and encodes a whole state."""
+WRITEBACKS_AT_ONCE: Final = 4
+"""Each holds a segment of up to 8 MiB, then a session's whole state, and mostly waits for the object store."""
 MODELS_REMEMBERED_MAX: Final = 1_024
 
 
@@ -34,8 +34,8 @@ class PageTable:
     def start(self, background: Background) -> None:
         background.start("outbox", self.outbox.run)
         background.start(
-            "snapshots",
-            lambda: self.queue.consume(SNAPSHOT, self.service.work_snapshot, concurrency=SNAPSHOTS_AT_ONCE),
+            "write-back",
+            lambda: self.queue.consume(WRITEBACK, self.service.work, concurrency=WRITEBACKS_AT_ONCE),
         )
 
 

@@ -20,9 +20,9 @@ from pagekeeper.core.session import Session
 from pagekeeper.core.shrinking import pages_to_compress
 from pagekeeper.page_table.drafts import Draft, LineTokens, drafts_of, new_pages, page_link
 from pagekeeper.page_table.outbox import Outbox
-from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.spilling import spill, to_spill
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import request_of
 from pagekeeper.runtime.sessions import Committed, Request, Sessions

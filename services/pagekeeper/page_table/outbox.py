@@ -14,8 +14,7 @@ from typing import Any, Final
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.queue.port import QueueError, WorkQueue
-from pagekeeper.runtime.work import COMPRESS, WRITEBACK
-from pagekeeper.v1 import event_pb2
+from pagekeeper.runtime.work import COMPRESS, WRITEBACK, compress_data
 
 GATHER_SECONDS: Final = 0.25
 """How long work is gathered before it is published: a turn's pages become one item."""
@@ -76,8 +75,8 @@ class Outbox:
         for key, (revision, noted) in compress.items():
             page_ids = list(noted)
             for start in range(0, len(page_ids), COMPRESS_PAGES_MAX):
-                work = event_pb2.CompressWork(page_ids=page_ids[start : start + COMPRESS_PAGES_MAX])
-                await self._put(COMPRESS, key, f"{key.session}.{revision}.{start}", work.SerializeToString())
+                data = compress_data(page_ids[start : start + COMPRESS_PAGES_MAX])
+                await self._put(COMPRESS, key, f"{key.session}.{revision}.{start}", data)
 
     async def _put(self, kind: str, key: SessionKey, work_id: str, data: bytes) -> bool:
         try:

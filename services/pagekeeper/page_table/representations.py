@@ -18,9 +18,9 @@ from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, part
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.mapping import TokenizerOf, note_tail
 from pagekeeper.page_table.outbox import Outbox
-from pagekeeper.page_table.ports import ArtifactPort
-from pagekeeper.page_table.spilling import extent_of, spill
-from pagekeeper.runtime.blob_reader import blob_of
+from pagekeeper.page_table.spilling import spill
+from pagekeeper.runtime.artifacts import ArtifactPort, blob_of
+from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import request_of
 from pagekeeper.runtime.sessions import Committed, Sessions

@@ -8,13 +8,13 @@ from pagekeeper.page_table.lifecycle import Lifecycle
 from pagekeeper.page_table.mapping import Mapping, TokenizerOf
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.page_history import PageHistory
-from pagekeeper.page_table.placements import Placements
-from pagekeeper.page_table.ports import ArtifactPort
 from pagekeeper.page_table.queries import Queries
 from pagekeeper.page_table.recalling import Recalling
 from pagekeeper.page_table.representations import Representations
 from pagekeeper.page_table.searching import Searching
 from pagekeeper.page_table.snapshots import Snapshots
+from pagekeeper.page_table.write_back import WriteBack
+from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.log.port import SessionLog
@@ -22,7 +22,10 @@ from pagekeeper.runtime.sessions import Sessions
 
 
 class PageTableService:
-    """Implements `PageTableService` of the API. Stateless but for caches, so any replica serves any session."""
+    """Implements `PageTableService` of the API, and `writeback` work.
+
+    Its state is caches alone, so any replica serves any session.
+    """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what its parts need
         self,
@@ -42,14 +45,15 @@ class PageTableService:
         self.configure_session = lifecycle.configure_session
         self.close_session = lifecycle.close_session
         self.delete_session = lifecycle.delete_session
-        self.fork_session = Forks(sessions, history, artifacts, clock).fork_session
+        write_back = WriteBack(sessions, artifacts)
+        self.flush_session = write_back.flush_session
+        self.fork_session = Forks(sessions, history, artifacts, write_back, clock).fork_session
         mapping = Mapping(sessions, tokenizer_of, artifacts, outbox)
         self.map_pages = mapping.map_pages
         self.link_pages = mapping.link_pages
         self.annotate_page = mapping.annotate_page
         self.unmap_pages = mapping.unmap_pages
         self.add_representations = Representations(sessions, tokenizer_of, artifacts, outbox).add_representations
-        self.place_pages = Placements(sessions).place_pages
         queries = Queries(sessions)
         self.lookup = queries.lookup
         self.get_page = queries.get_page
@@ -63,6 +67,6 @@ class PageTableService:
         self.get_checkpoint = checkpoints.get_checkpoint
         self.delete_checkpoint = checkpoints.delete_checkpoint
         self.get_page_history = PageHistory(sessions, history).get_page_history
-        snapshots = Snapshots(sessions, artifacts)
+        snapshots = Snapshots(sessions, artifacts, write_back)
         self.snapshot_session = snapshots.snapshot_session
-        self.work_snapshot = snapshots.work
+        self.work = snapshots.work

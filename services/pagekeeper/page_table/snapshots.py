@@ -1,5 +1,7 @@
 """Snapshots: a session's log, replaced by its fold.
 
+They are the second half of write-back: `Snapshots.work` flushes a session whose log has grown, then snapshots it.
+
 The records go to the object store first, then the rollup replaces them: a crash in between leaves an object that
 nothing refers to, and the log as it was. What history needs is never only in a state.
 """
@@ -13,10 +15,11 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.errors import SessionNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.session import Session
-from pagekeeper.page_table.ports import ArtifactPort
-from pagekeeper.page_table.spilling import put
+from pagekeeper.page_table.write_back import WriteBack, dirty_bytes
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.history import archived_record, extent_message
+from pagekeeper.runtime.artifacts import ArtifactPort, put
+from pagekeeper.runtime.extents import extent_message
+from pagekeeper.runtime.history import archived_record
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import Record
 from pagekeeper.runtime.queue.port import WorkItem
@@ -35,9 +38,10 @@ OPERATION: Final = "snapshot"
 
 
 class Snapshots:
-    def __init__(self, sessions: Sessions, artifacts: ArtifactPort) -> None:
+    def __init__(self, sessions: Sessions, artifacts: ArtifactPort, write_back: WriteBack) -> None:
         self._sessions = sessions
         self._artifacts = artifacts
+        self._write_back = write_back
 
     async def snapshot_session(
         self, caller: Caller, request: table_pb.SnapshotSessionRequest
@@ -46,7 +50,7 @@ class Snapshots:
         session = await self._sessions.read_existing(key)
         if dirty_bytes(session) > DIRTY_BYTES_MAX:
             flush = pb.FlushSessionRequest(session_id=key.session, min_revision=session.revision)
-            await self._artifacts.flush_session(caller, flush)
+            await self._write_back.flush_session(caller, flush)
         state_bytes = 0
 
         async def pack(session: Session, records: Sequence[Record]) -> event_pb2.Snapshot | None:
@@ -69,10 +73,14 @@ class Snapshots:
         )
 
     async def work(self, item: WorkItem) -> None:
-        """Handle a piece of `snapshot` work. A session that was deleted meanwhile needs none."""
-        request = table_pb.SnapshotSessionRequest(session_id=item.key.session)
+        """Handle a piece of `writeback` work: flush, then snapshot. A session that was deleted meanwhile needs neither.
+
+        Every step may be done again: what was placed is not dirty any more, and a log that is short is left alone.
+        """
+        caller = platform_caller(item.key)
         try:
-            await self.snapshot_session(platform_caller(item.key), request)
+            await self._write_back.flush_session(caller, pb.FlushSessionRequest(session_id=item.key.session))
+            await self.snapshot_session(caller, table_pb.SnapshotSessionRequest(session_id=item.key.session))
         except SessionNotFound:
             return
 
@@ -113,13 +121,3 @@ async def packed_state(artifacts: ArtifactPort, caller: Caller, key: SessionKey,
         snapshot.extent.CopyFrom(extent_message(extent))
         snapshot.extent_digest = sha256(packed).digest()
     return snapshot
-
-
-def dirty_bytes(session: Session) -> int:
-    return sum(
-        len(representation.inline)
-        for page in session.pages.dirty()
-        for version in page.versions
-        for representation in version.representations
-        if representation.inline is not None
-    )

@@ -9,10 +9,8 @@ from typing import Final
 
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.pages import Extent
-from pagekeeper.page_table.ports import ArtifactPort
+from pagekeeper.runtime.artifacts import ArtifactPort, put
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
-from pagekeeper.v1 import page_pb2
 
 INLINE_BYTES_MAX: Final = 64 * 1024
 """Of one content. A larger one costs less in the object store than in every fold of the log's tail."""
@@ -46,16 +44,3 @@ async def spill(
         return {}
     extents = await put(artifacts, caller, key, "pages", [contents[index] for index in spilled])
     return dict(zip(spilled, extents, strict=True))
-
-
-async def put(
-    artifacts: ArtifactPort, caller: Caller, key: SessionKey, kind: str, blobs: Sequence[bytes]
-) -> list[Extent]:
-    """Raises StoreUnavailable, ContentTooLarge."""
-    request = artifact_pb.PutBlobsRequest(session_id=key.session, blobs=blobs, kind=kind)
-    response = await artifacts.put_blobs(caller, request)
-    return [extent_of(extent) for extent in response.extents]
-
-
-def extent_of(message: page_pb2.Extent) -> Extent:
-    return Extent(message.object_key, message.offset, message.length)

@@ -163,7 +163,7 @@ def _is_hit(session: Session, request: working_pb.AdmitRequest) -> bool:
 def _the_page_that_was_read(session: Session, request: working_pb.AdmitRequest) -> ev.PageAdmitted | None:
     """Raises RevisionConflict when another version or level would be admitted, which nobody has read."""
     reason = FAULT_REASON_OF.get(request.reason, FaultReason.RESOLVE_REFERENCE)
-    admitted = decisions.admit(session, request.page_id, request.target_level, reason, prefetched=request.prefetched)
+    admitted = decisions.admit(session, request.page_id, request.target_level, reason, prefetched=False)
     if admitted is not None and (admitted.version, admitted.level) != (request.version, request.level):
         raise RevisionConflict(request.min_revision, session.revision)
     return admitted

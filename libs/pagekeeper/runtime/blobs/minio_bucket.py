@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import urllib3
@@ -24,7 +23,6 @@ from urllib3.exceptions import HTTPError
 
 from pagekeeper.runtime.blobs.port import (
     BlobCorrupt,
-    BlobEntry,
     BlobMissing,
     BlobRefused,
     BlobStat,
@@ -156,17 +154,6 @@ class MinioBucket:
 
     async def delete(self, key: str, *, timeout_seconds: float) -> None:
         await self._in_thread(lambda: self._client.remove_object(self._bucket, key), timeout_seconds)
-
-    async def scan(self, prefix: str, *, after: str, limit: int, timeout_seconds: float) -> list[BlobEntry]:
-        def entries() -> list[BlobEntry]:
-            found = self._client.list_objects(self._bucket, prefix, recursive=True, start_after=after or None)
-            return [
-                BlobEntry(entry.object_name, entry.size or 0, round(entry.last_modified.timestamp() * 1_000))
-                for entry in islice(found, limit)
-                if entry.object_name is not None and entry.last_modified is not None
-            ]
-
-        return await self._in_thread(entries, timeout_seconds)
 
     async def ensure(self, *, timeout_seconds: float) -> None:
         def make() -> None:

@@ -13,11 +13,8 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 KEY_LENGTH_MAX: Final = 512
-SCAN_LIMIT_MAX: Final = 1_000
-"""The most keys that S3 lists in one answer."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_PREFIX: Final = re.compile(r"([A-Za-z0-9_.-]+/)*")
 
 
 class BlobError(Exception):
@@ -47,15 +44,6 @@ class ByteRange:
     offset: int
     length: int
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BlobEntry:
-    """An object as a scan finds it. `modified_ms` is by the store's clock, Unix time in milliseconds."""
-
-    key: str
-    size_bytes: int
-    modified_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +84,12 @@ class Bucket(Protocol):
         """Remove the object; it need not exist."""
         ...
 
-    async def scan(self, prefix: str, *, after: str, limit: int, timeout_seconds: float) -> list[BlobEntry]:
-        """Up to `limit` objects whose keys begin with `prefix`, those that the store lists behind `after` ("": all).
-
-        A store may have an order of its own; going on behind the last key returned reaches every object. An answer
-        of fewer than `limit` is the last one.
-        """
-        ...
-
     async def ensure(self, *, timeout_seconds: float) -> None:
         """Make the bucket if it does not exist. Safe to repeat, also by several at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and connections, without waiting. Nothing is asked of the bucket afterwards."""
         ...
 
 
@@ -123,13 +107,3 @@ def check_key(key: str) -> str:
     if len(key) > KEY_LENGTH_MAX or _KEY.fullmatch(key) is None or not {".", ".."}.isdisjoint(key.split("/")):
         raise ValueError(f"not an object key: {key[:KEY_LENGTH_MAX]!r}")
     return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Return `prefix` when it is whole segments of a key with a slash behind each, or empty. Raises ValueError.
-
-    Some stores cannot begin in the middle of a segment.
-    """
-    if len(prefix) > KEY_LENGTH_MAX or _PREFIX.fullmatch(prefix) is None:
-        raise ValueError(f"not segments of an object key: {prefix[:KEY_LENGTH_MAX]!r}")
-    return prefix

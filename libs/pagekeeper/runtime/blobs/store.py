@@ -17,15 +17,12 @@ from random import Random
 from typing import Final, TypeVar
 
 from pagekeeper.runtime.blobs.port import (
-    SCAN_LIMIT_MAX,
     BlobCorrupt,
-    BlobEntry,
     BlobStat,
     BlobUnavailable,
     Bucket,
     ByteRange,
     check_key,
-    check_prefix,
     digest_of,
 )
 
@@ -110,24 +107,6 @@ class BlobStore:
         """Remove the object; it need not exist."""
         check_key(key)
         await self._insist(timeout_seconds, lambda left: self._bucket.delete(key, timeout_seconds=left))
-
-    async def scan(
-        self, prefix: str, *, after: str = "", limit: int = SCAN_LIMIT_MAX, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> list[BlobEntry]:
-        """Return up to `limit` objects whose keys begin with `prefix`, from behind the key `after` ("": the start).
-
-        `prefix` is empty or ends with a slash. The order is the store's own; the last key returned is where to go on,
-        and an answer of fewer than `limit` is the last.
-        """
-        check_prefix(prefix)
-        if after:
-            check_key(after)
-        if not 1 <= limit <= SCAN_LIMIT_MAX:
-            raise ValueError(f"limit must be 1 to {SCAN_LIMIT_MAX}, not {limit}")
-        return await self._insist(
-            timeout_seconds,
-            lambda left: self._bucket.scan(prefix, after=after, limit=limit, timeout_seconds=left),
-        )
 
     async def ensure_bucket(self, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """Make the bucket if it does not exist. Safe to repeat, also by several at once."""

@@ -140,26 +140,6 @@ async def fetch(connection: Connection, stream: str, body: Mapping[str, object],
     )
 
 
-async def fetch_any(connection: Connection, stream: str, subject: str, *, deadline: float) -> Stored | None:
-    """The last message of a subject from any replica, which may lag behind. Errors: Refused, Unreachable."""
-    question = f"$JS.API.DIRECT.GET.{stream}.{subject}"
-    attempts = Attempts(deadline)
-    while True:
-        try:
-            message = await connection.request(question, deadline=deadline, patience_seconds=PATIENCE_SECONDS)
-        except Unreachable:
-            if not await attempts.pause():
-                raise
-            continue
-        status = status_of(message)
-        if status == _NOT_FOUND:
-            return None
-        headers = message.headers or {}
-        if status is not None:
-            raise Refused(question, int(status), 0, headers.get(_DESCRIPTION, ""))
-        return Stored(subject, int(headers[SEQUENCE]), headers, message.data)
-
-
 async def read_batch(
     connection: Connection,
     stream: str,

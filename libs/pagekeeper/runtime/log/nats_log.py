@@ -32,7 +32,6 @@ from pagekeeper.runtime.log.jetstream import (
     ask,
     check_answer,
     fetch,
-    fetch_any,
     is_full,
     read_batch,
 )
@@ -114,32 +113,6 @@ class NatsLog:
         except (Unreachable, Refused) as error:
             raise LogUnavailable(str(error), maybe_applied=False) from error
         return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
-
-    async def last(
-        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        place, deadline = self._place(key), now() + timeout_seconds
-        try:
-            if strict:
-                newest = await self._newest(place, deadline)
-            else:
-                newest = await fetch_any(self._connection, place.stream, place.subject, deadline=deadline)
-        except (Unreachable, Refused) as error:
-            raise LogUnavailable(str(error), maybe_applied=False) from error
-        return None if newest is None else record_of(newest)
-
-    async def record_at(
-        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        place, deadline = self._place(key), now() + timeout_seconds
-        if revision <= 0:
-            return None
-        try:
-            stored = await fetch(self._connection, place.stream, {"seq": revision}, deadline=deadline)
-        except (Unreachable, Refused) as error:
-            raise LogUnavailable(str(error), maybe_applied=False) from error
-        # Sequences number the whole partition: this one may be another session's, even another tenant's.
-        return record_of(stored) if stored is not None and stored.subject == place.subject else None
 
     async def sessions(
         self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS

@@ -191,21 +191,6 @@ class SessionLog(Protocol):
         """
         ...
 
-    async def last(
-        self, key: SessionKey, *, strict: bool, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        """The newest record, or None if there is none. Errors: LogUnavailable, InvalidField."""
-        ...
-
-    async def record_at(
-        self, key: SessionKey, revision: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS
-    ) -> Record | None:
-        """The record with exactly this revision, or None if it is not this session's or was rolled up.
-
-        Errors: LogUnavailable, InvalidField.
-        """
-        ...
-
     async def sessions(
         self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
     ) -> list[SessionId]:

@@ -17,8 +17,6 @@ from pagekeeper.runtime.log.port import MESSAGE_BYTES_MAX
 from pagekeeper.runtime.log.subjects import (
     DEAD_PREFIX,
     DEAD_STREAM,
-    EVENT_PREFIX,
-    EVENT_STREAM,
     FEED_PREFIX,
     LOG_PREFIX,
     PARTITIONS_MAX,
@@ -28,10 +26,9 @@ from pagekeeper.runtime.log.subjects import (
 )
 
 ENSURE_TIMEOUT_SECONDS: Final = 30.0
-EVENT_AGE_SECONDS_MAX: Final = 24 * 3600
 DEAD_AGE_SECONDS_MAX: Final = 30 * 24 * 3600
 DUPLICATE_WINDOW_SECONDS: Final = 120
-"""How long a repeated event or work item is recognised by its id."""
+"""How long a repeated work item is recognised by its id."""
 
 _PARTITIONS: Final = "pagekeeper.partitions"
 _NANOSECONDS: Final = 1_000_000_000
@@ -52,7 +49,6 @@ class Capacity:
 
     replicas: int = 1
     log_bytes_max: int = 2 * 1024**3
-    event_bytes_max: int = 256 * 1024**2
     work_bytes_max: int = 1024**3
     dead_bytes_max: int = 256 * 1024**2
 
@@ -87,7 +83,7 @@ def _streams(partitions: int, capacity: Capacity) -> list[_Stream]:
         _Stream(
             log_stream(partition),
             {
-                **_promises(f"{LOG_PREFIX}.{partition}.>", discard="new"),
+                **_promises(f"{LOG_PREFIX}.{partition}.>"),
                 "allow_rollup_hdrs": True,
                 "allow_direct": True,
                 "deny_delete": True,  # deny_purge cannot be had: a rollup is a purge
@@ -98,35 +94,30 @@ def _streams(partitions: int, capacity: Capacity) -> list[_Stream]:
         )
         for partition in range(partitions)
     ]
-    events = _Stream(
-        EVENT_STREAM,
-        {**_promises(f"{EVENT_PREFIX}.>", discard="old"), "max_age": EVENT_AGE_SECONDS_MAX * _NANOSECONDS},
-        {"max_bytes": capacity.event_bytes_max, "num_replicas": capacity.replicas},
-    )
     work = _Stream(
         WORK_STREAM,
-        {**_promises(f"{WORK_PREFIX}.>", discard="new"), "retention": "workqueue"},
+        {**_promises(f"{WORK_PREFIX}.>"), "retention": "workqueue"},
         {"max_bytes": capacity.work_bytes_max, "num_replicas": capacity.replicas},
     )
     dead = _Stream(
         DEAD_STREAM,
         {
-            **_promises(f"{DEAD_PREFIX}.>", discard="new"),
+            **_promises(f"{DEAD_PREFIX}.>"),
             "allow_direct": True,
             "max_age": DEAD_AGE_SECONDS_MAX * _NANOSECONDS,
         },
         {"max_bytes": capacity.dead_bytes_max, "num_replicas": capacity.replicas},
     )
-    return [*logs, events, work, dead]
+    return [*logs, work, dead]
 
 
-def _promises(subject: str, *, discard: str) -> dict[str, Any]:
+def _promises(subject: str) -> dict[str, Any]:
     """Return the compared part of a stream's configuration; other parts are not compared."""
     return {
         "subjects": [subject],
         "storage": "file",
         "retention": "limits",
-        "discard": discard,
+        "discard": "new",
         "max_msg_size": MESSAGE_BYTES_MAX,
         "max_msgs": -1,
         "max_msgs_per_subject": -1,

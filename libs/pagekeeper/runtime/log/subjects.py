@@ -12,11 +12,9 @@ from pagekeeper.core.ids import SessionId, SessionKey, TenantId, check_id
 
 LOG_PREFIX: Final = "pk.log"
 FEED_PREFIX: Final = "pk.feed"
-EVENT_PREFIX: Final = "pk.event"
 WORK_PREFIX: Final = "pk.work"
 DEAD_PREFIX: Final = "pk.dead"
 
-EVENT_STREAM: Final = "PK_EVENT"
 WORK_STREAM: Final = "PK_WORK"
 DEAD_STREAM: Final = "PK_DEAD"
 
