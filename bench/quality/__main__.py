@@ -1,6 +1,6 @@
 """Runs the parts one after the other, each in a process of its own, and says at the end what was met.
 
-python -m bench.quality [evidence replacement cache tokens cost first-token]
+python -m bench.quality [evidence languages replacement cache tokens cost first-token]
 """
 
 import json
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bench.quality.report import RESULTS, Figure, Wanted
 
-PARTS: Final = ("evidence", "replacement", "cache", "tokens", "cost")
+PARTS: Final = ("evidence", "languages", "replacement", "cache", "tokens", "cost")
 WITH_A_MODEL: Final = ("first-token",)
 """Run only when named: what they need takes minutes to compile."""
 DATA: Final = "PAGEKEEPER_DATA"

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from pagekeeper.core.sentences import STOPWORDS
+from pagekeeper.core.languages import STOPWORDS
 
 KEPT_SHARE: Final = 0.9
 _WORD: Final = re.compile(r"[^\W_]+(?:['.,:/-][^\W_]+)*")

@@ -19,7 +19,7 @@ from demo.corpus.load import load_conversations
 from demo.corpus.types import Conversation, Role
 from pagekeeper.core.eviction import MESSAGE_ROLES
 from pagekeeper.core.pages import TELLING_PERCENT, MessageRole, PageType
-from pagekeeper.core.sentences import telling_percent_of
+from pagekeeper.core.sentences import recall_likelihood_percent_of
 from pagekeeper.runtime.tokens import Tokenizer
 
 MEMORY_TOKENS: Final = 32_000
@@ -266,7 +266,7 @@ def conversation_trace(
         for message in (*exchange.question, *exchange.reply):
             size = tokenizer.count(message.text) + HEADER_TOKENS
             role = _ROLES[message.role]
-            telling = telling_percent_of(message.text) if role in MESSAGE_ROLES else TELLING_PERCENT
+            telling = recall_likelihood_percent_of(message.text) if role in MESSAGE_ROLES else TELLING_PERCENT
             known[message.page_id] = Access(
                 message.page_id, 1, size, turn, role, PageType.TRANSCRIPT, telling_percent=telling
             )

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Final
 
 from pagekeeper.core.compress.topics import topics
-from pagekeeper.core.sentences import STOPWORDS, WORD, Facts, facts_of, split_sentences
+from pagekeeper.core.languages import STOPWORDS
+from pagekeeper.core.sentences import WORD, Facts, facts_of, split_sentences
 
 SUMMARY_TOKENS_MAX: Final = 800
 OVERVIEW_SHARE: Final = 0.3

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pagekeeper.core.languages import STOPWORDS, Language, language_of
 from pagekeeper.core.pages import MediaDescription, Modality
-from pagekeeper.core.sentences import STOPWORDS, is_filler
+from pagekeeper.core.sentences import WORD, is_filler, names_in
 
 HINT_CHARS_MAX: Final = 160
 LEAD_CHARS_MAX: Final = 110
@@ -20,15 +21,24 @@ READ_CHARS_MAX: Final = 4_000
 """How much of a text is looked at."""
 JSON_READ_CHARS_MAX: Final = 65_536
 
-_OPENING_SENTENCE: Final = re.compile(r"[^.!?。！？]{1,400}(?:[.!?](?=\S)[^.!?。！？]*)*[.!?。！？]*\s*")
+_OPENING_SENTENCE: Final = re.compile(
+    r"[^.!?。！？]{1,400}(?:(?:[.!?](?=\S)|(?<=\b\d)\.(?= \w)|(?<=\b\d\d)\.(?= \w))[^.!?。！？]*)*[.!?。！？]*\s*"
+)
+"""A number of one or two digits with a stop may be an ordinal."""
 _OPENING_SENTENCES_MAX: Final = 4
 _DECIDING: Final = (
     "decided", "decision", "agreed", "chose", "chosen", "deadline", "root cause", "conclusion", "approved", "rejected",
     "instead of", "favorite", "favourite", "allergic", "my name is",
+    "beschlossen", "entschieden", "vereinbart", "abgelehnt", "genehmigt", "allergisch", "ich heiße",
+    "décidé", "convenu", "choisi", "date limite", "approuvé", "refusé", "je m'appelle",
+    "decidido", "decidimos", "acordamos", "acordado", "plazo", "aprobado", "rechazado", "me llamo",
+    "решили", "решил", "договорились", "утвердили", "отклонили", "срок", "меня зовут",
 )  # fmt: skip
-_DECISION: Final = re.compile(rf"\b(?:{'|'.join(_DECIDING)})\b")
+_DECIDING_UNSPACED: Final = ("决定", "商定", "批准", "否决", "截止", "決定", "合意", "承認", "却下", "締め切り")
+_DECISION: Final = re.compile(rf"\b(?:{'|'.join(_DECIDING)})\b|{'|'.join(_DECIDING_UNSPACED)}")
 _SENTENCE_ENDS: Final = (". ", "! ", "? ", "。", ": ")
 _TITLES: Final = ("Dr.", "Mr.", "Mrs.", "Ms.", "Prof.")
+_UNSPACED_NUMBER: Final = re.compile(r"\d[\d.,:/-]*[^\W\d_]?(?:\d+[^\W\d_])?")
 _PUNCTUATION: Final = ".,;:!?()[]{}<>\"'“”‘’`*#|-"
 
 
@@ -46,9 +56,10 @@ def _of_text(text: str) -> str:
     if len(flat) <= HINT_CHARS_MAX:
         return flat
     # Most texts have none of the words, which is found out sooner one by one.
-    decision = _DECISION.search(flat) if any(word in flat for word in _DECIDING) else None
-    lead = _cut(_opening(flat) if decision is None else _around(flat, decision.start()), LEAD_CHARS_MAX)
-    keys = ", ".join(_keys(flat, lead, HINT_CHARS_MAX - len(lead) - 2))
+    decision = _DECISION.search(flat) if any(word in flat for word in (*_DECIDING, *_DECIDING_UNSPACED)) else None
+    language = language_of(flat, set(WORD.findall(flat.lower())))
+    lead = _cut(_opening(flat, language) if decision is None else _around(flat, decision.start()), LEAD_CHARS_MAX)
+    keys = ", ".join(_keys(flat, lead, HINT_CHARS_MAX - len(lead) - 2, language))
     return f"{lead}; {keys}" if keys else lead
 
 
@@ -69,30 +80,43 @@ def _around(flat: str, position: int) -> str:
     return flat[least and flat.find(" ", least, position) + 1 :]
 
 
-def _opening(flat: str) -> str:
+def _opening(flat: str, language: Language) -> str:
     """The first sentence that is more than a greeting, or the first of all."""
     start = 0
     for _ in range(_OPENING_SENTENCES_MAX):
         sentence = _OPENING_SENTENCE.match(flat, start)
         if sentence is None:
             break
-        if not is_filler(sentence[0]):
+        if not is_filler(sentence[0], language):
             return flat[start : start + HINT_CHARS_MAX]
         start = sentence.end()
     return flat
 
 
-def _keys(flat: str, lead: str, chars_max: int) -> Iterator[str]:
+def _keys(flat: str, lead: str, chars_max: int, language: Language) -> Iterator[str]:
     """Names and numbers that `lead` does not have, each once, while they fit."""
+    for key in dict.fromkeys(_candidates(flat, language)):
+        if key not in lead:
+            if len(key) + 2 > chars_max:
+                return
+            chars_max -= len(key) + 2
+            yield key
+
+
+def _candidates(flat: str, language: Language) -> Iterator[str]:
+    """Names and numbers in order; a script without spaces has its numbers with the character behind them."""
+    if language.content is not None:
+        yield from _UNSPACED_NUMBER.findall(flat)
+        yield from names_in(flat, language)
+        return
+    names = frozenset(names_in(flat, language)) if language.capitalises_nouns else None
     seen = {""}
     before = "."
     for word in flat.split(" "):
         if not word.islower():
             key = word.strip(_PUNCTUATION)
-            if key not in seen and key not in lead and _is_key(key, before):
-                if len(key) + 2 > chars_max:
-                    return
-                chars_max -= len(key) + 2
+            # A word that opened a sentence is none, wherever else it stands.
+            if key not in seen and _is_key(key, before) and (names is None or key in names or not key.isalpha()):
                 yield key
             seen.add(key)
         before = word

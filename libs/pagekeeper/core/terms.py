@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from pagekeeper.core.sentences import STOPWORDS
+from pagekeeper.core.languages import STOPWORDS, Language, language_of
 
 TEXT_CHARS_MAX: Final = 262_144
 """What is indexed of one page: beyond it, words are not found."""
@@ -54,14 +54,17 @@ _CONTRACTED: Final = frozenset(
 
 def query_terms(query: str) -> list[str]:
     """The words to look for, each once, in order: without those that every question has, unless it has no others."""
-    words = [word.lower() for word in _WORD.findall(indexable(storable(query[:QUERY_CHARS_MAX])))]
-    return list(dict.fromkeys([word for word in words if _is_telling(word)] or words))[:QUERY_TERMS_MAX]
+    query = storable(query[:QUERY_CHARS_MAX])
+    words = [word.lower() for word in _WORD.findall(indexable(query))]
+    language = language_of(query, set(words))
+    return list(dict.fromkeys([word for word in words if _is_looked_for(word, language)] or words))[:QUERY_TERMS_MAX]
 
 
-def _is_telling(word: str) -> bool:
+def _is_looked_for(word: str, language: Language) -> bool:
+    """Whether a word of a query tells one page from another."""
     if len(word) == 1:
         return word.isdigit() or not word.isascii()
-    return word not in STOPWORDS and word not in _CONTRACTED
+    return word not in STOPWORDS and word not in _CONTRACTED and word not in language.function_words
 
 
 def indexable(text: str) -> str:

@@ -29,7 +29,7 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.core.sentences import telling_percent_of
+from pagekeeper.core.sentences import recall_likelihood_percent_of
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.tokens import Tokenizer
@@ -129,7 +129,7 @@ def _telling(page: page_pb2.PageInput, role: MessageRole, modality: Modality) ->
     """How likely a message is asked for, from its words. Nothing else is read."""
     page_type = PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT)
     is_message = role in MESSAGE_ROLES and modality is Modality.TEXT and page_type is PageType.TRANSCRIPT
-    return telling_percent_of(page.text) if is_message else TELLING_PERCENT
+    return recall_likelihood_percent_of(page.text) if is_message else TELLING_PERCENT
 
 
 def page_link(where: str, link: page_pb2.PageLink) -> PageLink:

@@ -2,7 +2,8 @@
 
 What goes: words that English grammar asks for and facts do not, sentences that only keep a conversation going, what was
 said before in the same words, and the decoration of markdown. What stays is written as it was, but for punctuation at
-its edges. Numbers and names always stay, and a sentence that is not English stays whole.
+its edges. Numbers and names always stay. Of a sentence in another language, the function words go that `languages` has
+of it; a sentence of a language that it does not have stays whole.
 """
 
 import re
@@ -19,11 +20,16 @@ from pagekeeper.core.compress.english import (
     is_chatter,
     phrase_length,
 )
+from pagekeeper.core.languages import ENGLISH, Language, language_of
+from pagekeeper.core.sentences import is_filler, names_in
 
 WORDS_CACHED: Final = 4_096
 """Most words of a language are a few hundred, over and over."""
 
-_EDGES: Final = "\"“”«»*'‘’()[]{}<>.,;:!?…"
+COURTESY_WORDS_MAX: Final = 3
+"""A sentence that begins like filler and says fewer words than this goes, where only the opening tells."""
+
+_EDGES: Final = "\"“”„«»¡¿*'‘’()[]{}<>.,;:!?…"
 _EMPHASIS: Final = re.compile(
     r"^[*\"“”«»]+|(?<!\d)[*\"“”«»]+(?=[.,:;!?…)]{0,3}$)|(?<=\d)(?:\*{2,3}|[”»])(?=[.,:;!?…)]{0,3}$)"
 )
@@ -39,9 +45,9 @@ _RULE: Final = re.compile(r"[\s|:=*_-]+")
 class Telegraph:
     """The sentences of one text, in order: what was said is not said again."""
 
-    def __init__(self, *, english: bool) -> None:
-        """`english` decides about sentences of which nothing else tells the language."""
-        self._english = english
+    def __init__(self, language: Language | None) -> None:
+        """`language` decides about sentences of which nothing else tells the language; None is one without words."""
+        self._language = language
         self._said: set[str] = set()
         self._named: set[str] = set()
 
@@ -51,21 +57,54 @@ class Telegraph:
         chunks = bare.replace("—", " — ").split()
         cores = [core_of(chunk) for chunk in chunks]
         balance = english_balance(cores)
-        told = self._told(chunks, cores) if balance > 0 or (balance == 0 and self._english) else bare
-        said = told.lower().rstrip(".!?…")
+        if balance > 0 or (balance == 0 and self._language is ENGLISH):
+            told = self._told(chunks, cores)
+        else:
+            told = _told_in(self._language_of(bare, cores), bare, chunks, cores)
+        said = told.lower().rstrip(".!?…。！？")
         if said in self._said:
             return ""
         self._said.add(said)
         return told
 
+    def _language_of(self, bare: str, cores: Sequence[str]) -> Language | None:
+        """Of a sentence that is not English."""
+        if self._language is not None and self._language is not ENGLISH:
+            return self._language
+        language = language_of(bare, set(cores))
+        return None if language is ENGLISH else language
+
     def _told(self, chunks: Sequence[str], cores: Sequence[str]) -> str:
-        named = {at for at, chunk in enumerate(chunks) if not chunk.islower() and _is_named(chunks, cores, at)}
+        named = _named(chunks, cores)
         if is_chatter([core for position, core in enumerate(cores) if position not in named]):
             kept = [_bare(chunks[at]) for at in sorted(named) if cores[at] not in self._named]
         else:
             kept = list(_kept(chunks, cores, named))
         self._named.update(cores[position] for position in named)
         return " ".join(kept).rstrip(",;:|- ")
+
+
+def _told_in(language: Language | None, bare: str, chunks: Sequence[str], cores: Sequence[str]) -> str:
+    """A sentence that is not English: without the words that `language` drops, or not at all when it is filler."""
+    if language is None:
+        return bare
+    named = _named(chunks, cores)
+    has_facts = (bool(named) and not language.capitalises_nouns) or any(map(str.isdigit, bare))
+    if not has_facts and is_filler(bare, language, words_max=COURTESY_WORDS_MAX) and not names_in(bare, language):
+        return ""
+    if not language.dropped:
+        return bare
+    kept = [
+        _bare(chunk)
+        for at, (chunk, core) in enumerate(zip(chunks, cores, strict=True))
+        if (core and (at in named or core not in language.dropped)) or (chunk and all(c in _SYMBOLS for c in chunk))
+    ]
+    return " ".join(kept).rstrip(",;:|- ")
+
+
+def _named(chunks: Sequence[str], cores: Sequence[str]) -> set[int]:
+    """Positions of words that may be names."""
+    return {at for at, chunk in enumerate(chunks) if not chunk.islower() and _is_named(chunks, cores, at)}
 
 
 def _kept(chunks: Sequence[str], cores: Sequence[str], named: set[int]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Prose by what it says: REDUCED is a telegram of it, ABSTRACT that telegram's best lines, REFERENCE its topics.
 
 REDUCED keeps every number, name and content word and leaves out what carries none; fenced code stands as its outline
-with the words of it that nothing else on the page says. Text that is not English is not told with fewer words: of that,
-REDUCED keeps the sentences with numbers and names and fills up with those that say most. ABSTRACT chooses by what is
-said per token. Every word is the page's own, in its order; nothing is rephrased and nothing is just cut off.
+with the words of it that nothing else on the page says. A script without spaces, and a language whose function words
+`languages` does not have, cannot be told with fewer words: of such a text, REDUCED keeps the sentences with numbers and
+names and fills up with those that say most. ABSTRACT chooses clauses by what is said per character. Every word is the
+page's own, in its order; nothing is rephrased and nothing is just cut off.
 """
 
 import re
@@ -18,17 +19,24 @@ from pagekeeper.core.compress.compressor import Compressed, Source, if_shorter
 from pagekeeper.core.compress.english import COMMONPLACE, english_balance
 from pagekeeper.core.compress.telegraph import Telegraph, core_of
 from pagekeeper.core.compress.topics import topics
+from pagekeeper.core.languages import ENGLISH, Language, language_of
 from pagekeeper.core.pages import CompressionLevel
-from pagekeeper.core.sentences import STOPWORDS, WORD, Facts, Sentence, facts_of, names_in, split_sentences
+from pagekeeper.core.sentences import Facts, Sentence, content_words, facts_of, names_in, split_sentences
 
 SHARES: Final = {CompressionLevel.REDUCED: 0.55, CompressionLevel.ABSTRACT: 0.28}
-"""What a level that has to choose may take of a text."""
+"""What a level that has to choose may take of a text's characters, ..."""
 JUDGED_CHARS_MAX: Final = 20_000
 """How much of a text tells its language."""
+UNSPACED_SHARES: Final = {CompressionLevel.REDUCED: 0.85, CompressionLevel.ABSTRACT: 0.42}
+"""... and where no spaces are written, so that no words can go: about what English has left without its grammar."""
+UNSPACED_ABSTRACT_CHARS_MIN: Final = 36
+"""Whatever its share is, there a long clause fits."""
+UNSPACED_CHARS: Final = 3
+"""A character of a script without spaces says as much as this many letters."""
 SHORT_CHARS: Final = 400
 """Of a short text every sentence may be the one that matters."""
 CLAUSE_CHARS_MIN: Final = 40
-_CLAUSE_END: Final = re.compile(r"(?<=[,;:]) ")
+_CLAUSE_END: Final = re.compile(r"(?<=[,;:]) |(?<=[，；：、])")
 SHORT_CODE_CHARS: Final = 120
 """A command or two stand as they are."""
 _SAME_SHARE: Final = 0.8
@@ -41,7 +49,6 @@ _COMMONPLACE_DISCOUNT: Final = 0.8
 
 _LABEL: Final = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2}: ")
 """Who speaks, where a text says so at its beginning: whatever is left of it, that stays."""
-_LETTERS: Final = re.compile(r"[^\W\d_]+")
 _DIGIT: Final = re.compile(r"\d")
 
 
@@ -60,7 +67,8 @@ class _Reading:
 
     label: str
     pieces: tuple[_Piece, ...]
-    english: bool
+    language: Language | None
+    """None when it is none that `languages` knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class _Candidate:
     facts: Facts
     words: frozenset[str]
     weight: float
+    cost_chars: int
 
     @property
     def chars(self) -> int:
@@ -76,13 +85,13 @@ class _Candidate:
 
     @property
     def density(self) -> float:
-        return self.weight / (self.chars + _SENTENCE_COST_CHARS)
+        return self.weight / (self.chars + self.cost_chars)
 
 
 class ExtractiveCompressor:
     @property
     def name(self) -> str:
-        return "extract/2"
+        return "extract/3"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
         return if_shorter(self.name, source, level, extract(source.readable, level), count)
@@ -94,20 +103,24 @@ def extract(text: str, level: CompressionLevel) -> str:
         return ", ".join(topics(text))
     read = _read(text)
     pieces: Sequence[_Piece] = read.pieces
+    language = read.language or ENGLISH
+    unspaced = language.content is not None
+    chars_min = UNSPACED_ABSTRACT_CHARS_MIN if unspaced else 0
+    chars_max = (UNSPACED_SHARES if unspaced else SHARES)[level] * len(text)
     if level is CompressionLevel.ABSTRACT:
-        pieces = _chosen(list(_clauses(pieces)), level, SHARES[level] * len(text), frozenset())
-    elif not read.english:
-        chars_max = max(SHARES[level] * len(text), SHORT_CHARS)
-        pieces = _chosen(pieces, level, chars_max, frozenset(names_in(text)))
-    return f"{read.label}{_joined(pieces).rstrip(',;:')}" if pieces else ""
+        pieces = _chosen(list(_clauses(pieces, language)), level, max(chars_max, chars_min), language)
+    elif unspaced or read.language is None:
+        chars_max = max(chars_max, SHORT_CHARS // UNSPACED_CHARS if unspaced else SHORT_CHARS)
+        pieces = _chosen(pieces, level, chars_max, language, frozenset(names_in(text, language)))
+    return f"{read.label}{_joined(pieces, language).rstrip(',;:，；：、')}" if pieces else ""
 
 
 @lru_cache(maxsize=1)
 def _read(text: str) -> _Reading:
     """`text` with fewer words, the same for every level; code last, since it repeats what prose says."""
     label = _LABEL.match(text)
-    english = english_balance([core_of(chunk) for chunk in text[:JUDGED_CHARS_MAX].split()]) > 0
-    telegraph = Telegraph(english=english)
+    language = _language_of(text[:JUDGED_CHARS_MAX])
+    telegraph = Telegraph(language)
     pieces = [
         _Piece(position, sentence, _outlined(sentence.text) if sentence.code else telegraph.send(sentence.text))
         for position, sentence in enumerate(split_sentences(text[label.end() if label else 0 :]))
@@ -115,7 +128,15 @@ def _read(text: str) -> _Reading:
     if any(piece.sentence.code for piece in pieces):
         said = {part for piece in pieces for part in words_of(piece.text)}
         pieces = [_with_terms(piece, said) if piece.sentence.code else piece for piece in pieces]
-    return _Reading(label[0] if label else "", tuple(piece for piece in pieces if piece.text), english)
+    return _Reading(label[0] if label else "", tuple(piece for piece in pieces if piece.text), language)
+
+
+def _language_of(text: str) -> Language | None:
+    cores = [core_of(chunk) for chunk in text.split()]
+    if english_balance(cores) > 0:
+        return ENGLISH
+    language = language_of(text, set(cores))
+    return None if language is ENGLISH else language
 
 
 def _outlined(block: str) -> str:
@@ -134,29 +155,36 @@ def _with_terms(piece: _Piece, said: set[str]) -> _Piece:
     return _Piece(piece.position, piece.sentence, "\n".join(filter(None, [piece.text, terms])))
 
 
-def _clauses(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+def _clauses(pieces: Iterable[_Piece], language: Language) -> Iterator[_Piece]:
     """The pieces, long sentences clause by clause: whoever types without full stops has more than one thing to say."""
+    chars_min = CLAUSE_CHARS_MIN if language.content is None else CLAUSE_CHARS_MIN // UNSPACED_CHARS
     position = 0
     for piece in pieces:
-        texts = [piece.text] if piece.sentence.code else _clauses_of(piece.text)
+        texts = [piece.text] if piece.sentence.code else _clauses_of(piece.text, chars_min)
         for text in texts:
             yield _Piece(position, piece.sentence, text)
             position += 1
 
 
-def _clauses_of(text: str) -> list[str]:
+def _clauses_of(text: str, chars_min: int) -> list[str]:
     clauses: list[str] = []
     for part in _CLAUSE_END.split(text):
-        if clauses and min(len(clauses[-1]), len(part)) < CLAUSE_CHARS_MIN:
-            clauses[-1] += f" {part}"
+        if clauses and min(len(clauses[-1]), len(part)) < chars_min:
+            clauses[-1] += f"{'' if clauses[-1][-1:] in '，；：、' else ' '}{part}"
         else:
             clauses.append(part)
     return clauses
 
 
-def _chosen(pieces: Sequence[_Piece], level: CompressionLevel, chars_max: float, names: frozenset[str]) -> list[_Piece]:
+def _chosen(
+    pieces: Sequence[_Piece],
+    level: CompressionLevel,
+    chars_max: float,
+    language: Language,
+    names: frozenset[str] = frozenset(),
+) -> list[_Piece]:
     """The piece that says most, at REDUCED whatever has numbers or `names`, the rest by what is said per character."""
-    candidates = _candidates(pieces)
+    candidates = _candidates(pieces, language)
     by_density = sorted(candidates, key=lambda candidate: (-candidate.density, candidate.piece.position))
     chosen = sorted(candidates, key=lambda candidate: (-candidate.weight, candidate.piece.position))[:1]
     if level is CompressionLevel.REDUCED:
@@ -175,16 +203,18 @@ def _chosen(pieces: Sequence[_Piece], level: CompressionLevel, chars_max: float,
 
 def _has_facts(candidate: _Candidate, names: frozenset[str]) -> bool:
     text = candidate.piece.text
-    return _DIGIT.search(text) is not None or not names.isdisjoint(_LETTERS.findall(text))
+    return _DIGIT.search(text) is not None or any(name in text for name in names)
 
 
-def _candidates(pieces: Sequence[_Piece]) -> list[_Candidate]:
-    words = [frozenset(WORD.findall(piece.text.lower())) - STOPWORDS for piece in pieces]
+def _candidates(pieces: Sequence[_Piece], language: Language) -> list[_Candidate]:
+    words = [frozenset(content_words(piece.text, language)) for piece in pieces]
     shared = Counter(word for said in words for word in said)
-    every = [facts_of(piece.text) for piece in pieces]
+    every = [facts_of(piece.text, language) for piece in pieces]
     first = next((at for at, facts in enumerate(every) if not facts.filler), 0)
+    cost_chars = _SENTENCE_COST_CHARS if language.content is None else _SENTENCE_COST_CHARS // UNSPACED_CHARS
+    bonus = [_FIRST_BONUS if at == first else 0.0 for at in range(len(pieces))]
     return [
-        _Candidate(piece, facts, said, _weight(piece, facts, said, shared) + (_FIRST_BONUS if at == first else 0.0))
+        _Candidate(piece, facts, said, _weight(piece, facts, said, shared) + bonus[at], cost_chars)
         for at, (piece, facts, said) in enumerate(zip(pieces, every, words, strict=True))
     ]
 
@@ -228,14 +258,15 @@ class _Said:
         return in_order[: len(words) - int(_SAME_SHARE * len(words))]
 
 
-def _joined(pieces: Iterable[_Piece]) -> str:
+def _joined(pieces: Iterable[_Piece], language: Language) -> str:
     """On one line but for code. A sentence ends with a full stop unless the next one's capital tells as much."""
     text = ""
     for piece in pieces:
         if text and (piece.sentence.code or text.endswith("\n")):
             text = text.rstrip("\n") + "\n"
-        elif text:
-            text += " " if text[-1] in ".,;?!:…。！？" or _begins_visibly(piece.text, text) else ". "
+        elif text and (language.content is None or text[-1] not in "。！？，；：、"):
+            visibly = not language.capitalises_nouns and _begins_visibly(piece.text, text)
+            text += " " if visibly or text[-1] in ".,;?!:…。！？" else ". "
         text += f"{piece.text}\n" if piece.sentence.code else piece.text
     return text.rstrip("\n")
 

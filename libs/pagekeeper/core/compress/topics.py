@@ -1,9 +1,11 @@
 """What a text is about, in some of its own words."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
-from pagekeeper.core.sentences import STOPWORDS, WORD, names_in
+from pagekeeper.core.languages import Language, language_of
+from pagekeeper.core.sentences import WORD, names_in
 
 TOPICS_MAX: Final = 12
 TOPIC_CHARS_MAX: Final = 40
@@ -13,12 +15,22 @@ NAMES_COUNTED_MAX: Final = 512
 
 def topics(text: str) -> list[str]:
     """Names first, then the words that come up most, as they are written."""
-    found = [name for name in names_in(text) if len(name) <= TOPIC_CHARS_MAX][:NAMES_COUNTED_MAX]
+    language = language_of(text, {word.lower() for word in WORD.findall(text)})
+    found = [name for name in names_in(text, language) if len(name) <= TOPIC_CHARS_MAX][:NAMES_COUNTED_MAX]
     names = Counter({name: text.count(name) for name in found})
-    words = Counter(
-        word
-        for word in WORD.findall(text)
-        if word.islower() and 3 < len(word) <= TOPIC_CHARS_MAX and word not in STOPWORDS
-    )
+    words = Counter(word for word in _words(text, language) if word not in names)
     chosen = [name for name, _ in names.most_common(TOPICS_MAX // 2)]
     return [*chosen, *(word for word, _ in words.most_common(TOPICS_MAX - len(chosen)))]
+
+
+def _words(text: str, language: Language) -> Iterator[str]:
+    """Words that may be a topic: small ones, German nouns, and runs of a script that writes no spaces."""
+    if language.content is not None:
+        yield from (word for word in language.content.findall(text) if 1 < len(word) <= TOPIC_CHARS_MAX)
+        return
+    for word in WORD.findall(text):
+        noun = language.capitalises_nouns and word[0].isupper() and word[1:].islower()
+        if (word.islower() or noun) and 3 < len(word) <= TOPIC_CHARS_MAX:
+            lowered = word.lower()
+            if lowered not in language.function_words:
+                yield word
