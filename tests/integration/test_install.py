@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from zipfile import ZipFile
@@ -21,7 +21,7 @@ from tests.tidy.repository import ROOT, source_roots
 
 Install = Callable[..., Path]
 
-OF_MEDIA = {"pagekeeper.core.compress.pictures", "pagekeeper.memory.thumbnails"}
+OF_MEDIA = {"pagekeeper.core.compress.pictures"}
 NEVER_PLAIN = ("av", "cryptography", "google", "grpc", "jwt", "minio", "nats", "PIL", "rich", "uvloop")
 """What a plain install must not bring."""
 
@@ -56,12 +56,17 @@ def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
         if extras not in made:
             folder = tmp_path_factory.mktemp("-".join(("plain", *extras)))
             venv.create(folder, with_pip=False, symlinks=True)
-            (packages,) = folder.glob("lib/python*/site-packages")
+            python = folder / "bin" / "python"
             for name in required("pagekeeper", extras) - {"pagekeeper"}:
-                link(name, packages)
-            pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
-            subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True)
-            made[extras] = folder / "bin" / "python"
+                link(((packages_of(sys.executable) / file, file) for file in files_of(name)), packages_of(python))
+            if extras:
+                plain = packages_of(installed())
+                ours = (path for found in plain.glob("pagekeeper*") for path in found.rglob("*") if path.is_file())
+                link(((path, path.relative_to(plain)) for path in ours), packages_of(python))
+            else:
+                pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+                subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
+            made[extras] = python
         return made[extras]
 
     return installed
@@ -84,13 +89,23 @@ def required(name: str, extras: Iterable[str] = ()) -> set[str]:
     return found
 
 
-def link(name: str, packages: Path) -> None:
-    """Put an installed distribution's files into another environment."""
-    for file in distribution(name).files or ():
-        if ".." not in file.parts:
-            place = packages / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(file.locate())
+def files_of(name: str) -> Iterator[Path]:
+    """An installed distribution's files in site-packages, relative to the folder."""
+    return (Path(file) for file in distribution(name).files or () if ".." not in file.parts)
+
+
+def packages_of(python: str | Path) -> Path:
+    """The folder of an environment that distributions are installed into."""
+    (packages,) = Path(python).parents[1].glob("lib/python*/site-packages")
+    return packages
+
+
+def link(files: Iterable[tuple[Path, Path]], packages: Path) -> None:
+    """Put files, each with its place, into an environment; bytecode too, which stays valid for linked sources."""
+    for source, place in files:
+        target = packages / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
 
 
 def missing(python: Path, *packages: str) -> dict[str, str]:
@@ -118,29 +133,31 @@ def test_a_plain_install_is_the_memory_in_process(install: Install) -> None:
     assert not shown.stdout.split()
 
 
-def test_the_extra_media_brings_the_decoders(install: Install) -> None:
-    assert not missing(install("media"), "pagekeeper.core", "pagekeeper.memory")
-
-
-def test_the_extra_client_brings_what_calls_a_stack(install: Install) -> None:
-    assert not missing(install("client"), "pagekeeper.client")
+def test_the_extras_client_and_media_bring_what_calls_a_stack_and_the_decoders(install: Install) -> None:
+    assert not missing(install("client", "media"), *(f"pagekeeper.{part}" for part in ("client", "core", "memory")))
 
 
 def test_the_extra_local_brings_everything_but_the_decoders(install: Install) -> None:
     assert missing(install("local"), "pagekeeper") == dict.fromkeys(OF_MEDIA, "PIL")
 
 
-def test_the_command_says_what_to_install(install: Install) -> None:
-    command = install().parent / "pagekeeper"
-    answered = subprocess.run([command, "doctor"], check=False, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("command", "extra"), [(["-m", "pagekeeper.app"], "server"), (["-m", "pagekeeper.local"], "local")]
+)
+def test_a_command_says_what_to_install(install: Install, command: list[str], extra: str) -> None:
+    answered = subprocess.run([install(), "-I", *command], check=False, capture_output=True, text=True)
     assert answered.returncode == 1
     (line,) = answered.stderr.splitlines()
-    assert re.fullmatch(
-        r"pagekeeper: \w+ is not installed; the command needs: pip install 'pagekeeper\[server\]'", line
-    )
+    assert re.fullmatch(rf"pagekeeper: \w+ is not installed; .+: pip install 'pagekeeper\[{extra}\]'", line)
+
+
+def test_the_installed_command_is_the_module(install: Install) -> None:
+    command = install().with_name("pagekeeper")
+    answered = subprocess.run([command], check=False, capture_output=True, text=True)
+    assert "pip install 'pagekeeper[server]'" in answered.stderr
 
 
 def test_the_command_runs_with_its_extra(install: Install) -> None:
-    command = install("local").parent / "pagekeeper"
-    shown = subprocess.run([command, "--version"], check=True, capture_output=True, text=True)
+    command = [str(install("local")), "-I", "-m", "pagekeeper.app", "--version"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True)
     assert shown.stdout.strip() == distribution("pagekeeper").version

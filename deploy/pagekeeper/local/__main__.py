@@ -1,27 +1,17 @@
-"""`python -m pagekeeper.local`: a whole Pagekeeper on this machine, until Ctrl-C."""
+"""`python -m pagekeeper.local`: a whole Pagekeeper on this machine, or one line that says what to install for it."""
 
-import os
 import sys
-
-from rich.console import Console
-
-from pagekeeper.local.options import WrongOption, read_stack_options
-from pagekeeper.local.run import refuse, run
-from pagekeeper.local.stack import LocalStack
-
-
-async def _nothing(stack: LocalStack) -> int:
-    del stack
-    return 0
 
 
 def main() -> int:
     """Run, and answer the exit status: 0 when a signal ended it."""
     try:
-        options = read_stack_options(os.environ)
-    except WrongOption as wrong:
-        return refuse(str(wrong))
-    return run(options, _nothing, Console(), once=False)
+        from pagekeeper.local import alone  # noqa: PLC0415 - a plain install has this module and not what it needs
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("pagekeeper"):
+            raise
+        sys.exit(f"pagekeeper: {missing.name} is not installed; a stack needs: pip install 'pagekeeper[local]'")
+    return alone.main()
 
 
 if __name__ == "__main__":

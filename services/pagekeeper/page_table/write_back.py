@@ -78,7 +78,10 @@ class WriteBack:
 
 
 def segments(session: Session) -> Iterator[list[Dirty]]:
-    """What is dirty, in mapping order, so that pages of one time lie together. Raises ContentCorrupt."""
+    """Yield segments of dirty representations in mapping order, so that pages of one time lie together.
+
+    Raises ContentCorrupt.
+    """
     segment: list[Dirty] = []
     size_bytes = 0
     for dirty in dirty_representations(session):
