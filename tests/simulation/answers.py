@@ -32,6 +32,8 @@ MAY_BE_NOTHING: Final = frozenset(
 )
 OF_SEVERAL: Final = frozenset({"fault_pages", "handle_tool_calls", "compress_pages"})
 """These answer the newest of several revisions, or none."""
+OF_THE_PAST: Final = frozenset({"get_context_at"})
+"""These answer the revision that was asked for, however new the session must be."""
 OF_CONTENT: Final = frozenset({"fault_page"})
 """These ask for no more than a page's content: a replica whose state is old, and has the page resident, may answer one,
 also the repetition of one that another replica carried out since. Who wants a newer state says `min_revision`."""
@@ -63,10 +65,11 @@ def check_answer(world: World, call: Call, answer: Any, floor: int, at_start: in
     if not revision:
         return
     check(revision in truth.facts, f"{where}: revision {revision} never was")
-    wanted = getattr(call.request, "min_revision", 0)
-    check(revision >= wanted, f"{where}: answered revision {revision}, asked for {wanted}")
-    if getattr(call.request, "strict", False):
-        check(revision >= floor, f"{where}: a strict read answered revision {revision}, older than {floor}")
+    if call.method not in OF_THE_PAST:
+        wanted = getattr(call.request, "min_revision", 0)
+        check(revision >= wanted, f"{where}: answered revision {revision}, asked for {wanted}")
+        if getattr(call.request, "strict", False):
+            check(revision >= floor, f"{where}: a strict read answered revision {revision}, older than {floor}")
     compare = _COMPARISONS.get(call.method)
     if compare is not None:
         compare(call, answer, truth, truth.facts[revision])

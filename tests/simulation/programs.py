@@ -248,8 +248,7 @@ class Program:
         return self._read("get_stats", session_id, pb.GetStatsRequest())
 
     def get_session(self, session_id: str, _: Known) -> Call:
-        strict = self.dice.random() < 0.6
-        return self._read("get_session", session_id, pb.GetSessionRequest(strict=strict))
+        return self._read("get_session", session_id, pb.GetSessionRequest())
 
     def context_at(self, session_id: str, known: Known) -> Call:
         if not known.revisions:
@@ -290,8 +289,9 @@ class Program:
     def _read(self, method: str, session_id: str, request: Any) -> Call:  # noqa: ANN401 - any request
         request.session_id = session_id
         revisions = self.book.known(session_id).revisions
-        if "min_revision" in request.DESCRIPTOR.fields_by_name and revisions and self.dice.random() < 0.5:
+        if revisions and self.dice.random() < 0.5:
             request.min_revision = max(revisions)
+        request.strict = self.dice.random() < 0.3
         return Call(method, SessionKey(self.book.tenant, SessionId(session_id)), request, mutates=False)
 
 

@@ -13,8 +13,15 @@ if TYPE_CHECKING:
 
 
 class Session:
-    def __init__(self, pagekeeper: "Pagekeeper", session_id: str, revision: int) -> None:
+    """One session of a tenant.
+
+    A read is at least as new as the newest revision that was answered here. A read of `strict()` also shows what every
+    other client had written before the read.
+    """
+
+    def __init__(self, pagekeeper: "Pagekeeper", session_id: str, revision: int, *, strict: bool = False) -> None:
         self._pagekeeper = pagekeeper
+        self._strict = strict
         self.session_id = session_id
         self.revision = revision
         """The newest revision that was answered; every read here is at least that new."""
@@ -22,8 +29,13 @@ class Session:
     def _at(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
 
+    def strict(self) -> "Session":
+        """The same session, each read of which asks the log: one round trip more, and nothing that is missed."""
+        return Session(self._pagekeeper, self.session_id, self.revision, strict=True)
+
     async def get(self) -> session_pb2.Session:
-        request = pb.GetSessionRequest(session_id=self.session_id, min_revision=self.revision)
+        """The session's settings and position."""
+        request = pb.GetSessionRequest(session_id=self.session_id, min_revision=self.revision, strict=self._strict)
         response = await self._pagekeeper.api.get_session(self._pagekeeper.caller(), request)
         return response.session
 
@@ -126,6 +138,7 @@ class Session:
             min_revision=self.revision,
             extra_tools_json=extra_tools_json,
             demand_paging=demand_paging,
+            strict=self._strict,
         )
         response = await self._pagekeeper.api.assemble_prompt(self._pagekeeper.caller(), request)
         self._at(response.revision)
@@ -203,13 +216,15 @@ class Session:
     async def search(self, query: str, *, limit: int = 0) -> Sequence[pb.SearchHit]:
         """Pages by relevance to words; 5 unless told otherwise."""
         request = pb.SearchPagesRequest(
-            session_id=self.session_id, query=query, limit=limit, min_revision=self.revision
+            session_id=self.session_id, query=query, limit=limit, min_revision=self.revision, strict=self._strict
         )
         return (await self._pagekeeper.api.search_pages(self._pagekeeper.caller(), request)).hits
 
     async def page(self, page_id: str) -> page_pb2.Page:
         """What is known about a page. Raises PageNotFound."""
-        request = pb.GetPageRequest(session_id=self.session_id, page_id=page_id, min_revision=self.revision)
+        request = pb.GetPageRequest(
+            session_id=self.session_id, page_id=page_id, min_revision=self.revision, strict=self._strict
+        )
         return (await self._pagekeeper.api.get_page(self._pagekeeper.caller(), request)).page
 
     async def pages(
@@ -223,6 +238,7 @@ class Session:
                 page_token=page_token,
                 page_type=page_type,
                 min_revision=self.revision,
+                strict=self._strict,
             )
             response = await self._pagekeeper.api.list_pages(self._pagekeeper.caller(), request)
             for page in response.pages:
@@ -244,6 +260,7 @@ class Session:
             offset=offset,
             length=length,
             min_revision=self.revision,
+            strict=self._strict,
         )
         content = (await self._pagekeeper.api.read_page(self._pagekeeper.caller(), request)).content
         return content.data if content.WhichOneof("content") == "data" else content.text.encode()
@@ -254,7 +271,12 @@ class Session:
         Raises PageNotFound, ContentCorrupt.
         """
         request = pb.ReadPageRequest(
-            session_id=self.session_id, page_id=page_id, version=version, level=1, min_revision=self.revision
+            session_id=self.session_id,
+            page_id=page_id,
+            version=version,
+            level=1,
+            min_revision=self.revision,
+            strict=self._strict,
         )
         try:
             content = (await self._pagekeeper.api.read_page(self._pagekeeper.caller(), request)).content
@@ -263,7 +285,8 @@ class Session:
         return content.preview if content.HasField("preview") else None
 
     async def stats(self) -> session_pb2.SessionStats:
-        request = pb.GetStatsRequest(session_id=self.session_id, min_revision=self.revision)
+        """The session's counters and pressure."""
+        request = pb.GetStatsRequest(session_id=self.session_id, min_revision=self.revision, strict=self._strict)
         return (await self._pagekeeper.api.get_stats(self._pagekeeper.caller(), request)).stats
 
     # The past
@@ -282,7 +305,7 @@ class Session:
         page_token = ""
         while True:
             request = pb.ListCheckpointsRequest(
-                session_id=self.session_id, page_token=page_token, min_revision=self.revision
+                session_id=self.session_id, page_token=page_token, min_revision=self.revision, strict=self._strict
             )
             response = await self._pagekeeper.api.list_checkpoints(self._pagekeeper.caller(), request)
             for checkpoint in response.checkpoints:
@@ -316,14 +339,18 @@ class Session:
 
     async def context_at_turn(self, turn: int) -> pb.GetContextAtResponse:
         """The working set at the end of a turn. Raises RevisionNotFound."""
-        request = pb.GetContextAtRequest(session_id=self.session_id, turn=turn)
+        request = pb.GetContextAtRequest(
+            session_id=self.session_id, turn=turn, min_revision=self.revision, strict=self._strict
+        )
         return await self._pagekeeper.api.get_context_at(self._pagekeeper.caller(), request)
 
     async def page_history(self, page_id: str) -> AsyncIterator[session_pb2.PageHistoryEntry]:
         """The events of a page, oldest first; `page_history.event_text` puts one into words. Raises PageNotFound."""
         page_token = ""
         while True:
-            request = pb.GetPageHistoryRequest(session_id=self.session_id, page_id=page_id, page_token=page_token)
+            request = pb.GetPageHistoryRequest(
+                session_id=self.session_id, page_id=page_id, page_token=page_token, min_revision=self.revision
+            )
             response = await self._pagekeeper.api.get_page_history(self._pagekeeper.caller(), request)
             for entry in response.entries:
                 yield entry
@@ -333,5 +360,5 @@ class Session:
 
     async def replay(self) -> pb.ReplaySessionResponse:
         """Fold the log again and compare."""
-        request = pb.ReplaySessionRequest(session_id=self.session_id)
+        request = pb.ReplaySessionRequest(session_id=self.session_id, min_revision=self.revision)
         return await self._pagekeeper.api.replay_session(self._pagekeeper.caller(), request)

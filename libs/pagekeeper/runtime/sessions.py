@@ -68,6 +68,13 @@ class BlobReader(Protocol):
     async def read_blob(self, key: SessionKey, extent: Extent, digest: bytes) -> bytes: ...
 
 
+class Read(Protocol):
+    """A request that reads one session. How new the answer must be: both hold, `strict` and `min_revision`."""
+
+    min_revision: int
+    strict: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The request that a commit carries out: its id, and a digest that tells another body apart."""
@@ -146,6 +153,10 @@ class Sessions:
         if not session.exists and not strict:
             session = await self.read(key, strict=True)
         return decisions.readable(session, key.session)
+
+    async def read_for(self, key: SessionKey, request: Read) -> Session:
+        """The session, as new as a request asks for. Raises what `read_existing` raises."""
+        return await self.read_existing(key, min_revision=request.min_revision, strict=request.strict)
 
     def tail(self, key: SessionKey) -> tuple[int, int]:
         """Records and bytes that a cold replica has to fold after the snapshot; as this replica knows it."""

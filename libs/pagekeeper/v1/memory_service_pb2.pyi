@@ -192,10 +192,13 @@ class ListSessionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 50 when 0, at most 500."""
     page_token: _builtins.str
     """From the last answer; empty for the beginning."""
+    strict: _builtins.bool
+    """Reads the last revision of each session from the log, whatever this replica has cached."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only sessions that carry all of these labels."""
@@ -206,10 +209,11 @@ class ListSessionsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -616,6 +620,7 @@ class AssemblePromptRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     EXTRA_TOOLS_JSON_FIELD_NUMBER: _builtins.int
     DEMAND_PAGING_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     model: _builtins.str
@@ -632,6 +637,8 @@ class AssemblePromptRequest(_message.Message):
     """Answer from a state at least this new."""
     demand_paging: _session_pb2.DemandPaging.ValueType
     """Who brings in pages that are not resident; as the session says when unspecified."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     @_builtins.property
     def extra_tools_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools of the application, each a JSON object in the provider's format; counted and passed on."""
@@ -648,10 +655,11 @@ class AssemblePromptRequest(_message.Message):
         min_revision: _builtins.int = ...,
         extra_tools_json: _abc.Iterable[_builtins.str] | None = ...,
         demand_paging: _session_pb2.DemandPaging.ValueType = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "demand_paging", b"demand_paging", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "system_prompt", b"system_prompt", "user_input", b"user_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "demand_paging", b"demand_paging", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "strict", b"strict", "system_prompt", b"system_prompt", "user_input", b"user_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1330,6 +1338,7 @@ class SearchPagesRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     EXCLUDE_RESIDENT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     query: _builtins.str
@@ -1346,6 +1355,8 @@ class SearchPagesRequest(_message.Message):
     """Answer from a state at least this new."""
     exclude_resident: _builtins.bool
     """Leave resident pages out."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     @_builtins.property
     def page_types(self) -> _containers.RepeatedScalarFieldContainer[_page_pb2.PageType.ValueType]:
         """Only these types."""
@@ -1362,10 +1373,11 @@ class SearchPagesRequest(_message.Message):
         limit: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         exclude_resident: _builtins.bool = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_resident", b"exclude_resident", "from_turn", b"from_turn", "limit", b"limit", "min_revision", b"min_revision", "modality", b"modality", "page_types", b"page_types", "query", b"query", "session_id", b"session_id", "to_turn", b"to_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_resident", b"exclude_resident", "from_turn", b"from_turn", "limit", b"limit", "min_revision", b"min_revision", "modality", b"modality", "page_types", b"page_types", "query", b"query", "session_id", b"session_id", "strict", b"strict", "to_turn", b"to_turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1468,22 +1480,26 @@ class GetPageRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PAGE_ID_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     page_id: _builtins.str
     """The page."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         page_id: _builtins.str = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_id", b"page_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_id", b"page_id", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1530,6 +1546,7 @@ class ListPagesRequest(_message.Message):
     PAGE_TYPE_FIELD_NUMBER: _builtins.int
     MODALITY_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     page_size: _builtins.int
@@ -1544,6 +1561,8 @@ class ListPagesRequest(_message.Message):
     """Only this modality."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -1554,10 +1573,11 @@ class ListPagesRequest(_message.Message):
         page_type: _page_pb2.PageType.ValueType = ...,
         modality: _page_pb2.Modality.ValueType = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "modality", b"modality", "page_size", b"page_size", "page_token", b"page_token", "page_type", b"page_type", "session_id", b"session_id", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "modality", b"modality", "page_size", b"page_size", "page_token", b"page_token", "page_type", b"page_type", "session_id", b"session_id", "strict", b"strict", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1608,6 +1628,7 @@ class ReadPageRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     page_id: _builtins.str
@@ -1624,6 +1645,8 @@ class ReadPageRequest(_message.Message):
     """
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -1634,10 +1657,11 @@ class ReadPageRequest(_message.Message):
         offset: _builtins.int = ...,
         length: _builtins.int = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "level", b"level", "min_revision", b"min_revision", "offset", b"offset", "page_id", b"page_id", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "level", b"level", "min_revision", b"min_revision", "offset", b"offset", "page_id", b"page_id", "session_id", b"session_id", "strict", b"strict", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2167,19 +2191,23 @@ class FlushSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     min_revision: _builtins.int
     """Flush a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2223,19 +2251,23 @@ class GetStatsRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2345,6 +2377,7 @@ class ListCheckpointsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     page_size: _builtins.int
@@ -2353,6 +2386,8 @@ class ListCheckpointsRequest(_message.Message):
     """From the last answer; empty for the beginning."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -2360,10 +2395,11 @@ class ListCheckpointsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2406,22 +2442,26 @@ class GetCheckpointRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     checkpoint_id: _builtins.str
     """The checkpoint."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         checkpoint_id: _builtins.str = ...,
         min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "min_revision", b"min_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2672,22 +2712,30 @@ class GetContextAtRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     turn: _builtins.int
     """At the end of this turn."""
     revision: _builtins.int
     """Just after this revision."""
+    min_revision: _builtins.int
+    """The oldest revision that may be answered; 0 accepts any."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         turn: _builtins.int = ...,
         revision: _builtins.int = ...,
+        min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "revision", b"revision", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "revision", b"revision", "session_id", b"session_id", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "min_revision", b"min_revision", "revision", b"revision", "session_id", b"session_id", "strict", b"strict", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_at: _TypeAlias = _typing.Literal["turn", "revision"]  # noqa: Y015
     _WhichOneofArgType_at: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
@@ -2744,6 +2792,8 @@ class DiffContextRequest(_message.Message):
     FROM_REVISION_FIELD_NUMBER: _builtins.int
     TO_TURN_FIELD_NUMBER: _builtins.int
     TO_REVISION_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     from_turn: _builtins.int
@@ -2754,6 +2804,10 @@ class DiffContextRequest(_message.Message):
     """At the end of this turn."""
     to_revision: _builtins.int
     """Just after this revision."""
+    min_revision: _builtins.int
+    """The oldest revision that may be answered; 0 accepts any."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -2762,10 +2816,12 @@ class DiffContextRequest(_message.Message):
         from_revision: _builtins.int = ...,
         to_turn: _builtins.int = ...,
         to_revision: _builtins.int = ...,
+        min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "session_id", b"session_id", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["from_turn", "from_revision"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
@@ -2832,6 +2888,8 @@ class GetPageHistoryRequest(_message.Message):
     PAGE_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     page_id: _builtins.str
@@ -2840,6 +2898,10 @@ class GetPageHistoryRequest(_message.Message):
     """At most this many; 100 when 0, at most 1,000."""
     page_token: _builtins.str
     """From the last answer; empty for the beginning."""
+    min_revision: _builtins.int
+    """The oldest revision that may be answered; 0 accepts any."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -2847,10 +2909,12 @@ class GetPageHistoryRequest(_message.Message):
         page_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_id", b"page_id", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_id", b"page_id", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2892,19 +2956,27 @@ class ReplaySessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TO_REVISION_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     to_revision: _builtins.int
     """Stop after this revision; 0 for the end."""
+    min_revision: _builtins.int
+    """The oldest revision that may be answered; 0 accepts any."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         to_revision: _builtins.int = ...,
+        min_revision: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "to_revision", b"to_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict", "to_revision", b"to_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,12 +31,15 @@ class LookupRequest(_message.Message):
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     min_revision: _builtins.int
     """Answer from a state at least this new."""
     version: _builtins.int
     """This version of each page; 0 for the current one."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,024 pages."""
@@ -48,10 +51,11 @@ class LookupRequest(_message.Message):
         page_ids: _abc.Iterable[_builtins.str] | None = ...,
         min_revision: _builtins.int = ...,
         version: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_ids", b"page_ids", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_ids", b"page_ids", "session_id", b"session_id", "strict", b"strict", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,6 +156,7 @@ class RecallPagesRequest(_message.Message):
     ROOM_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     RESIDENTS_PLACED_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     query: _builtins.str
@@ -162,6 +167,8 @@ class RecallPagesRequest(_message.Message):
     """Answer from a state at least this new."""
     residents_placed: _builtins.bool
     """Every resident page has its place: the room is for others, and one that is worth little beside the best is left out."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -170,10 +177,11 @@ class RecallPagesRequest(_message.Message):
         room_tokens: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         residents_placed: _builtins.bool = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "query", b"query", "residents_placed", b"residents_placed", "room_tokens", b"room_tokens", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "query", b"query", "residents_placed", b"residents_placed", "room_tokens", b"room_tokens", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,7 @@ class ResidentRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     KNOWN_REVISION_FIELD_NUMBER: _builtins.int
     AVAILABLE_LIMIT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     min_revision: _builtins.int
@@ -42,6 +43,8 @@ class ResidentRequest(_message.Message):
     """
     available_limit: _builtins.int
     """Pages that the manifest may offer, at most."""
+    strict: _builtins.bool
+    """Reads the last revision from the log, whatever this replica has cached."""
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class ResidentRequest(_message.Message):
         min_revision: _builtins.int = ...,
         known_revision: _builtins.int = ...,
         available_limit: _builtins.int = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_limit", b"available_limit", "known_revision", b"known_revision", "min_revision", b"min_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_limit", b"available_limit", "known_revision", b"known_revision", "min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,6 +102,7 @@ class PromptAssembler:
             working_pb.ResidentRequest(
                 session_id=request.session_id,
                 min_revision=request.min_revision,
+                strict=request.strict,
                 known_revision=known.resident.revision if known else 0,
                 available_limit=AVAILABLE_PAGES_MAX,
             ),
@@ -281,6 +282,7 @@ def _question(request: pb.AssemblePromptRequest) -> bytes:
     question = pb.AssemblePromptRequest()
     question.CopyFrom(request)
     question.ClearField("min_revision")
+    question.ClearField("strict")
     return question.SerializeToString(deterministic=True)
 
 

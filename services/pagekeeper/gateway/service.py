@@ -164,6 +164,7 @@ class GatewayService:
             page_ids=[request.page_id],
             version=request.version,
             min_revision=request.min_revision,
+            strict=request.strict,
         )
         entry = (await self._page_table.lookup(caller, lookup)).entries[0]
         page, level = entry.page, request.level

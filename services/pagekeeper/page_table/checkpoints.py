@@ -40,7 +40,7 @@ class Checkpoints:
 
     async def list_checkpoints(self, caller: Caller, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
         # Each names a later revision than the one before, so its revision is its place whatever is deleted meanwhile.
         after = index_in(_LIST, request.page_token) if request.page_token else -1
@@ -53,7 +53,7 @@ class Checkpoints:
 
     async def get_checkpoint(self, caller: Caller, request: pb.GetCheckpointRequest) -> pb.GetCheckpointResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         checkpoint = decisions.known_checkpoint(session, request.checkpoint_id)
         return pb.GetCheckpointResponse(checkpoint=checkpoint_message(checkpoint))
 

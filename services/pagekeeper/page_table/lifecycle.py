@@ -49,7 +49,7 @@ class Lifecycle:
 
     async def get_session(self, caller: Caller, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision, strict=request.strict)
+        session = await self._sessions.read_for(key, request)
         return pb.GetSessionResponse(session=self._shown(key, session))
 
     async def list_sessions(self, caller: Caller, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
@@ -59,7 +59,8 @@ class Lifecycle:
         found: list[session_pb2.Session] = []
         for _ in range(EXAMINED_MAX // size + 1):
             ids = await from_log(self._log.sessions(caller.tenant, after=after, limit=size))
-            shown = await self._read_all([SessionKey(caller.tenant, session_id) for session_id in ids])
+            keys = [SessionKey(caller.tenant, session_id) for session_id in ids]
+            shown = await self._read_all(keys, strict=request.strict)
             for session_id, session in zip(ids, shown, strict=True):
                 after = session_id
                 if session is not None and _has_labels(session.labels, request.labels):
@@ -116,16 +117,16 @@ class Lifecycle:
                 f"{config.model!r} counts as {wanted.name}. A prompt may be assembled for it all the same",
             )
 
-    async def _read_all(self, keys: Sequence[SessionKey]) -> list[session_pb2.Session | None]:
+    async def _read_all(self, keys: Sequence[SessionKey], *, strict: bool) -> list[session_pb2.Session | None]:
         """Return these sessions' facts; None for a deleted session."""
         shown: list[session_pb2.Session | None] = []
         for start in range(0, len(keys), READS_AT_ONCE):
             batch = keys[start : start + READS_AT_ONCE]
-            shown += await asyncio.gather(*(self._read(key) for key in batch))
+            shown += await asyncio.gather(*(self._read(key, strict=strict) for key in batch))
         return shown
 
-    async def _read(self, key: SessionKey) -> session_pb2.Session | None:
-        session = await self._sessions.read(key)
+    async def _read(self, key: SessionKey, *, strict: bool) -> session_pb2.Session | None:
+        session = await self._sessions.read(key, strict=strict)
         return self._shown(key, session) if session.exists else None
 
     def _shown(self, key: SessionKey, session: Session) -> session_pb2.Session:

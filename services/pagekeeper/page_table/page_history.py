@@ -30,7 +30,7 @@ class PageHistory:
 
     async def get_page_history(self, caller: Caller, request: pb.GetPageHistoryRequest) -> pb.GetPageHistoryResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key)
+        session = await self._sessions.read_for(key, request)
         if request.page_id not in session.pages:
             session = await self._sessions.read_existing(key, strict=True)
             if request.page_id not in session.pages:

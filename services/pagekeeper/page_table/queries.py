@@ -11,7 +11,7 @@ from pagekeeper.core.pages import PageState, Version
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.sessions import Read, Sessions
 from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, TIER_OF, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -38,7 +38,7 @@ class Queries:
             entries = [_entry_at(session, page_id, request.version) for page_id in request.page_ids]
             return table_pb.LookupResponse(revision=session.revision, entries=entries)
 
-        return await self._find(key, request.min_revision, found)
+        return await self._find(key, request, found)
 
     async def get_page(self, caller: Caller, request: pb.GetPageRequest) -> pb.GetPageResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -47,11 +47,11 @@ class Queries:
             page = decisions.known_page(session, request.page_id)
             return pb.GetPageResponse(page=page_message(session, page), revision=session.revision)
 
-        return await self._find(key, request.min_revision, found)
+        return await self._find(key, request, found)
 
     async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
         # Pages never leave the mapping order, dropped ones neither, so a place in it stays the same place.
         position = index_in(_LIST, request.page_token)
@@ -67,12 +67,12 @@ class Queries:
             position += 1
         return response
 
-    async def _find(self, key: SessionKey, min_revision: int, found: Callable[[Session], T]) -> T:
+    async def _find(self, key: SessionKey, request: Read, found: Callable[[Session], T]) -> T:
         """Return the answer of `found`. Raises PageNotFound when the log's leader has confirmed the absence."""
         try:
-            return found(await self._sessions.read_existing(key, min_revision=min_revision))
+            return found(await self._sessions.read_for(key, request))
         except PageNotFound:
-            return found(await self._sessions.read_existing(key, min_revision=min_revision, strict=True))
+            return found(await self._sessions.read_existing(key, min_revision=request.min_revision, strict=True))
 
 
 def page_entry(session: Session, page: PageState, version: Version | None = None) -> table_pb.PageEntry:

@@ -26,7 +26,7 @@ class Recalling:
         key = session_key(caller.tenant, request.session_id)
         if not request.room_tokens:
             raise InvalidField("room_tokens", "must be at least 1, not 0")
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         async with self._indexes.current(caller, key, session) as indexed:
             recalled = recalled_pages(
                 session,

@@ -26,7 +26,7 @@ class Searching:
 
     async def search_pages(self, caller: Caller, request: pb.SearchPagesRequest) -> pb.SearchPagesResponse:
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         async with self._indexes.current(caller, key, session) as indexed:
             where = _filter(session, request)
             limit = min(request.limit or HITS_DEFAULT, HITS_MAX)

@@ -51,7 +51,7 @@ class WriteBack:
         Raises SessionNotFound, StoreUnavailable, ContentCorrupt, and as `Sessions.commit`.
         """
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         flushed = pb.FlushSessionResponse(revision=session.revision)
         for segment in list(segments(session)):
             flushed.revision = max(flushed.revision, await self._place(caller, key, segment))

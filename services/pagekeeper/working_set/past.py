@@ -10,7 +10,7 @@ from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import request_of
-from pagekeeper.runtime.sessions import Committed, Sessions
+from pagekeeper.runtime.sessions import Committed, Read, Sessions
 from pagekeeper.runtime.views import page_totals, resident_message, stats_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
@@ -25,9 +25,9 @@ class Past:
         key = session_key(caller.tenant, request.session_id)
         match request.WhichOneof("at"):
             case "turn":
-                then = await self._at_turn(key, request.turn)
+                then = await self._at_turn(key, request, request.turn)
             case "revision":
-                then = await self._at_revision(key, request.revision)
+                then = await self._at_revision(key, request, request.revision)
             case _:
                 raise InvalidField("at", "must be a turn or a revision")
         stats = stats_message(then, page_totals(then))
@@ -37,9 +37,9 @@ class Past:
         key = session_key(caller.tenant, request.session_id)
         match request.WhichOneof("from"):
             case "from_turn":
-                before = await self._at_turn(key, request.from_turn)
+                before = await self._at_turn(key, request, request.from_turn)
             case "from_revision":
-                before = await self._at_revision(key, request.from_revision)
+                before = await self._at_revision(key, request, request.from_revision)
             case _:
                 raise InvalidField("from", "must be a turn or a revision")
         # The session moves on while the second one is folded, so what is needed of the first is kept.
@@ -47,9 +47,9 @@ class Past:
         pages_before = {page.page_id: page for page in _residents(before)}
         match request.WhichOneof("to"):
             case "to_turn":
-                after = await self._at_turn(key, request.to_turn)
+                after = await self._at_turn(key, request, request.to_turn)
             case "to_revision":
-                after = await self._at_revision(key, request.to_revision)
+                after = await self._at_revision(key, request, request.to_revision)
             case _:
                 raise InvalidField("to", "must be a turn or a revision")
         pages_after = {page.page_id: page for page in _residents(after)}
@@ -94,7 +94,7 @@ class Past:
         Raises SessionNotFound, RevisionNotFound.
         """
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, strict=True)
+        session = await self._sessions.read_existing(key, min_revision=request.min_revision, strict=True)
         served_revision, served_digest = session.revision, codec.state_digest(session)
         to_revision = request.to_revision or served_revision
         response = pb.ReplaySessionResponse()
@@ -115,13 +115,13 @@ class Past:
         response.decisions_digest = decisions_digest(effects)
         return response
 
-    async def _at_revision(self, key: SessionKey, revision: int) -> Session:
-        session = await self._sessions.read_existing(key)
+    async def _at_revision(self, key: SessionKey, request: Read, revision: int) -> Session:
+        session = await self._sessions.read_for(key, request)
         return session if session.revision == revision else await self._history.at_revision(key, revision)
 
-    async def _at_turn(self, key: SessionKey, turn: int) -> Session:
+    async def _at_turn(self, key: SessionKey, request: Read, turn: int) -> Session:
         """The end of the current turn is now."""
-        session = await self._sessions.read_existing(key)
+        session = await self._sessions.read_for(key, request)
         return session if session.turn == turn else await self._history.at_turn(key, turn)
 
 

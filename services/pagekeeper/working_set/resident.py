@@ -35,7 +35,7 @@ class ResidentPages:
         """Raises SessionNotFound."""
         key = session_key(caller.tenant, request.session_id)
         known_revision = request.known_revision
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         if session.revision < known_revision:
             # Another replica told the caller of newer things: an old answer must not be taken for news.
             session = await self._sessions.read_existing(key, strict=True)
@@ -64,7 +64,7 @@ class ResidentPages:
     async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:
         """Raises SessionNotFound."""
         key = session_key(caller.tenant, request.session_id)
-        session = await self._sessions.read_existing(key, min_revision=request.min_revision)
+        session = await self._sessions.read_for(key, request)
         stats = stats_message(session, self._keep_up(key, session).totals)
         return pb.GetStatsResponse(stats=stats, revision=session.revision)
 
