@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from demo.model.port import ChatMessage
-from pagekeeper.core.escape import unquote
+from pagekeeper.core.packing import parse_line
 
 _SECTION: Final = re.compile(r"<VM:(CONTEXT|FAULTED)[^>]*>\n(.*?)</VM:\1>", re.DOTALL)
 _ANY_SECTION: Final = re.compile(r"<VM:([A-Z_]+)[^>]*>.*?</VM:\1>\n?", re.DOTALL)
-_LINE: Final = re.compile(r"([UATSIDVJ?]) \(([A-Za-z0-9_-]{1,64})((?: [A-Za-z0-9]+)*)\): (.*)")
-_CUT: Final = re.compile(r'(".*") \[[\d,]+ more characters\]')
-_LEVEL: Final = re.compile(r"\bL([1-3])\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +85,9 @@ def _question(messages: Sequence[ChatMessage]) -> str:
 def _context_pages(message: ChatMessage) -> Iterator[SeenPage]:
     for section in _SECTION.finditer(str(message.get("content") or "")):
         for line in section[2].split("\n"):
-            found = _LINE.fullmatch(line)
-            if found is not None:
-                level = _LEVEL.search(found[3])
-                text, whole = _line_text(found[4])
-                yield SeenPage(found[2], found[1], int(level[1]) if level else 0, text, whole)
-
-
-def _line_text(written: str) -> tuple[str, bool]:
-    """A line's content, and whether it is all of it. What is not in quotes (JSON, media) stands for itself."""
-    cut = _CUT.fullmatch(written)
-    if cut is not None:
-        return unquote(cut[1]), False
-    return (unquote(written) if written.startswith('"') and written.endswith('"') else written), True
+            seen = parse_line(line)
+            if seen is not None:
+                yield SeenPage(seen.page_id, seen.prefix.value, seen.level, seen.text, not seen.chars_missing)
 
 
 def _calls(message: ChatMessage) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.escape import compact_json
 from pagekeeper.core.packing import (
     ContextPage,
     ContextPrefix,
     PackedLine,
+    ParsedLine,
     marks_of,
     pack,
     pack_by_worth,
     packed_line,
+    parse_line,
     prefix_of,
     render_line,
     render_media_line,
@@ -27,7 +30,6 @@ from tests.unit.hostile_text import hostile_texts, json_documents, page_ids
 
 COUNTS = {name: tokenizer(name).count for name in EncodingName}
 MEDIA_PREFIXES = (ContextPrefix.IMAGE, ContextPrefix.AUDIO, ContextPrefix.VIDEO)
-LINE = re.compile(r"[UATSIDVJ?] \([A-Za-z0-9_-]{1,64}(?: [A-Za-z0-9]+)*\): .*\n")
 
 contents = hostile_texts | json_documents
 text_lines = st.builds(
@@ -55,7 +57,7 @@ lines = text_lines | media_lines
 @given(lines)
 def test_a_page_is_exactly_one_line(line: str) -> None:
     assert len(line.splitlines()) == 1
-    assert LINE.fullmatch(line)
+    assert parse_line(line) is not None
     assert line[-2] in '"]}'
     assert "<VM:" not in line.upper()
     line.encode()
@@ -66,6 +68,61 @@ def test_a_line_has_one_header(line: str) -> None:
     headers = re.findall(r"[UATSIDVJ?] \([A-Za-z0-9_-]{1,64}(?: [A-Za-z0-9]+)*\):", line)
     assert len(headers) == 1
     assert line.startswith(headers[0])
+
+
+@given(
+    st.sampled_from(ContextPrefix),
+    page_ids,
+    st.integers(0, 3),
+    contents,
+    st.sampled_from(((), ("claim",), ("procedure", "untrusted"), ("system",))),
+    st.none() | st.integers(0, 40),
+)
+def test_a_line_reads_as_what_was_written(
+    prefix: ContextPrefix, page_id: str, level: int, text: str, marks: tuple[str, ...], chars_max: int | None
+) -> None:
+    line = render_line(prefix, page_id, level, text, marks=marks, chars_max=chars_max)
+    missing = 0 if chars_max is None else max(0, len(text) - chars_max)
+    json_prefix = prefix in (ContextPrefix.TOOL, ContextPrefix.STRUCTURED)
+    compact = compact_json(text) if json_prefix and not missing else None
+    shown = text[: len(text) - missing] if compact is None else compact
+    written = ParsedLine(prefix, page_id, level, marks, shown, missing)
+    assert parse_line(line) == parse_line(line.removesuffix("\n")) == written
+    if not missing:
+        assert render_line(prefix, page_id, level, written.text, marks=marks) == line
+
+
+@given(st.sampled_from(MEDIA_PREFIXES), page_ids, descriptions)
+def test_a_line_of_a_medium_reads_as_its_description(
+    prefix: ContextPrefix, page_id: str, media: MediaDescription
+) -> None:
+    line = render_media_line(prefix, page_id, media, marks=("untrusted",))
+    parsed = parse_line(line)
+    assert parsed == ParsedLine(prefix, page_id, 0, ("untrusted",), line.partition(": ")[2].removesuffix("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "U (p1)",
+        "U (p1): ",
+        "U (p1): bare words",
+        'u (p1): "x"',
+        'W (p1): "x"',
+        ' U (p1): "x"',
+        'U (p 1): "x"',
+        'U (p1 L4): "x"',
+        'U (): "x"',
+        'U (p1): "x"\n\n',
+        'U (p1): "x" and more',
+        'U (p1): "x" [many more characters]',
+        'U (p1): "x"\nU (p2): "y"',
+        'T (p1): {"a":1',
+    ],
+)
+def test_what_is_no_line_is_not_read_as_one(text: str) -> None:
+    assert parse_line(text) is None
 
 
 @settings(max_examples=400)

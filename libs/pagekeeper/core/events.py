@@ -110,6 +110,11 @@ class MappedPage:
     telling_percent: int = TELLING_PERCENT
     """0 to 100: how likely its words are asked for later."""
 
+    @property
+    def mapped_type(self) -> PageType:
+        """The type that its line shows for as long as this version lives."""
+        return self.page_type
+
 
 @dataclass(frozen=True, slots=True)
 class PagesMapped:

@@ -1,35 +1,57 @@
-"""The line that stands for a page in a prompt.
+"""The line that stands for a page in a prompt, made of the page's facts and its content.
 
-Whoever counts a page's tokens and whoever prints it call this one function with the same facts, so what was counted is
-what is sent. A line depends on nothing that can change while its version lives.
+Whoever counts a page's tokens and whoever prints the page call `page_line` with the same facts, so what was counted is
+what is sent. A line depends on nothing that can change while its version lives. How a line is written and read back is
+`packing`'s business.
 """
 
-from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, NamedTuple
 
+from pagekeeper.core.events import MappedPage
 from pagekeeper.core.packing import marks_of, prefix_of, render_line, render_media_line
-from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageState, PageType, TrustClass, Version
 from pagekeeper.core.previews import parted
 
 
-@dataclass(frozen=True, slots=True)
-class LineFacts:
-    """What a line shows of a page beside its content. `page_type` is the type that the version was mapped as."""
+class LineFacts(NamedTuple):
+    """What a line shows of a page beside its content.
+
+    A fact has one name wherever it is kept: in `MappedPage`, in `PageState` or `Version`, and in the API's `Page`. So a
+    fact that is added here is read from all of them, and a test says so when one of them has it not.
+    """
 
     page_id: str
     modality: Modality
-    page_type: PageType
+    mapped_type: PageType
+    """The type that the version was mapped as: an annotation changes the page's type, not this."""
     role: MessageRole
     trust: TrustClass
     media: MediaDescription | None
 
 
+_PLACES: Final = [(name, name in Version._fields) for name in LineFacts._fields]
+"""The facts, and of each whether a version or its page keeps it."""
+_OF_MAPPED: Final = attrgetter(*LineFacts._fields)
+
+
+def facts_of_mapped(page: MappedPage, trust: TrustClass) -> LineFacts:
+    """Facts of a page that is about to be mapped with the trust that its session decided."""
+    return LineFacts._make(_OF_MAPPED(page))._replace(trust=trust)
+
+
+def facts_of_version(page: PageState, version: Version) -> LineFacts:
+    """Facts of one version of a page."""
+    return LineFacts._make([getattr(version if of_version else page, name) for name, of_version in _PLACES])
+
+
 def page_line(facts: LineFacts, level: int, content: bytes, preview_mime_type: str = "") -> str:
     """The page's line at `level`, whose stored bytes are `content`; it ends with its only line break.
 
-    A medium's full bytes are not text: its description stands for them. A preview is in no line.
+    The description of a medium stands for its full bytes, which are no text. A preview is in no line.
     """
-    prefix = prefix_of(facts.modality, facts.page_type, facts.role)
-    marks = marks_of(prefix, facts.page_type, facts.role, facts.trust)
+    prefix = prefix_of(facts.modality, facts.mapped_type, facts.role)
+    marks = marks_of(prefix, facts.mapped_type, facts.role, facts.trust)
     if level == 0 and facts.media is not None:
         return render_media_line(prefix, facts.page_id, facts.media, marks=marks)
     text, _ = parted(content, preview_mime_type)

@@ -1,4 +1,4 @@
-"""Pages as lines of a prompt, and which lines a budget has room for.
+"""Pages as lines of a prompt, written and read back, and which lines a budget has room for.
 
 Invariant: a page is exactly one line. It starts with its prefix letter, names the page in parentheses, and ends with
 the only line break in it, which follows a quote, a bracket or a brace. Tokenizers that split text before they merge
@@ -11,13 +11,14 @@ What goes is said by an order of eviction, or by what pages are worth to the wor
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.escape import compact_json, escape, quote
+from pagekeeper.core.escape import compact_json, escape, quote, unquote
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, MessageRole, Modality, PageType, TrustClass
 
 
@@ -49,8 +50,31 @@ _PREFIX_OF_ROLE: Final = {
 _MARKED_TYPES: Final = frozenset({PageType.CLAIM, PageType.PROCEDURE, PageType.INDEX})
 _SUMMARISING_TYPES: Final = _MARKED_TYPES | {PageType.SUMMARY}
 
+# A line: its prefix, a space, its header in parentheses, a colon, a space, its body, a line break. The header names the
+# page, and after a space each the level unless it is 0, and marks. The body is a text in quotes, with a note behind it
+# when it was cut; or JSON; or a medium's description in brackets.
+_LINE: Final = re.compile(
+    rf"([{re.escape(''.join(ContextPrefix))}]) \(([^\s()]+)(?: L([1-3]))?((?: [a-z]+)*)\): "
+    r"""(?:(".*")(?: \[([\d,]+) more characters\])?|(\{.*\}|\[.*\]))\n?"""
+)
+
 VERBATIM_SHARE: Final = 0.1
 """Of a page's worth, what its exact words add to what a reduced line says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedLine:
+    """What a line says. `text` is the page's content at `level`, or of a medium at full level its description.
+
+    JSON is as the line has it: compact. `chars_missing` is how many characters were cut off the end.
+    """
+
+    prefix: ContextPrefix
+    page_id: str
+    level: int
+    marks: tuple[str, ...]
+    text: str
+    chars_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +176,22 @@ def render_media_line(
             return f"{header}{_bracket('VIDEO', _video_facts(media))}\n"
         case _:
             raise ValueError(f"{prefix.name} is not the prefix of a medium")
+
+
+def parse_line(line: str) -> ParsedLine | None:
+    """What a line says that `render_line` or `render_media_line` wrote; None when it is no line of theirs."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return None
+    prefix, page_id, level, marks, quoted, missing, written = found.groups()
+    return ParsedLine(
+        ContextPrefix(prefix),
+        page_id,
+        int(level or 0),
+        tuple(marks.split()),
+        written if quoted is None else unquote(quoted),
+        int(missing.replace(",", "")) if missing else 0,
+    )
 
 
 def packed_line(page_id: str, level: int, text: str, count: Callable[[str], int]) -> PackedLine:

@@ -60,26 +60,36 @@ def _class_of_message(name: str) -> type[Message]:
     raise TypeError(f"no message {name}")
 
 
-class MessageCodec(Generic[V]):
-    """Translates between one value class and its message."""
+class MessageReader(Generic[V]):
+    """Reads one value class from messages that have at least its fields, such as the facts of a line from a `Page`."""
 
-    def __init__(self, value_class: type[V]) -> None:
-        self._value_class = value_class
-        self._message_class = _message_class(value_class)
-        descriptor = self._message_class.DESCRIPTOR
+    def __init__(self, value_class: type[V], message_class: type[Message]) -> None:
+        descriptor = message_class.DESCRIPTOR
         hints = get_type_hints(value_class)
         defaults = _defaults_of(value_class)
-        names = list(defaults)
-        if set(names) != set(descriptor.fields_by_name):
-            raise TypeError(
-                f"{value_class.__name__} and {descriptor.name} differ in {set(names) ^ set(descriptor.fields_by_name)}"
-            )
-        codecs = [
-            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name], defaults[name])
-            for name in names
+        if missing := set(defaults) - set(descriptor.fields_by_name):
+            raise TypeError(f"{descriptor.name} has no {missing} of {value_class.__name__}")
+        self._value_class = value_class
+        self._fields = [
+            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name], default)
+            for name, default in defaults.items()
         ]
-        self._encoders = [(field.name, field.encoder()) for field in codecs]
-        self._decoders = [field.decoder() for field in codecs]
+        self._decoders = [field.decoder() for field in self._fields]
+
+    def decode(self, message: Message) -> V:
+        return self._value_class(*[decode(message) for decode in self._decoders])
+
+
+class MessageCodec(MessageReader[V]):
+    """Translates between one value class and the message that has the same fields and no other."""
+
+    def __init__(self, value_class: type[V]) -> None:
+        self._message_class = _message_class(value_class)
+        super().__init__(value_class, self._message_class)
+        names = {field.name for field in self._fields}
+        if more := set(self._message_class.DESCRIPTOR.fields_by_name) - names:
+            raise TypeError(f"{value_class.__name__} has no {more} of {self._message_class.DESCRIPTOR.name}")
+        self._encoders = [(field.name, field.encoder()) for field in self._fields]
 
     def encode(self, value: V) -> Message:
         sent: dict[str, Any] = {}
@@ -91,9 +101,6 @@ class MessageCodec(Generic[V]):
             elif one is not None:
                 sent[name] = encode(one)
         return self._message_class(**sent)
-
-    def decode(self, message: Message) -> V:
-        return self._value_class(*[decode(message) for decode in self._decoders])
 
 
 def _defaults_of(value_class: Value) -> dict[str, Value]:

@@ -10,13 +10,12 @@ from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core.lines import LineFacts, page_line
-from pagekeeper.core.pages import MediaDescription, TrustClass
 from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
 from pagekeeper.runtime.byte_cache import ByteCache
-from pagekeeper.runtime.codec import codec_of
+from pagekeeper.runtime.codec import MessageReader
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, ROLE_OF, representation_of
+from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -24,7 +23,7 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
 LOOKUPS_PER_CALL_MAX: Final = 1024
 
-_MEDIA: Final = codec_of(MediaDescription)
+_LINE_FACTS: Final = MessageReader(LineFacts, page_pb2.Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Contents:
 
     def _keep(self, address: Address, want: Wanted, data: bytes) -> Content:
         preview_mime_type = representation_of(want.page, want.level).preview_mime_type
-        content = Content(data, page_line(line_facts(want.page), want.level, data, preview_mime_type))
+        content = Content(data, page_line(_LINE_FACTS.decode(want.page), want.level, data, preview_mime_type))
         self._cache.put(address, content)
         return content
 
@@ -134,17 +133,6 @@ class Contents:
                 page_id = want.page.page_id
                 loaded.append((want, blob_of(item, f"page {page_id!r}", page_id=page_id)))
         return loaded
-
-
-def line_facts(page: page_pb2.Page) -> LineFacts:
-    return LineFacts(
-        page_id=page.page_id,
-        modality=MODALITY_OF[page.modality],
-        page_type=PAGE_TYPE_OF[page.mapped_type],
-        role=ROLE_OF[page.role],
-        trust=TrustClass(page.trust),
-        media=_MEDIA.decode(page.media) if page.HasField("media") else None,
-    )
 
 
 def is_text(page: page_pb2.Page, level: int) -> bool:

@@ -16,7 +16,7 @@ from pagekeeper.core.errors import ContentTooLarge, InvalidField
 from pagekeeper.core.eviction import MESSAGE_ROLES
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.ids import check_id
-from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.lines import facts_of_mapped, page_line
 from pagekeeper.core.pages import (
     TELLING_PERCENT,
     TRUST_OF_ROLE,
@@ -87,8 +87,8 @@ class LineTokens:
         page_id, digest = mapped.page_id, mapped.full.digest
         counted = self._counted.get((page_id, digest, trust, tokenizer.name))
         if counted is None:
-            facts = LineFacts(page_id, mapped.modality, mapped.page_type, mapped.role, trust, mapped.media)
-            counted = tokenizer.count(page_line(facts, 0, self._contents[digest]))
+            line = page_line(facts_of_mapped(mapped, trust), 0, self._contents[digest])
+            counted = tokenizer.count(line)
             self._counted[page_id, digest, trust, tokenizer.name] = counted
         return counted
 

@@ -12,7 +12,7 @@ from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.errors import InvalidField, PageNotFound
 from pagekeeper.core.ids import SessionKey, session_key
-from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.lines import facts_of_version, page_line
 from pagekeeper.core.pages import StoredRepresentation
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, parted
 from pagekeeper.core.session import Session
@@ -155,7 +155,7 @@ def _counting_once() -> CountLine:
             version = page.version(added.version)
             if version is None:
                 raise PageNotFound(added.page_id)
-            facts = LineFacts(page.page_id, page.modality, version.mapped_type, page.role, version.trust, version.media)
+            facts = facts_of_version(page, version)
             line = page_line(facts, representation.level, one.content, representation.preview_mime_type)
             counted[address] = tokenizer.count(line)
         return replace(added, representation=replace(representation, size_tokens=counted[address]))

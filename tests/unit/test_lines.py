@@ -1,0 +1,55 @@
+"""A line shows the same facts wherever they are taken from: the page to map, the folded page, the API's message."""
+
+from dataclasses import fields, replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.core import events as ev
+from pagekeeper.core.lines import LineFacts, facts_of_mapped, facts_of_version
+from pagekeeper.core.pages import (
+    MediaDescription,
+    MessageRole,
+    Modality,
+    PageType,
+    StoredRepresentation,
+    TrustClass,
+)
+from pagekeeper.core.session import Session
+from pagekeeper.runtime.codec import MessageReader
+from pagekeeper.runtime.views import page_message
+from pagekeeper.v1 import page_pb2
+from tests.unit.hostile_text import hostile_texts
+
+captions = hostile_texts.map(lambda text: text.encode("utf-8", "replace").decode())
+mapped_pages = st.builds(
+    ev.MappedPage,
+    page_id=st.sampled_from(["p1", "named"]),
+    version=st.just(1),
+    modality=st.sampled_from(Modality),
+    page_type=st.sampled_from(PageType),
+    role=st.sampled_from(MessageRole),
+    trust=st.sampled_from(TrustClass),
+    hint=st.just(""),
+    importance=st.just(0.5),
+    pinned=st.booleans(),
+    full=st.just(StoredRepresentation(0, 7, 1, bytes(32), inline=b"x")),
+    media=st.none() | st.builds(MediaDescription, caption=captions, width=st.integers(0, 9)),
+)
+
+
+@given(mapped_pages, st.sampled_from(TrustClass), st.sampled_from(PageType))
+def test_a_line_shows_the_same_facts_wherever_they_are_kept(
+    mapped: ev.MappedPage, trust: TrustClass, annotated: PageType
+) -> None:
+    session = Session()
+    session.apply(1, ev.Transaction("a", bytes(32), 1, (ev.SessionOpened(ev.SessionConfig()),)))
+    session.apply(2, ev.Transaction("b", bytes(32), 1, (ev.PagesMapped((replace(mapped, trust=trust),)),)))
+    annotation = ev.PageAnnotation(mapped.page_id, page_type=annotated)
+    session.apply(3, ev.Transaction("c", bytes(32), 1, (ev.PagesAnnotated((annotation,)),)))
+    page = session.pages[mapped.page_id]
+    facts = facts_of_mapped(mapped, trust)
+    assert facts == facts_of_version(page, page.current)
+    assert facts == MessageReader(LineFacts, page_pb2.Page).decode(page_message(session, page))
+    known = {field.name: getattr(mapped, field.name) for field in fields(mapped)} | {"trust": trust}
+    assert facts._asdict() == {name: known["page_type" if name == "mapped_type" else name] for name in facts._fields}
