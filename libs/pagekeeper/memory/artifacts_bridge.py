@@ -26,6 +26,7 @@ from pagekeeper.memory.models import (
     StorageTier,
 )
 from pagekeeper.memory.models.strict import StrictModel
+from pagekeeper.memory.shown import shown
 
 __all__ = [
     "ArtifactsBridge",
@@ -122,6 +123,9 @@ class InMemoryBackend:
         self.counter = 0
         self._given_as_pages: set[str] = set()
 
+    def __repr__(self) -> str:
+        return f"InMemoryBackend({len(self.pages):,} objects, {sum(map(len, self.pages.values())):,} bytes)"
+
     @overload
     async def store(self, page_id: MemoryPage, data: StorageTier) -> str: ...
 
@@ -177,6 +181,9 @@ class ArtifactsBridge:
         self._stored: dict[str, PageMetadata] = {}
         self._checkpoints: set[str] = set()
 
+    def __repr__(self) -> str:
+        return f"ArtifactsBridge(session_id={shown(self.session_id)}, {self.get_stats()!r})"
+
     async def configure(self, artifact_store: StorageBackend | None = None, session_id: str | None = None) -> None:
         """Set the backend; the one in memory when none is given."""
         self._backend = InMemoryBackend() if artifact_store is None else artifact_store
@@ -229,8 +236,21 @@ class ArtifactsBridge:
         except ValueError as broken:
             raise StorageError("load_page", f"{artifact_id!r} is no page") from broken
 
+    async def update_page(self, artifact_id: str, page: MemoryPage) -> str:
+        """Store `page` in place of what is stored under `artifact_id`, and give its new artifact id.
+
+        What was stored goes when the page is stored. Raises StorageError when nothing was stored under the id.
+        """
+        if not await self.exists(artifact_id):
+            raise StorageError("update_page", f"nothing is stored under {artifact_id!r}")
+        known = self._stored.get(artifact_id)
+        updated = await self.store_page(page, None if known is None else StorageTier(known.tier))
+        if updated != artifact_id:
+            await self.delete_page(artifact_id)
+        return updated
+
     async def delete_page(self, artifact_id: str) -> bool:
-        """Whether there was one."""
+        """Delete what is stored under the id; whether there was something."""
         self._stored.pop(artifact_id, None)
         return await self._backend_for("delete_page").delete(artifact_id)
 

@@ -1,28 +1,25 @@
-"""Pages at lower levels, by modality: what a page still says when it has to be short.
+"""Pages at lower levels, by modality: views over `pagekeeper.core.compress`, as the guide names them.
 
-Invariant: a page that was given is left as it is, and what is made of it carries it: every level is made from the full
-content, and the full content is always at hand (`MemoryPage.full`).
+Invariant: a page that is given stays as it is. The page that is made of it carries the full one
+(`MemoryPage.original`), and every level is made from the full content.
 
-What shortens is the core's, and needs no model; a text may be given to a summariser instead. Content that cannot be
-made shorter is whole at the lower level too.
+Where the core has no shorter form of a content, the content stands whole at the lower level.
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Final, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from pagekeeper.core.compress.compressor import Source
+from pagekeeper.core.compress.compressor import GAIN_TOKENS_MIN, Source
 from pagekeeper.core.compress.registry import CompressorRegistry as CoreRegistry
-from pagekeeper.core.compress.topics import topics
-from pagekeeper.core.pages import MediaDescription
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import CompressionLevel, MemoryPage, Modality
+from pagekeeper.memory.models.page import MEDIA
 from pagekeeper.memory.models.strict import StrictModel
-from pagekeeper.memory.tokens import CHARS_PER_TOKEN, estimated_tokens
+from pagekeeper.memory.page_view import content_text, description_of
+from pagekeeper.memory.tokens import estimated_tokens
 
 __all__ = [
     "CompressionResult",
@@ -41,13 +38,10 @@ SummarizeFn = Callable[[str, int], Awaitable[str]]
 """Makes a summary of a text, of at most so many tokens."""
 
 _CORE: Final = CoreRegistry.default()
-REFERENCE_TOPICS_MAX: Final = 4
-LONG_TOKENS: Final = 64
-"""A shorter text is better left whole than told at a lower level than was asked for."""
 
 
 class CompressionResult(StrictModel):
-    """A page at another level, and what both take. It is the page that was given when nothing had to be done."""
+    """A page at another level, and the sizes of both; the page that was given when it has that level already."""
 
     page: MemoryPage
     original_tokens: int
@@ -57,13 +51,13 @@ class CompressionResult(StrictModel):
 
     @property
     def tokens_saved(self) -> int:
-        """Less than nothing when a page is so short that its reference is longer."""
+        """Below 0 when the page is shorter than its reference."""
         return self.original_tokens - self.compressed_tokens
 
 
 @runtime_checkable
 class Compressor(Protocol):
-    """Makes pages of one modality shorter, without changing the pages that it is given."""
+    """Makes shorter pages of one modality, without changing the pages that it is given."""
 
     @property
     def supported_modality(self) -> Modality: ...
@@ -74,7 +68,7 @@ class Compressor(Protocol):
 
 
 class TextCompressorConfig(StrictModel):
-    """How much a summariser is asked for at REDUCED, as a part of the text, and what the lower levels have at most."""
+    """`reduced_ratio`: the part of a text's tokens that a summariser may use at REDUCED. The others: most tokens."""
 
     reduced_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
     abstract_max_tokens: int = Field(default=200, ge=1)
@@ -82,11 +76,14 @@ class TextCompressorConfig(StrictModel):
 
 
 @checked
-class _Lowering(ABC):
-    """What all compressors here have in common: a page is made anew when the level asked for is a lower one."""
+class _CoreCompressor:
+    """The core's compressor of one modality, in the guide's form."""
 
     def __init__(self, modality: Modality) -> None:
         self._modality = modality
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._modality.value})"
 
     @property
     def supported_modality(self) -> Modality:
@@ -96,134 +93,128 @@ class _Lowering(ABC):
         return target_level > current_level
 
     async def compress(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        if not self.can_compress(page.compression_level, target_level):
-            return _unchanged(page)
-        return await self._lowered(page, target_level)
+        made = page
+        if self.can_compress(page.compression_level, target_level):
+            content = await self._content(page.full, target_level)
+            whole = content is page.full.content
+            tokens = page.full.estimate_tokens() if whole else estimated_tokens(_written(content))
+            made = page.shortened(target_level, content, max(1, tokens))
+        return CompressionResult(
+            page=made,
+            original_tokens=page.estimate_tokens(),
+            compressed_tokens=made.estimate_tokens(),
+            level_before=page.compression_level,
+            level_after=made.compression_level,
+        )
 
-    @abstractmethod
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult: ...
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        """What stands for the content of a full page at `level`."""
+        text = _by_core(_source(page), level)
+        return page.content if text is None else text
 
 
 @checked
-class TextCompressor(_Lowering):
-    """Sentences that say more, code by its outline, or a summariser's words; REFERENCE is the page's type and topics.
-
-    A summary that is not shorter than the text is not used.
-    """
+class TextCompressor(_CoreCompressor):
+    """The core's, or a summariser's at REDUCED and ABSTRACT; a summary that is no shorter than the text is not used."""
 
     def __init__(self, config: TextCompressorConfig | None = None, summarize_fn: SummarizeFn | None = None) -> None:
         super().__init__(Modality.TEXT)
         self.config = config or TextCompressorConfig()
         self._summarize = summarize_fn
 
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        text = _text(page.full)
-        if target_level is CompressionLevel.REFERENCE:
-            return _at(page, target_level, self._reference(page, text))
-        return _at(page, target_level, await self._shortened(page, text, target_level))
-
-    async def _shortened(self, page: MemoryPage, text: str, level: CompressionLevel) -> str:
-        tokens_max = self._tokens_max(text, level)
-        if self._summarize is not None:
-            summary = await self._summarize(text, tokens_max)
-            if len(summary) < len(text):
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        source = _source(page)
+        tokens_max = {
+            CompressionLevel.REDUCED: max(1, int(estimated_tokens(source.text) * self.config.reduced_ratio)),
+            CompressionLevel.ABSTRACT: self.config.abstract_max_tokens,
+            CompressionLevel.REFERENCE: self.config.reference_max_tokens,
+        }[level]
+        if self._summarize is not None and level is not CompressionLevel.REFERENCE:
+            summary = await self._summarize(source.text, tokens_max)
+            if len(summary) < len(source.text):
                 return summary
-        shorter = _by_core(Source(page.page_id, Modality.TEXT, text), level)
-        while level is CompressionLevel.ABSTRACT and estimated_tokens(shorter) > tokens_max:
-            again = _by_core(Source(page.page_id, Modality.TEXT, shorter), level)
-            if len(again) >= len(shorter):
-                break
-            shorter = again
-        return shorter
-
-    def _tokens_max(self, text: str, level: CompressionLevel) -> int:
-        if level is CompressionLevel.REDUCED:
-            return max(1, int(estimated_tokens(text) * self.config.reduced_ratio))
-        return self.config.abstract_max_tokens
-
-    def _reference(self, page: MemoryPage, text: str) -> str:
-        """As many topics as there is room for; the beginning of the text when it has none."""
-        reference = f"[{page.page_type.value}]"
-        chars_max = self.config.reference_max_tokens * CHARS_PER_TOKEN
-        for index, topic in enumerate(topics(text) or text.split()[:5]):
-            longer = f"{reference}{',' if index else ''} {topic}"
-            if len(longer) > chars_max:
-                break
-            reference = longer
-        return reference
+        text = _by_core(source, level)
+        while text is not None and level is not CompressionLevel.REDUCED and estimated_tokens(text) > tokens_max:
+            shorter = _by_core(Source(page.page_id, Modality.TEXT, text), level)
+            text = shorter or text.rpartition(", ")[0] or None
+        return page.content if text is None else text
 
 
-@checked
-class StructuredCompressor(_Lowering):
-    """JSON with shorter lists and texts, still of the same shape; REFERENCE names its keys."""
+class StructuredCompressor(_CoreCompressor):
+    """JSON with shorter lists and texts, of the same shape; REFERENCE names its keys, as text."""
 
     def __init__(self) -> None:
         super().__init__(Modality.STRUCTURED)
 
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        content = page.full.content
-        whole = _text(page.full)
-        shorter = _by_core(Source(page.page_id, Modality.STRUCTURED, whole), target_level)
-        return _at(page, target_level, content if shorter == whole else _parsed(shorter), estimated_tokens(shorter))
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        content = await super()._content(page, level)
+        return _parsed(content) if isinstance(content, str) else content
 
 
 @checked
-class ImageCompressor(_Lowering):
-    """REDUCED is a thumbnail where there are bytes and a `thumbnail`, ABSTRACT the caption, REFERENCE id and topics.
+class MediaCompressor(_CoreCompressor):
+    """What was written of a medium, in the core's words, or its kind where nothing was; REFERENCE is id and topics."""
 
-    `thumbnail` makes a picture's bytes fewer, such as `make_thumbnail`. A prompt shows it as it does the full picture.
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        source = _source(page)
+        if level is CompressionLevel.REFERENCE:
+            seconds = f" {page.duration_seconds:g} s" if page.duration_seconds else ""
+            # The id is what a reference is for, also where a caption is shorter than it.
+            named = _CORE.compress(source, level, lambda text: GAIN_TOKENS_MIN if text == source.readable else 0)
+            return f"{'' if named is None else named.text}{seconds}"
+        return _by_core(source, level) or source.readable or f"[{page.modality.value.upper()}]"
+
+
+@checked
+class ImageCompressor(MediaCompressor):
+    """REDUCED is the picture, smaller where `thumbnail` makes its bytes fewer, as `make_thumbnail` does.
+
+    A prompt shows the picture at REDUCED as it does at FULL.
     """
 
     def __init__(self, thumbnail: Callable[[bytes], bytes] | None = None) -> None:
         super().__init__(Modality.IMAGE)
         self._thumbnail = thumbnail
 
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        if target_level is CompressionLevel.REDUCED:
-            return _at(page, target_level, self._smaller(page.content), page.estimate_tokens())
-        return _at(page, target_level, _description(page, target_level))
-
-    def _smaller(self, content: object) -> object:
-        if self._thumbnail is None or not isinstance(content, bytes):
-            return content
-        return min(content, self._thumbnail(content), key=len)
-
-
-class MediaCompressor(_Lowering):
-    """Sound by its transcript, film by its scenes and transcript: extracted, then key sentences, then id and topics."""
-
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        return _at(page, target_level, _description(page, target_level))
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        if level is not CompressionLevel.REDUCED:
+            return await super()._content(page, level)
+        if self._thumbnail is None or not isinstance(page.content, bytes):
+            return page.content
+        return min(page.content, self._thumbnail(page.content), key=len)
 
 
 @checked
-class PassthroughCompressor(_Lowering):
+class PassthroughCompressor(_CoreCompressor):
     """The same content under another level, for a modality that nothing is known to shorten."""
 
     def __init__(self, modality: Modality = Modality.TEXT) -> None:
         super().__init__(modality)
 
-    async def _lowered(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        return _at(page, target_level, page.content, page.estimate_tokens())
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:  # noqa: ARG002 - as its base has it
+        return page.content
 
 
 @checked
 class CompressorRegistry:
-    """A compressor for each modality, and content as it is for those that have none."""
+    """A compressor for each modality; `PassthroughCompressor` for those that have none."""
 
     def __init__(self, compressors: Mapping[Modality, Compressor] | None = None) -> None:
         self._compressors = dict(compressors or {})
 
+    def __repr__(self) -> str:
+        return f"CompressorRegistry({', '.join(modality.value for modality in self._compressors)})"
+
     @classmethod
     def default(cls) -> "CompressorRegistry":
         """One for every modality, none of which needs a model."""
+        media = {modality: MediaCompressor(modality) for modality in (Modality.AUDIO, Modality.VIDEO)}
         return cls(
             {
                 Modality.TEXT: TextCompressor(),
                 Modality.STRUCTURED: StructuredCompressor(),
                 Modality.IMAGE: ImageCompressor(),
-                Modality.AUDIO: MediaCompressor(Modality.AUDIO),
-                Modality.VIDEO: MediaCompressor(Modality.VIDEO),
+                **media,
             }
         )
 
@@ -234,7 +225,10 @@ class CompressorRegistry:
         return self._compressors.get(modality) or PassthroughCompressor(modality)
 
     async def compress(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        """The page at that level; itself when it is at that level or a lower one. Whoever made it, it has its full."""
+        """The page at `target_level`, or the page that is given when its level is that or lower.
+
+        Whatever compressor made it, the page that is made carries its full one.
+        """
         result = await self.get(page.modality).compress(page, target_level)
         made = result.page
         if made is not page and made.original is None and made.compression_level > CompressionLevel.FULL:
@@ -242,73 +236,29 @@ class CompressorRegistry:
         return result
 
     async def compress_page(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
+        """`compress` by its other name."""
         return await self.compress(page, target_level)
 
 
-def _unchanged(page: MemoryPage) -> CompressionResult:
-    tokens, level = page.estimate_tokens(), page.compression_level
-    return CompressionResult(
-        page=page, original_tokens=tokens, compressed_tokens=tokens, level_before=level, level_after=level
-    )
+def _source(page: MemoryPage) -> Source:
+    if page.modality in MEDIA:
+        return Source(page.page_id, page.modality, media=description_of(page))
+    return Source(page.page_id, page.modality, content_text(page) or "")
 
 
-def _at(page: MemoryPage, level: CompressionLevel, content: object, tokens: int | None = None) -> CompressionResult:
-    """The page with `content` at `level`, for that many tokens; estimated where they are not given, one at least."""
-    if tokens is None:
-        tokens = estimated_tokens(str(content))
-    return CompressionResult(
-        page=page.shortened(level, content, max(1, tokens)),
-        original_tokens=page.estimate_tokens(),
-        compressed_tokens=max(1, tokens),
-        level_before=page.compression_level,
-        level_after=level,
-    )
-
-
-def _by_core(source: Source, level: CompressionLevel) -> str:
-    """The core's words for it; all that there is to read where those would not be shorter.
-
-    A long text that has no sentences to leave out at REDUCED is told as at ABSTRACT: it is asked for to save tokens.
-    """
-    whole = source.readable
-    levels = [level]
-    if level is CompressionLevel.REDUCED and estimated_tokens(whole) >= LONG_TOKENS:
-        levels.append(CompressionLevel.ABSTRACT)
-    made = (_CORE.compress(source, tried, estimated_tokens) for tried in levels)
-    return next((compressed.text for compressed in made if compressed is not None), whole)
-
-
-def _description(page: MemoryPage, level: CompressionLevel) -> str:
-    """What is said of a medium at `level`; where nothing is known of it, its kind."""
-    full = page.full
-    source = Source(page.page_id, page.modality, media=full.media_description())
-    if not source.readable and page.modality is not Modality.IMAGE and isinstance(full.content, str):
-        source = replace(source, media=MediaDescription(transcript=full.content))
-    if level is CompressionLevel.REFERENCE:
-        return _media_reference(page, source)
-    return _by_core(source, level) or f"[{page.modality.value.upper()}]"
-
-
-def _media_reference(page: MemoryPage, source: Source) -> str:
-    about = topics(source.readable)[:REFERENCE_TOPICS_MAX]
-    if page.duration_seconds:
-        about.append(f"{page.duration_seconds:g} s")
-    named = f" ({', '.join(about)})" if about else ""
-    return f"{page.modality.value}:{page.page_id}{named}"
-
-
-def _text(page: MemoryPage) -> str:
-    """What there is to read of a text or a JSON value."""
-    if page.content is None:
-        return ""
-    if isinstance(page.content, str):
-        return page.content
-    return json.dumps(page.content, ensure_ascii=False, default=str, separators=(",", ":"))
+def _by_core(source: Source, level: CompressionLevel) -> str | None:
+    """The core's words at `level`; None where they would not be shorter."""
+    made = _CORE.compress(source, level, estimated_tokens)
+    return None if made is None else made.text
 
 
 def _parsed(text: str) -> object:
-    """The value that a JSON text has; a reference's list of keys is no JSON and stays a text."""
+    """The value of a JSON text; another text, such as the keys of REFERENCE, as it is."""
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _written(content: object) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)

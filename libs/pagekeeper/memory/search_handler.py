@@ -67,6 +67,9 @@ class PageSearchHandler:
         self._index = SessionIndex()
         self._indexed: dict[str, _Words] = {}
 
+    def __repr__(self) -> str:
+        return f"PageSearchHandler({len(self._page_ids()):,} pages, {len(self._contents):,} with content)"
+
     def configure(self, page_table: PageTable, search_fn: SearchFunction | None = None) -> None:
         """Set what is searched, and by what, after the handler was made."""
         self.page_table = page_table

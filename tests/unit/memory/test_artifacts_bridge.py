@@ -242,3 +242,20 @@ async def test_what_goes_into_memory_comes_out() -> None:
     assert await backend.load(await backend.store("a", b"bytes", {"tier": "L2"})) == b"bytes"
     backend.clear()
     assert await backend.list_pages() == []
+
+
+@pytest.mark.parametrize("backend", [InMemoryBackend, Folder])
+async def test_a_page_that_is_updated_is_stored_in_place_of_the_old_one(backend: type[StorageBackend]) -> None:
+    bridge = ArtifactsBridge(backend())
+    old = await bridge.store_page(text_page(content="The port is 80."), StorageTier.L4)
+    new = await bridge.update_page(old, text_page(content="The port is 8471."))
+    assert await bridge.list_pages() == [new]
+    loaded, metadata = await bridge.load_page(new), await bridge.get_metadata(new)
+    assert loaded is not None
+    assert metadata is not None
+    assert (loaded.content, metadata.tier) == ("The port is 8471.", "L4")
+    assert bridge.get_stats().pages_stored == 1
+    with pytest.raises(StorageError, match="nothing is stored under 'other'"):
+        await bridge.update_page("other", loaded)
+    assert await bridge.delete_page(new)
+    assert await bridge.list_pages() == []

@@ -5,9 +5,9 @@ budget follows. The latter is asked for, not copied, so the budget cannot drift 
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import AliasChoices, Field, PrivateAttr, computed_field
+from pydantic import AliasChoices, Field, PrivateAttr, computed_field, model_validator
 
 from pagekeeper.memory.models.enums import Modality
 from pagekeeper.memory.models.strict import StrictModel
@@ -32,7 +32,16 @@ class TokenBudget(StrictModel):
     charges: dict[Modality, int] = Field(
         default_factory=dict, validation_alias=AliasChoices("charges", "tokens_by_modality")
     )
+
     _followed: list[Residents] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _used_is_charged(cls, fields: Any) -> Any:  # noqa: ANN401 - what pydantic was given
+        """`used` without `charges` is charged as text; a budget's own JSON has both."""
+        if isinstance(fields, dict) and fields.get("used") and not {"charges", "tokens_by_modality"} & fields.keys():
+            return {**fields, "charges": {Modality.TEXT: fields["used"]}}
+        return fields
 
     def follow(self, residents: Residents) -> None:
         """Count what these pages take, from now on."""
