@@ -1,5 +1,6 @@
 """The golden log, and how a replica folds it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,11 @@ from pagekeeper.v1 import event_pb2
 
 GOLDEN_LOG: Final = Path(__file__).with_name("session.history")
 GOLDEN_STATES: Final = Path(__file__).with_name("session.states.json")
+GOLDEN_STATES_OF_NEWEST_RULES: Final = Path(__file__).with_name("session.states.newest-rules.json")
+GOLDEN_DECISIONS_OF_POLICIES: Final = Path(__file__).with_name("policies.decisions.json")
+"""What each policy decides of the golden log when its sessions name that policy and no other."""
+
+Kept = event_pb2.ArchivedRecord
 
 
 def fold(
@@ -27,3 +33,26 @@ def fold(
         if kept.revision == until:
             return session, effects
     raise ValueError(f"no record has revision {until}")
+
+
+def named(archived: event_pb2.ArchivedHistory, fold_version: Callable[[Kept], int]) -> event_pb2.ArchivedHistory:
+    """The same log, of which every transaction names the rules that `fold_version` says."""
+    copy = event_pb2.ArchivedHistory()
+    copy.CopyFrom(archived)
+    for kept in copy.records:
+        if kept.record.HasField("transaction"):
+            kept.record.transaction.fold_version = fold_version(kept)
+    return copy
+
+
+def with_policy(archived: event_pb2.ArchivedHistory, policy: str) -> event_pb2.ArchivedHistory:
+    """The same log of a session that names `policy` wherever it names one."""
+    copy = event_pb2.ArchivedHistory()
+    copy.CopyFrom(archived)
+    for kept in copy.records:
+        for event in kept.record.transaction.events:
+            if event.HasField("session_opened"):
+                event.session_opened.config.eviction_policy = policy
+            if event.HasField("session_configured"):
+                event.session_configured.config.eviction_policy = policy
+    return copy

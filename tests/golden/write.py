@@ -20,6 +20,7 @@ from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.effects import decisions_digest
 from pagekeeper.core.errors import PagekeeperError
+from pagekeeper.core.fold_rules import FOLD_VERSION
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
@@ -33,10 +34,19 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.core.policies import POLICIES
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.v1 import event_pb2
-from tests.golden.folding import GOLDEN_LOG, GOLDEN_STATES, fold
+from tests.golden.folding import (
+    GOLDEN_DECISIONS_OF_POLICIES,
+    GOLDEN_LOG,
+    GOLDEN_STATES,
+    GOLDEN_STATES_OF_NEWEST_RULES,
+    fold,
+    named,
+    with_policy,
+)
 
 SEED: Final = 20261123
 STEPS: Final = 400
@@ -262,6 +272,32 @@ def extended(archived: event_pb2.ArchivedHistory, additions: Sequence[Addition])
     return writer.archived
 
 
+def states_of(archived: event_pb2.ArchivedHistory) -> list[dict[str, int | str]]:
+    revisions = [record.revision for record in archived.records]
+    states: list[dict[str, int | str]] = []
+    for revision in [*revisions[::STATES_EVERY], *revisions[-3:]]:
+        session, effects = fold(archived, until=revision)
+        states.append(
+            {
+                "revision": revision,
+                "state_sha256": codec.state_digest(session).hex(),
+                "decisions_sha256": decisions_digest(effects).hex(),
+            }
+        )
+    return states
+
+
+def write_other_folds(archived: event_pb2.ArchivedHistory) -> None:
+    """What the log folds to by the newest rules, and what each policy decides of it."""
+    newest = named(archived, lambda _: FOLD_VERSION)
+    GOLDEN_STATES_OF_NEWEST_RULES.write_text(json.dumps(states_of(newest), indent=1) + "\n")
+    last = archived.records[-1].revision
+    decided = {
+        policy: decisions_digest(fold(with_policy(archived, policy), until=last)[1]).hex() for policy in POLICIES
+    }
+    GOLDEN_DECISIONS_OF_POLICIES.write_text(json.dumps(decided, indent=1) + "\n")
+
+
 def main() -> None:
     if GOLDEN_LOG.exists():
         archived = event_pb2.ArchivedHistory.FromString(GOLDEN_LOG.read_bytes())
@@ -274,19 +310,9 @@ def main() -> None:
     extended(
         archived, [addition for kind, additions in ADDITIONS.items() if kind not in present for addition in additions]
     )
-    revisions = [record.revision for record in archived.records]
-    states = []
-    for revision in [*revisions[::STATES_EVERY], *revisions[-3:]]:
-        session, effects = fold(archived, until=revision)
-        states.append(
-            {
-                "revision": revision,
-                "state_sha256": codec.state_digest(session).hex(),
-                "decisions_sha256": decisions_digest(effects).hex(),
-            }
-        )
     GOLDEN_LOG.write_bytes(archived.SerializeToString(deterministic=True))
-    GOLDEN_STATES.write_text(json.dumps(states, indent=1) + "\n")
+    GOLDEN_STATES.write_text(json.dumps(states_of(archived), indent=1) + "\n")
+    write_other_folds(archived)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
-from pagekeeper.core.eviction import EVICTION_POLICIES
 from pagekeeper.core.pages import (
     LinkKind,
     MessageRole,
@@ -17,6 +16,7 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.core.policies import POLICIES
 
 importances = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 configs = st.builds(
@@ -30,7 +30,7 @@ configs = st.builds(
     pin_last_turns=st.integers(0, 3),
     fault_protection_turns=st.integers(0, 2),
     eviction_cooldown_turns=st.integers(0, 3),
-    eviction_policy=st.sampled_from(list(EVICTION_POLICIES)),
+    eviction_policy=st.sampled_from(list(POLICIES)),
 )
 
 

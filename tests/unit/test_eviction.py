@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.eviction import EVICTION_POLICIES, Candidate, eviction_policy
+from pagekeeper.core.eviction import Candidate
 from pagekeeper.core.pages import (
     FaultReason,
     MessageRole,
@@ -19,6 +19,7 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.core.policies import POLICIES, chosen_policy
 from pagekeeper.core.session import Session
 
 PAGE = Candidate(
@@ -31,6 +32,7 @@ PAGE = Candidate(
     turn=10,
     reuses=2,
     known_reuses=40,
+    known_references=50,
     idle_reuses=10,
     idle_references=15,
     gap_references=20,
@@ -46,6 +48,8 @@ candidates = st.builds(
     position=st.integers(0, 1_000),
     reuses=st.integers(0, 100_000),
     known_reuses=st.integers(100_000, 200_000),
+    known_references=st.integers(200_000, 300_000),
+    fault_count=st.integers(0, 100),
     idle_reuses=st.integers(0, 100_000),
     idle_references=st.integers(100_000, 200_000),
     gap_references=st.integers(0, 200_000),
@@ -54,31 +58,31 @@ candidates = st.builds(
     rhythm=st.floats(0, 1),
     is_message=st.booleans(),
     telling_percent=st.integers(0, 100),
-    run_references=st.integers(0, 200_000),
+    scan_references=st.integers(0, 200_000),
     residents=st.integers(1, 10_000),
 )
 
 
 def goes_first(policy: str, first: Candidate, second: Candidate) -> bool:
-    key = eviction_policy(policy)
+    key = chosen_policy(policy).key
     return key(first) < key(second)
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:
     with pytest.raises(InvalidField, match="reuse/4"):
-        eviction_policy("reuse/99")
+        chosen_policy("reuse/99")
 
 
-@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+@pytest.mark.parametrize("policy", POLICIES)
 @given(candidate=candidates)
 def test_keys_are_numbers_and_pages_in_other_places_differ(policy: str, candidate: Candidate) -> None:
-    key = eviction_policy(policy)
+    key = chosen_policy(policy).key
     assert key(candidate) == key(candidate)
     assert key(candidate) != key(candidate._replace(position=candidate.position + 1))
     assert all(part == part for part in key(candidate)), "a key that is not a number sorts at random"  # noqa: PLR0124
 
 
-@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_what_was_used_longest_ago_goes_first(policy: str) -> None:
     longer_ago = PAGE._replace(last_used_turn=2, idle_reuses=30, idle_references=40)
     assert goes_first(policy, longer_ago, PAGE)
@@ -119,7 +123,7 @@ def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that
 def test_by_reuse_a_page_in_sixteen_times_the_room_is_worth_an_eighth_and_a_message_a_sixteenth(
     size_tokens: int,
 ) -> None:
-    key = eviction_policy("reuse/4")
+    key = chosen_policy("reuse/4").key
     for is_message, times in ((False, 8), (True, 16)):
         page = PAGE._replace(is_message=is_message)
         small, large = (key(page._replace(size_tokens=size_tokens * sixteen))[0] for sixteen in (1, 16))
@@ -131,14 +135,14 @@ def test_by_reuse_new_pages_age_what_was_used_before_them_more_and_more_and_as_a
     new_pages: int,
 ) -> None:
     """A run, until pages are used again: from then on, it says little of those that came with it."""
-    key = eviction_policy("reuse/4")
+    key = chosen_policy("reuse/4").key
 
     def lost_to_one_more(page: Candidate, new: int) -> float:
         after, before = (1 / key(page._replace(idle_references=page.idle_reuses + n))[0] for n in (new + 1, new))
         return after - before
 
     def lost_to_a_longer_run(page: Candidate, run: int) -> float:
-        after, before = (1 / key(page._replace(run_references=n))[0] for n in (run + 1, run))
+        after, before = (1 / key(page._replace(scan_references=n))[0] for n in (run + 1, run))
         return after - before
 
     once = PAGE._replace(reuses=0, idle_reuses=0)
@@ -168,7 +172,7 @@ def test_by_reuse_what_says_little_goes_first() -> None:
 def test_by_reuse_a_message_is_not_given_up_for_being_idle() -> None:
     """What was read is done with after a while; what was said may be asked for at any time."""
     idle = PAGE._replace(idle_reuses=PAGE.known_reuses, idle_references=60)
-    key = eviction_policy("reuse/4")
+    key = chosen_policy("reuse/4").key
     assert key(idle) < key(PAGE)
     assert key(idle._replace(is_message=True)) == key(PAGE._replace(is_message=True))
 
@@ -274,7 +278,7 @@ def test_nothing_stays_for_ever_where_nothing_is_used_again() -> None:
     assert "small" not in told.working_set
 
 
-@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_use_of_a_resident_page_moves_nothing_and_keeps_it_longer(policy: str) -> None:
     used = session(policy)
     for number in range(10):

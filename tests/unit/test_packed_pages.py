@@ -25,7 +25,7 @@ from pagekeeper.core.pages import (
     Version,
 )
 from pagekeeper.core.previews import PREVIEW_MIME_TYPES
-from pagekeeper.core.reuse import PageReuse
+from pagekeeper.core.reuse_counts import PageReuse
 from pagekeeper.core.session import Session
 from pagekeeper.core.session_pages import SessionPages
 

@@ -43,6 +43,7 @@ EXAMPLES: dict[type[errors.PagekeeperError], errors.PagekeeperError] = {
         errors.RequestIdReused("r1"),
         errors.SessionClosed("s1"),
         errors.RevisionConflict(3, 5),
+        errors.ReleaseTooOld("policy reuse/9", "the policies reuse/1, reuse/2"),
         *(
             kind("it is so — ünd ausführlich", page_id="p1")
             for kind in (

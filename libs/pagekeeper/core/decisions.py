@@ -26,6 +26,7 @@ from pagekeeper.core.errors import (
     SessionExists,
     SessionNotFound,
 )
+from pagekeeper.core.fold_rules import WRITES_FOLD_VERSION
 from pagekeeper.core.ids import ordinal_page_id
 from pagekeeper.core.pages import (
     FaultReason,
@@ -55,6 +56,13 @@ def earlier_operation(session: Session, operation_id: str, request_digest: bytes
     if operation is not None and operation.request_digest != request_digest:
         raise RequestIdReused(operation_id)
     return operation
+
+
+def transaction(
+    operation_id: str, request_digest: bytes, written_unix_ms: int, events: tuple[ev.Event, ...]
+) -> ev.Transaction:
+    """Return what is appended of these events, by the newest rules that every release knows which may fold them."""
+    return ev.Transaction(operation_id, request_digest, written_unix_ms, events, WRITES_FOLD_VERSION)
 
 
 def readable(session: Session, session_id: str) -> Session:

@@ -199,6 +199,17 @@ class ServiceUnavailable(PagekeeperError):
     reason = "SERVICE_UNAVAILABLE"
 
 
+class ReleaseTooOld(PagekeeperError):
+    """This process cannot fold the session: its log names rules or a policy of a newer release."""
+
+    reason = "RELEASE_TOO_OLD"
+
+    def __init__(self, needed: str, known: str) -> None:
+        super().__init__(
+            f"this release is too old for the session, which was written by {needed}; it knows {known}", needed=needed
+        )
+
+
 class ContentCorrupt(PagekeeperError):
     """Stored bytes do not match their digest. They are never returned."""
 

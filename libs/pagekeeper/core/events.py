@@ -295,9 +295,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Events that happened together, and the request that caused them."""
+    """Events that happened together, and the request that caused them.
+
+    `fold_version` names the rules that they were decided by (`pagekeeper.core.fold_rules`); 0 when the writer's release
+    had no name for them yet.
+    """
 
     operation_id: str
     request_digest: bytes
     written_unix_ms: int
     events: tuple[Event, ...]
+    fold_version: int = 0

@@ -29,7 +29,7 @@ from pagekeeper.core.pages import (
     TrustClass,
     Version,
 )
-from pagekeeper.core.reuse import PageReuse
+from pagekeeper.core.reuse_counts import PageReuse
 
 DIGEST_BYTES: Final = 32
 

@@ -11,7 +11,7 @@ from enum import Enum, IntEnum, StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, cast
 
-from pagekeeper.core.reuse import PageReuse
+from pagekeeper.core.reuse_counts import PageReuse
 
 NAMES_SHARED_MAX: Final = 4_096
 

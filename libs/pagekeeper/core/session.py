@@ -9,7 +9,8 @@ Invariants, after every transaction:
 - explicitly pinned pages and the application's own are never evicted;
 - used tokens never exceed the limit unless what is protected does.
 
-It never raises for a transaction that `decisions` produced, and never does I/O.
+A transaction of rules or a policy that this release does not know is refused before anything changes. Any other that
+`decisions` produced never raises. Folding does no I/O.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,36 +19,34 @@ from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.bookkeeping import THRASH_OF_FAULTS_MIN, Checkpoint, Counters, Operation, SessionState
-from pagekeeper.core.changes import Changes
+from pagekeeper.core.bookkeeping import Checkpoint, Operation, SessionState
 from pagekeeper.core.effects import (
     Admitted,
     Compressed,
     Effect,
     Evicted,
     NotAdmitted,
-    Pressure,
     PressureChanged,
     RecordedEffect,
     TurnStarted,
 )
-from pagekeeper.core.eviction import candidate, eviction_policy
+from pagekeeper.core.fold_rules import FoldRules, fold_rules
+from pagekeeper.core.folded_state import FoldedState
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
     KeyValue,
     MessageRole,
     PageState,
-    StorageTier,
     StoredRepresentation,
     Version,
 )
-from pagekeeper.core.reuse import KindCounts, SessionReuse
+from pagekeeper.core.policies import logged_policy
+from pagekeeper.core.reuse_counts import KindCounts, SessionReuse
 from pagekeeper.core.session_pages import SessionPages
-from pagekeeper.core.usage import ProviderUsage, with_report
+from pagekeeper.core.usage import with_report
 from pagekeeper.core.working_set import Resident, WorkingSet
 
-FOLD_VERSION: Final = 6
 OPERATIONS_MAX: Final = 512
 """Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
 COMPRESS_BELOW: Final = 0.6
@@ -55,112 +54,22 @@ COMPRESS_BELOW: Final = 0.6
 for nothing."""
 
 
-class Session:
-    """State of one session at `revision`. Mutated by `apply` alone."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-        self.config = ev.SessionConfig()
-        self.labels: tuple[KeyValue, ...] = ()
-        self.exists = False
-        self.state = SessionState.OPEN
-        self.turn = 0
-        self.created_unix_ms = 0
-        self.updated_unix_ms = 0
-        self.parent_session_id = ""
-        self.parent_revision = 0
-        self.pages = SessionPages()
-        self.reuse = SessionReuse()
-        self.kinds = KindCounts()
-        self.working_set = WorkingSet()
-        self.counters = Counters()
-        self.faults_by_reason: dict[FaultReason, int] = {}
-        self.recent_evictions: dict[str, int] = {}
-        self.checkpoints: dict[str, Checkpoint] = {}
-        self.archive: list[ev.ArchiveSegment] = []
-        self.operations: dict[str, Operation] = {}
-        self.usage: dict[str, ProviderUsage] = {}
-        self.changes = Changes()
-
-    # Reading
-
-    def page(self, page_id: str) -> PageState | None:
-        """The page when it is mapped."""
-        page = self.pages.get(page_id)
-        return page if page is not None and page.mapped else None
-
-    def mapped_pages(self) -> Iterator[PageState]:
-        return self.pages.mapped()
-
-    def tier(self, page: PageState) -> StorageTier:
-        return StorageTier.L0 if page.page_id in self.working_set else page.stored_tier
-
-    @property
-    def faults_total(self) -> int:
-        return sum(self.faults_by_reason.values())
-
-    @property
-    def thrash_index(self) -> float:
-        """Share of the faults, taken as a few at least, that undid an eviction of the last few turns."""
-        return self.counters.thrash_faults_total / max(self.faults_total, THRASH_OF_FAULTS_MIN)
-
-    def is_pinned(self, page: PageState) -> bool:
-        """Never evicted: pinned by the caller, or the application's own instructions."""
-        return page.pinned or page.role is MessageRole.SYSTEM
-
-    def is_protected(self, page: PageState) -> bool:
-        """Evicted only when nothing else is left: pinned, of the last few turns, or faulted in a moment ago."""
-        return (
-            self.is_pinned(page)
-            or page.current.turn > self.turn - self.config.pin_last_turns
-            or (page.last_fault_turn > 0 and self.turn - page.last_fault_turn < self.config.fault_protection_turns)
-        )
-
-    def pinned_tokens(self) -> int:
-        """Tokens that no eviction can free."""
-        return sum(r.size_tokens for r in self.working_set if self.is_pinned(self.pages.at_hand[r.page_id]))
-
-    def pressure(self) -> Pressure:
-        limit = self.config.limit_tokens
-        used = self.working_set.used_tokens
-        if used <= limit * self.config.target_utilization:
-            return Pressure.LOW
-        if used <= limit * self.config.eviction_threshold:
-            return Pressure.MEDIUM
-        protected = sum(r.size_tokens for r in self.working_set if self.is_protected(self.pages.at_hand[r.page_id]))
-        return Pressure.CRITICAL if protected > limit * self.config.eviction_threshold else Pressure.HIGH
-
-    def eviction_order(self) -> list[Resident]:
-        """Resident pages that may leave, the first to go first: by policy, protected ones after all others."""
-        return [*self.unprotected(), *self._order(protected=True)]
-
-    def unprotected(self) -> list[Resident]:
-        """Resident pages that nothing protects, the first to go first."""
-        return self._order(protected=False)
-
-    def _order(self, *, protected: bool) -> list[Resident]:
-        """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""
-        policy = eviction_policy(self.config.eviction_policy)
-        keyed = []
-        at_hand, residents = self.pages.at_hand, len(self.working_set)
-        for position, resident in enumerate(self.working_set):
-            page = at_hand[resident.page_id]
-            if self.is_protected(page) is not protected or (protected and self.is_pinned(page)):
-                continue
-            key = policy(candidate(page, resident, position, self.turn, self.reuse, self.kinds, residents))
-            keyed.append((key, position, resident))
-        keyed.sort()  # Positions differ, so residents are never compared.
-        return [resident for _, _, resident in keyed]
-
-    # Folding
+class Session(FoldedState):
+    """The state and its transitions: mutated by `apply` and `roll_up` alone."""
 
     def apply(self, revision: int, transaction: ev.Transaction) -> list[RecordedEffect]:
-        """Fold one transaction; the answer is what it did to the working set, in order."""
+        """Fold one transaction and return what it did to the working set, in order.
+
+        Raises ReleaseTooOld, before anything has changed, when the transaction names rules or a policy that this
+        release does not know.
+        """
+        rules = _known_rules(transaction)
+        self.fold_version = max(self.fold_version, rules.version)
         pressure_before, turn = self.pressure(), self.turn
         effects: list[Effect] = []
         self.updated_unix_ms = transaction.written_unix_ms
         for event in transaction.events:
-            effects += self._apply_event(revision, transaction.written_unix_ms, event)
+            effects += self._apply_event(revision, transaction.written_unix_ms, event, rules)
         changed = self.changes.note(revision, transaction.events, effects, self.pages.at_hand)
         self.pages.settle(self.pages if changed is None else changed, self.working_set)
         self.revision = revision
@@ -175,7 +84,9 @@ class Session:
         self.archive.append(archived)
         self.revision = revision
 
-    def _apply_event(self, revision: int, unix_ms: int, event: ev.Event) -> Sequence[Effect]:  # noqa: C901, PLR0912 - the table of the state machine
+    def _apply_event(  # noqa: C901, PLR0912 - the table of the state machine
+        self, revision: int, unix_ms: int, event: ev.Event, rules: FoldRules
+    ) -> Sequence[Effect]:
         match event:
             case ev.SessionOpened(config, labels):
                 self.exists, self.created_unix_ms = True, unix_ms
@@ -188,7 +99,7 @@ class Session:
             case ev.SessionDeleted():
                 self._forget_everything()
             case ev.PagesMapped(pages):
-                return [what for page in pages for what in self._map(revision, unix_ms, page)]
+                return self._map_all(revision, unix_ms, pages, rules)
             case ev.PagesAnnotated(annotations):
                 for annotation in annotations:
                     self._annotate(annotation)
@@ -245,6 +156,16 @@ class Session:
         self.checkpoints, self.recent_evictions = {}, {}
         self.reuse, self.kinds = SessionReuse(), KindCounts()
 
+    def _map_all(
+        self, revision: int, unix_ms: int, pages: Sequence[ev.MappedPage], rules: FoldRules
+    ) -> Sequence[Effect]:
+        effects: list[Effect] = []
+        if rules.room_once_an_event and len(pages) > 1:
+            effects += self._make_room(sum(page.full.size_tokens for page in pages))
+        for page in pages:
+            effects += self._map(revision, unix_ms, page)
+        return effects
+
     def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Effect]:
         if mapped.role is MessageRole.USER:
             yield from self._begin_turn()
@@ -279,7 +200,7 @@ class Session:
             mapped.tool_name,
             mapped.tool_call_id,
             mapped.metadata,
-            before.reuse if before else self.reuse.first(),
+            before.reuse if before else self.reuse.first(self.policy.learning),
             mapped.telling_percent,
         )
         if before is not None:
@@ -292,7 +213,7 @@ class Session:
     def _used_again(self, page: PageState) -> PageState:
         if not page.reuse.count:
             self.kinds.reused(page.kind, page.first_size_tokens)
-        return page._replace(last_used_turn=self.turn, reuse=self.reuse.again(page.reuse))
+        return page._replace(last_used_turn=self.turn, reuse=self.reuse.again(page.reuse, self.policy.learning))
 
     def _begin_turn(self) -> Sequence[Effect]:
         self.turn += 1
@@ -448,3 +369,11 @@ class Session:
         self.operations[operation.operation_id] = operation
         while len(self.operations) > OPERATIONS_MAX:
             del self.operations[next(iter(self.operations))]
+
+
+def _known_rules(transaction: ev.Transaction) -> FoldRules:
+    """The rules that the transaction was decided by. Raises ReleaseTooOld, also for a policy that it configures."""
+    for event in transaction.events:
+        if isinstance(event, ev.SessionOpened | ev.SessionConfigured):
+            logged_policy(event.config.eviction_policy)
+    return fold_rules(transaction.fold_version)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.events import SessionConfig
-from pagekeeper.core.eviction import eviction_policy
+from pagekeeper.core.policies import chosen_policy
 
 MODEL_LENGTH_MAX: Final = 128
 TURNS_MAX: Final = 1_000
@@ -53,7 +53,7 @@ def checked(config: SessionConfig) -> SessionConfig:
             f"must be above 0 and at most eviction_threshold, {config.eviction_threshold}, "
             f"not {config.target_utilization}",
         )
-    eviction_policy(config.eviction_policy)
+    chosen_policy(config.eviction_policy)
     if len(config.model) > MODEL_LENGTH_MAX:
         raise InvalidField("config.model", f"must have at most {MODEL_LENGTH_MAX} characters, not {len(config.model)}")
     return config

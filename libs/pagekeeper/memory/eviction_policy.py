@@ -13,7 +13,8 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from pagekeeper.core.eviction import Candidate, eviction_policy
+from pagekeeper.core.eviction import Candidate
+from pagekeeper.core.policies import chosen_policy
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models import MemoryPage, Modality, PageTableEntry, PageType, StorageTier
 from pagekeeper.memory.uses import UseHistory
@@ -213,7 +214,7 @@ class NamedEvictionPolicy:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._key = eviction_policy(name)
+        self._key = chosen_policy(name).key
 
     def score_candidates(
         self,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pagekeeper.core.eviction import MESSAGE_ROLES, Candidate, with_history
-from pagekeeper.core.reuse import KindCounts, PageReuse, SessionReuse
+from pagekeeper.core.policies import POLICIES
+from pagekeeper.core.reuse_counts import KindCounts, PageReuse, SessionReuse
 from pagekeeper.memory.models import MemoryPage, PageType
 
 
@@ -22,6 +23,7 @@ class _Use:
     last_used_turn: int
 
 
+LEARNING: Final = POLICIES["reuse/4"].learning
 MESSAGE_KINDS: Final = frozenset((role.value, None) for role in MESSAGE_ROLES)
 """Kinds of what user and model say in their turns."""
 
@@ -37,12 +39,12 @@ class UseHistory:
         known = self._pages.get(page_id)
         if known is None:
             kind, size_tokens = _kind(page), 0 if page is None else page.estimate_tokens()
-            known = self._pages[page_id] = _Use(kind, size_tokens, self._session.first(), turn)
+            known = self._pages[page_id] = _Use(kind, size_tokens, self._session.first(LEARNING), turn)
             self._kinds.add(kind, size_tokens, known.reuse)
             return
         if not known.reuse.count:
             self._kinds.reused(known.kind, known.first_size_tokens)
-        known.reuse = self._session.again(known.reuse)
+        known.reuse = self._session.again(known.reuse, LEARNING)
         known.last_used_turn = turn
 
     def clear(self) -> None:
@@ -58,7 +60,7 @@ class UseHistory:
         plain = Candidate(page_id, page_type, importance, size_tokens, last_used_turn, position, turn)
         if known is None:
             return plain
-        kind_share = self._kinds.share(known.kind, known.first_size_tokens)
+        kind_share = self._kinds.share(known.kind, known.first_size_tokens, LEARNING)
         plain = plain._replace(is_message=page_type is PageType.TRANSCRIPT and known.kind in MESSAGE_KINDS)
         return with_history(plain, known.reuse, self._session, kind_share=kind_share)
 

@@ -21,9 +21,12 @@ from pagekeeper.core import effects as fx
 from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import Checkpoint, Counters, EvictionMark, Operation, SessionState
 from pagekeeper.core.changes import Changes
+from pagekeeper.core.errors import ReleaseTooOld
+from pagekeeper.core.fold_rules import FOLD_VERSION, UNNAMED_FOLD_VERSION, fold_rules
 from pagekeeper.core.pages import FaultReason, KeyValue, PageState, Version
-from pagekeeper.core.reuse import SessionReuse
-from pagekeeper.core.session import FOLD_VERSION, Session
+from pagekeeper.core.policies import logged_policy
+from pagekeeper.core.reuse_counts import SessionReuse
+from pagekeeper.core.session import Session
 from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.core.working_set import Resident, WorkingSet
 from pagekeeper.v1 import event_pb2, page_pb2, session_pb2
@@ -43,10 +46,6 @@ NAMED_OTHERWISE: Final[dict[type, str]] = {
     Operation: "OperationSnapshot",
 }
 """Classes whose message is called something else; all others share the name."""
-
-
-class SnapshotTooNew(Exception):
-    """A snapshot was written by a newer release, whose fold this one does not know."""
 
 
 def _message_class(value_class: type) -> type[Message]:
@@ -234,6 +233,8 @@ def encode_transaction(transaction: ev.Transaction) -> bytes:
 
 
 def decode_transaction(message: event_pb2.Transaction) -> ev.Transaction:
+    """Raises ReleaseTooOld: the events of rules that are not known may be of kinds that are not."""
+    fold_rules(message.fold_version)
     return _TRANSACTION.decode(message)
 
 
@@ -266,7 +267,7 @@ def state_message(session: Session) -> event_pb2.SessionSnapshot:
         ],
     )
     return event_pb2.SessionSnapshot(
-        fold_version=FOLD_VERSION,
+        fold_version=session.fold_version,
         exists=session.exists,
         config=cast(session_pb2.SessionConfig, _CONFIG.encode(session.config)),
         labels=[cast(event_pb2.KeyValue, _KEY_VALUE.encode(label)) for label in session.labels],
@@ -300,12 +301,14 @@ def state_digest(session: Session) -> bytes:
 
 
 def decode_state(data: bytes, revision: int) -> Session:
-    """Raises SnapshotTooNew."""
+    """Raises ReleaseTooOld for a state that was folded by rules or a policy that this release does not know."""
     message = event_pb2.SessionSnapshot.FromString(data)
     if message.fold_version > FOLD_VERSION:
-        raise SnapshotTooNew(f"snapshot of fold version {message.fold_version}; this release knows {FOLD_VERSION}")
+        raise ReleaseTooOld(f"fold rules {message.fold_version}", f"fold rules up to {FOLD_VERSION}")
+    logged_policy(message.config.eviction_policy)
     session = Session()
     session.revision = revision
+    session.fold_version = max(UNNAMED_FOLD_VERSION, message.fold_version)
     session.changes = Changes(known_after=revision)
     session.exists = message.exists
     session.config = _CONFIG.decode(message.config)

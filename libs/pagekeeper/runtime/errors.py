@@ -74,6 +74,7 @@ RULES: Final[dict[type[errors.PagekeeperError], Rule]] = {
     errors.LogUnavailable: Rule(_C.UNAVAILABLE, definite=False),
     errors.StoreUnavailable: Rule(_C.UNAVAILABLE, definite=True),
     errors.ServiceUnavailable: Rule(_C.UNAVAILABLE, definite=False),
+    errors.ReleaseTooOld: Rule(_C.UNAVAILABLE, definite=True),
     errors.ContentCorrupt: Rule(_C.DATA_LOSS, definite=True),
     errors.DeadlineExceeded: Rule(_C.DEADLINE_EXCEEDED, definite=False),
     errors.InternalError: Rule(_C.INTERNAL, definite=False),

@@ -31,6 +31,7 @@ from pagekeeper.core.errors import (
     ContentCorrupt,
     LogUnavailable,
     PagekeeperError,
+    ReleaseTooOld,
     RevisionConflict,
     RevisionNotFound,
 )
@@ -196,7 +197,7 @@ class Sessions:
                     await self._catch_up(key, entry, strict=True)
                     confirmed = True
                     continue
-                transaction = ev.Transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
+                transaction = decisions.transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
                 data = codec.encode_transaction(transaction)
                 revision = await self._append(key, entry, request.operation_id, data, touches)
                 if revision is None:
@@ -340,6 +341,8 @@ class Sessions:
                 entry.tail_records += 1
                 entry.tail_bytes += len(record.data)
                 continue
+            if not message.HasField("snapshot"):
+                raise ReleaseTooOld("a record of another kind", "transactions and snapshots")
             snapshot = message.snapshot
             if snapshot.folded_revision and snapshot.folded_revision == entry.session.revision:
                 entry.session.roll_up(record.revision, codec.decode_archive_segment(snapshot.archived))

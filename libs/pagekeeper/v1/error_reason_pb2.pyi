@@ -84,6 +84,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE, not definite. A service behind the one that was called does not answer. Retry with the same
     `request_id`.
     """
+    ERROR_REASON_RELEASE_TOO_OLD: _ErrorReason.ValueType  # 73
+    """UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: it does not know the fold
+    rules or the policy that the log names. Replicas of the newer release serve the session. Metadata: `needed`.
+    """
     ERROR_REASON_CONTENT_CORRUPT: _ErrorReason.ValueType  # 80
     """DATA_LOSS, definite. Stored bytes do not match their digest; they are not returned. Metadata: `page_id`."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 81
@@ -158,6 +162,10 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 71
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 72
 """UNAVAILABLE, not definite. A service behind the one that was called does not answer. Retry with the same
 `request_id`.
+"""
+ERROR_REASON_RELEASE_TOO_OLD: ErrorReason.ValueType  # 73
+"""UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: it does not know the fold
+rules or the policy that the log names. Replicas of the newer release serve the session. Metadata: `needed`.
 """
 ERROR_REASON_CONTENT_CORRUPT: ErrorReason.ValueType  # 80
 """DATA_LOSS, definite. Stored bytes do not match their digest; they are not returned. Metadata: `page_id`."""

@@ -62,12 +62,15 @@ class Transaction(_message.Message):
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     WRITTEN_UNIX_MS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    FOLD_VERSION_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """The request that caused it; a retry of the request finds it here."""
     request_digest: _builtins.bytes
     """SHA-256 of that request, so that another request under the same id is told apart."""
     written_unix_ms: _builtins.int
     """Wall clock of the writer. The fold carries it and never compares it."""
+    fold_version: _builtins.int
+    """The fold rules that the events were decided by; 0 for those of releases that did not name any."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """What happened, in order."""
@@ -79,10 +82,11 @@ class Transaction(_message.Message):
         request_digest: _builtins.bytes = ...,
         written_unix_ms: _builtins.int = ...,
         events: _abc.Iterable[Global___Event] | None = ...,
+        fold_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "operation_id", b"operation_id", "request_digest", b"request_digest", "written_unix_ms", b"written_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "fold_version", b"fold_version", "operation_id", b"operation_id", "request_digest", b"request_digest", "written_unix_ms", b"written_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1295,7 +1299,7 @@ class SessionSnapshot(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     REUSE_FIELD_NUMBER: _builtins.int
     fold_version: _builtins.int
-    """Version of the fold's rules."""
+    """The newest fold rules that led to this state."""
     state: _session_pb2.SessionState.ValueType
     """State."""
     turn: _builtins.int

@@ -36,7 +36,7 @@ class MemoryServiceStub:
     """Virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
     """
 
     @_typing.overload
@@ -243,7 +243,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -446,7 +446,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
     """
 
     @_abc_1.abstractmethod

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.core import policies
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.eviction import EVICTION_POLICIES, Candidate
+from pagekeeper.core.eviction import Candidate
 from pagekeeper.memory import (
     AntiThrashPolicy,
     EvictionCandidate,
@@ -30,7 +31,7 @@ POLICIES: dict[str, EvictionPolicy] = {
     "importance": ImportanceWeightedLRU(),
     "lru": LRUEvictionPolicy(),
     "modality": ModalityAwareLRU(),
-    **{name: NamedEvictionPolicy(name) for name in EVICTION_POLICIES},
+    **{name: NamedEvictionPolicy(name) for name in policies.POLICIES},
 }
 
 known = st.builds(
