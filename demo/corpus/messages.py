@@ -14,7 +14,7 @@ from demo.corpus.place import ROOT, Malformed, Place, as_array, as_object, shown
 from demo.corpus.types import Conversation, Message, Recall, Role, ToolCall, Turn
 
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
-"""What one page holds."""
+"""The most bytes that one page holds."""
 
 _ROLES: Final = {
     "system": Role.SYSTEM,

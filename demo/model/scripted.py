@@ -1,7 +1,8 @@
 """A model without weights: reads its prompt, searches, faults pages in, and quotes the sentence that answers.
 
-A pure function of messages and tools. It never says what no page says: the answer is a quotation with the page's id,
-or that it does not know. It is no measure of intelligence, only an honest and repeatable caller of the memory.
+A pure function of messages and tools. The model says nothing that no page says: the answer is a quotation with the
+page's id, or an admission of not knowing. The model measures no intelligence, and is an honest and repeatable caller of
+the memory.
 """
 
 import json

@@ -1,9 +1,9 @@
 """The replay itself: append, assemble, let the model answer, hand its tool calls back, next turn.
 
-It uses the public API alone, believes nothing that it can count itself, and never sends a model more than the budget:
-when tool results have made a prompt too long, it assembles a new one, which holds what the faults brought in. A service
-that is away is waited for: each request is sent again, with its id, until it is answered or the outage has lasted too
-long.
+The driver uses the public API alone, counts everything that can be counted itself, and never sends a model more than
+the budget. When tool results have made a prompt too long, the driver assembles a new prompt, which holds the faulted
+pages. A service that is away is waited for: each request is sent again, with its id, until it is answered or the outage
+has lasted too long.
 """
 
 import asyncio

@@ -47,7 +47,7 @@ PAGING: Final = MappingProxyType(
         "hybrid": session_pb2.DEMAND_PAGING_HYBRID,
     }
 )
-"""Who brings old pages in, by the name that a person gives."""
+"""The settings of demand paging, by the name that a person gives."""
 
 
 class ModelNotNamed(Exception):

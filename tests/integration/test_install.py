@@ -49,25 +49,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """Make an environment of the wheel with some extras, and answer its interpreter."""
+    """Make an environment of the wheel with some extras, or distributions beside it, and answer its interpreter."""
     made: dict[tuple[str, ...], Path] = {}
 
-    def installed(*extras: str) -> Path:
-        if extras not in made:
-            folder = tmp_path_factory.mktemp("-".join(("plain", *extras)))
+    def installed(*extras: str, beside: tuple[str, ...] = ()) -> Path:
+        if (made_as := (*extras, *beside)) not in made:
+            folder = tmp_path_factory.mktemp("-".join(("plain", *made_as)))
             venv.create(folder, with_pip=False, symlinks=True)
             python = folder / "bin" / "python"
-            for name in required("pagekeeper", extras) - {"pagekeeper"}:
+            for name in required("pagekeeper", extras).union(*map(required, beside)) - {"pagekeeper"}:
                 link(((packages_of(sys.executable) / file, file) for file in files_of(name)), packages_of(python))
-            if extras:
+            if made_as:
                 plain = packages_of(installed())
                 ours = (path for found in plain.glob("pagekeeper*") for path in found.rglob("*") if path.is_file())
                 link(((path, path.relative_to(plain)) for path in ours), packages_of(python))
             else:
                 pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
                 subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
-            made[extras] = python
-        return made[extras]
+            made[made_as] = python
+        return made[made_as]
 
     return installed
 

@@ -85,7 +85,7 @@ def _draw(topic: Topic, random: Random) -> Thread:
 
 
 def _talk(pair: tuple[str, str], winner: str, rivals: list[str], random: Random) -> Exchange:
-    """Talk around the topic. Its `{odd}` is never the decision's: the ranges are apart."""
+    """Talk around the topic. A talk's `{odd}` is never the decision's: the ranges are apart."""
     loser, other = random.sample(rivals, 2)
     values = {
         "winner": winner,

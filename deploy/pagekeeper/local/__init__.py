@@ -1,4 +1,4 @@
-"""The launcher: a whole Pagekeeper on one machine, from Python alone. It is what `make run` runs, and what tests use.
+"""The launcher: a whole Pagekeeper on one machine, from Python alone. `make run` and tests use the launcher.
 
 `LocalStack` in `stack` is the whole; `servers` are NATS and an S3 server from wheels, `processes` are ours. Everything
 listens on 127.0.0.1, on ports that were free, and ends with the process that started it, whatever ends that. Linux

@@ -1,8 +1,8 @@
 """A process that this one started, and that does not outlive it.
 
 A child has a session of its own, so no key of the terminal reaches it and a signal to its group reaches whatever it
-started. Its output goes to a file. Nothing here is tied to an event loop: a child that one loop started may be stopped
-from another.
+started. The child's output goes to a file. Nothing here is tied to an event loop: a child that one loop started may be
+stopped from another.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Child(ABC):
         return self._process is not None and self._process.returncode == 0
 
     def kill(self) -> None:
-        """Send SIGKILL to it and to all that it started: nothing is written any more. It is gone on return."""
+        """Send SIGKILL to it and to all that it started: nothing is written any more. The child is gone on return."""
         if self._process is not None:
             self._signal(signal.SIGKILL)
             self._process.wait()
@@ -109,8 +109,8 @@ class Child(ABC):
     ) -> None:
         """Run `command`, an absolute path and arguments, in `directory`, and wait until it is ready.
 
-        That is when it listens on the first of `ports`, the one for its clients, and `ready` says so too. Raises
-        StartFailed, PortTaken.
+        The child has started when it listens on the first of `ports`, the port for its clients, and `ready` agrees.
+        Raises StartFailed, PortTaken.
         """
         self._spawn(command, environment, directory)
         is_ready = False

@@ -2,8 +2,8 @@
 
 Run as a program it becomes the command that it is given, after it has asked the kernel to send SIGKILL when its parent
 ends. A program of its own because the kernel must be asked between fork and exec, where a process with threads may run
-no Python (`preexec_fn`). What counts as the parent is the *thread* that forked: children are started from one that
-lives as long as the process.
+no Python (`preexec_fn`). The kernel takes the *thread* that forked as the parent, so children are started from a thread
+that lives as long as the process.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """Ports of 127.0.0.1: which are free, and who listens on which.
 
-They come from below the range from which the kernel takes the local ports of outgoing connections. From inside that
-range a port that was free may be taken by any connection before the server binds it; worse, a client that keeps
-dialling a stopped server may be connected to itself, and then holds the server's port.
+The ports lie below the range from which the kernel takes local ports of outgoing connections. Inside that range a
+connection may take a free port before the server binds it. Worse, a client that keeps dialling a stopped server may be
+connected to itself and then holds the server's port.
 """
 
 import random

@@ -1,9 +1,10 @@
 """The servers that Pagekeeper stands on: NATS with JetStream, and an S3 server.
 
 Both keep what they acknowledge through SIGKILL and through a power cut. NATS syncs every write because of
-`sync_interval: always`, MinIO by itself. SeaweedFS has to be told twice: to sync the volumes that hold the bytes, and
-to keep the names in SQLite, which syncs, rather than in its own store, which does not. Its volume indexes are never
-synced; after anything but an orderly stop they are removed, and it makes them anew from the volumes.
+`sync_interval: always`, MinIO by itself. SeaweedFS needs two settings: syncing the volumes that hold the bytes, and
+keeping names in SQLite, which syncs, instead of SeaweedFS' own store, which does not. SeaweedFS never syncs its volume
+indexes; after anything but an orderly stop the launcher removes the indexes, and SeaweedFS makes them anew from the
+volumes.
 """
 
 import asyncio

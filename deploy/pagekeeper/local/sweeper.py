@@ -33,7 +33,7 @@ class Sweeper:
         self._process.wait()
 
     def remove_at_end(self, path: Path) -> None:
-        """Remove this file or directory when the block is left or the process has died. It need not exist."""
+        """Remove this file or directory when the block is left or the process has died. The path need not exist."""
         assert self._process.stdin is not None
         self._process.stdin.write(os.fsencode(path.absolute()) + b"\0")
         self._process.stdin.flush()

@@ -47,8 +47,8 @@ class TokenKey:
 class KeyFile:
     """The keys in a file, as they are now.
 
-    A file that cannot be understood is refused at the start. One that becomes so later leaves the keys that were
-    understood in force, with an error in the logs.
+    A file that cannot be understood is refused at the start. A file that becomes unreadable later leaves the last good
+    keys in force, with an error in the logs.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:

@@ -19,7 +19,7 @@ WRITEBACK: Final = "writeback"
 COMPRESS: Final = "compress"
 
 SUBJECT: Final = "pagekeeper"
-"""Who works in the background, in tokens and logs."""
+"""The subject of background work, in tokens and logs."""
 
 
 def platform_caller(key: SessionKey) -> Caller:

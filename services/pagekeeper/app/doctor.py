@@ -1,7 +1,7 @@
 """Whether a running platform keeps its promises: who answers, what it stands on, and one page written and read back.
 
-The settings of NATS and the object store are looked at only where this process was given them (PK_NATS_URL,
-PK_S3_ENDPOINT, ... or the local launcher's file): a caller has no business there.
+The doctor checks NATS and the object store only where the process has their settings (PK_NATS_URL, PK_S3_ENDPOINT, ...
+or the local launcher's file), because a mere caller has no access to either.
 """
 
 import asyncio

@@ -64,7 +64,8 @@ class _Process:
 
 
 WARM_UP_SECONDS: Final = 0.05
-"""How long a process waits for the services that it calls. They start side by side, so it starts without them, too."""
+"""How long a process waits for the services that it calls. Services start side by side, so a process starts without the
+others, too."""
 
 Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifier]
 

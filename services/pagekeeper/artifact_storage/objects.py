@@ -105,7 +105,7 @@ class Objects:
 
 
 def _is_of(tenant: TenantId, object_key: str) -> bool:
-    """Whether the tenant may have such a key. What is no key at all is nobody's."""
+    """Whether the tenant may have such a key. A malformed key belongs to no tenant."""
     if not object_key.startswith(f"{tenant}/"):
         return False
     try:

@@ -32,7 +32,7 @@ LOWERED_AT_ONCE: Final = 16
 LOWERED_BYTES_AT_ONCE: Final = 64 * 1024
 ADDED_PER_CALL: Final = 32
 ADDED_BYTES_PER_CALL: Final = 256 * 1024
-"""What is added at once: page-table counts the tokens of all of it in one go."""
+"""The most that one request adds: page-table counts the tokens of a request in one go."""
 
 Wanted = tuple[Found, Sequence[CompressionLevel]]
 """A page, and the levels of it that are asked for."""
@@ -69,7 +69,9 @@ class Compressing:
         return await self._compress(caller, key, wanted, request.request_id, _AT_ONCE)
 
     async def work(self, item: WorkItem) -> None:
-        """Compress the pages that a work item names. What was dropped or closed meanwhile needs no compression."""
+        """Compress the pages that a work item names. Pages and sessions that were dropped or closed meanwhile need no
+        compression.
+        """
         page_ids = pages_to_compress(item.data)
         caller = platform_caller(item.key)
         try:

@@ -1,8 +1,8 @@
 """The making of lower levels, away from the event loop: a page of 300 KB takes half a second of a processor.
 
-`SubprocessCompressor` has a process of its own make lower levels. That process has the lowest priority and ends with
-the one that started it. Requests and answers are frames: four bytes of length, then JSON. `InlineCompressor` makes
-lower levels where it is called.
+`SubprocessCompressor` has a process of its own make lower levels. The process has the lowest priority and ends with its
+parent. Requests and answers are frames: four bytes of length, then JSON. `InlineCompressor` makes lower levels where it
+is called.
 """
 
 import asyncio
@@ -69,7 +69,8 @@ class InlineCompressor:
 class SubprocessCompressor:
     """Starts its process when it is first needed. One that died or never answered is replaced.
 
-    Its work is done in a thread then, without the bytes of media: what ended a decoder there would end this process.
+    The page is then compressed in a thread, without the bytes of media, because a crash of a decoder would end this
+    process.
     """
 
     def __init__(self, inline: InlineCompressor, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> None:

@@ -46,8 +46,8 @@ class Loader:
     async def read(self, caller: Caller, key: SessionKey, found: Found, level: int) -> tuple[Found, bytes]:
         """The verified bytes of a page at a level, and the entry that led to them.
 
-        That is a fresh entry of the same version when the bytes are not where the first one says.
-        Raises LevelUnavailable, StoreUnavailable, ContentCorrupt, PageNotFound.
+        The answer has a fresh entry of the same version when the bytes have moved since the first one. Raises
+        LevelUnavailable, StoreUnavailable, ContentCorrupt, PageNotFound.
         """
         try:
             return found, await self._load(caller, found, level)
@@ -78,7 +78,7 @@ class Loader:
         return await self._flights.do(address, partial(self._fetch, caller, _batch([representation]), 0, found.page))
 
     async def read_ahead(self, caller: Caller, wanted: Iterable[tuple[Found, int]]) -> None:
-        """Bring contents into the cache, with one call for many. What fails is left to `read`, which says why."""
+        """Bring contents into the cache, with one call for many. Failures are left to `read`, which raises them."""
         absent: dict[Address, tuple[page_pb2.Page, page_pb2.Representation]] = {}
         for found, level in wanted:
             representation = representation_of(found.page, level)

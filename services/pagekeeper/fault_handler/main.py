@@ -24,7 +24,7 @@ from pagekeeper.runtime.work import COMPRESS
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
 COMPRESSIONS_AT_ONCE: Final = 1
-"""It is all computation, by one process."""
+"""The work is computation alone, by one process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Lower levels in a model's words, where an operator names one; only in the background, while nobody waits.
 
-Invariant: what a summariser gives back is never worse than what it was given. A summary takes the place of a level that
-was made without it only when it is shorter; what a model sees in a preview is put before the level's text and replaces
-none of it; when the model fails, the level stays as it was and the log says so.
+Invariant: what a summariser gives back is never worse than what it was given. A summary replaces a level only when the
+summary is shorter. A model's description of a preview stands before the level's text and replaces none of it. When the
+model fails, the level stays and the failure is logged.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Transcripts of recordings, by a model that an operator names; made in the background only, while nobody waits.
 
-It is asked for recordings whose transcript nobody wrote. When it fails, what is said in them stays unknown and the log
+The endpoint is asked for recordings without a transcript. When it fails, what is said in them stays unknown and the log
 says so.
 """
 
@@ -16,7 +16,7 @@ from pagekeeper.fault_handler.summarising import AT_ONCE, Summariser, client_of,
 
 HEARD_SECONDS_MAX: Final = 300.0
 HEARD_BYTES_MAX: Final = 25_000_000
-"""What OpenAI's own endpoint takes."""
+"""The largest file that OpenAI's endpoint takes."""
 ENDING_OF: Final = {
     "audio/flac": ".flac",
     "audio/x-flac": ".flac",
@@ -37,7 +37,9 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Transcribing:
-    """Another summariser, and an endpoint that speaks OpenAI's audio transcriptions. Its key is never shown."""
+    """Another summariser, and an endpoint that speaks OpenAI's audio transcriptions. The endpoint's key is never
+    shown.
+    """
 
     def __init__(self, summariser: Summariser, url: str, model: str, key: str) -> None:
         """`url` is the endpoint's base, such as `http://localhost:8080/v1`."""

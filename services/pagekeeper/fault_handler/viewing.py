@@ -35,8 +35,8 @@ SELF_CONTAINED: Final = {
     "format_whitelist": "matroska,mov,avi,asf,flv,mpeg,mpegts,ogg,mp3,flac,wav,w64,aiff,caf,aac,ac3,amr",
     "protocol_whitelist": "",
 }
-"""What recordings are opened as: formats that are all there. A playlist or a session description names other addresses,
-which whoever uploads it must not have this process ask."""
+"""Formats and protocols that recordings are opened with: self-contained formats only. A playlist or a session
+description names other addresses, which whoever uploads it must not have this process ask."""
 CHAPTERS_MAX: Final = 64
 CAPTION_CHARS_MAX: Final = 1_000
 TRANSCRIPT_CHARS_MAX: Final = 200_000

@@ -1,1 +1,1 @@
-"""The public API: identity, validation, prompt assembly, tool calls. It writes nothing to the log itself."""
+"""The public API: identity, validation, prompt assembly, tool calls. The gateway writes nothing to the log."""

@@ -2,8 +2,8 @@
 
 One hop: working-set answers the resident pages and what the manifest may offer, or that nothing has changed since this
 replica asked last; contents come from the cache. A second hop, to page-table, where pages are not resident that the
-user's words may call for. What was counted when a page was written is what is added up here, unless another model's
-tokenizer is asked for.
+user's words may call for. The counts made when pages were written are added up, unless a prompt asks for another
+model's tokenizer.
 """
 
 import json
@@ -54,7 +54,7 @@ class _Made:
     resident: dict[str, session_pb2.ResidentPage]
     faulted: frozenset[str]
     texts: dict[str, str]
-    """What the user said in this turn, by page."""
+    """The user's messages of this turn, by page id."""
     lowered: dict[str, PromptPage] = field(default_factory=dict)
     """With their lines at all lower levels, as far as a budget asked for them, by page."""
 

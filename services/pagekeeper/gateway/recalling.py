@@ -1,7 +1,7 @@
 """The pages that a user's words call for, for the prompt that is being made.
 
-What is recalled is read, not admitted: the session is the same afterwards, so a prompt may be asked for twice, and a
-turn's faults are the model's own.
+Recalled pages are read, not admitted. The session stays the same, so a prompt may be asked for twice, and a turn's
+faults remain the model's.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """A model's tool calls, done one after the other in the model's order.
 
-What the model got wrong becomes a message for the model. What the platform cannot do right now is different: a session
-that is gone or a store that is down fails the whole call, so that the caller retries instead of telling the model
-something untrue.
+An error of the model becomes a message for the model. A deleted session or an unavailable store fails the whole call,
+so that the caller retries and tells the model nothing untrue.
 """
 
 from typing import Final, cast

@@ -1,7 +1,8 @@
 """Validation of public requests, before any other code reads them.
 
 One walk over the message by its descriptor checks what a field's name and type already say: ids, enumerations, finite
-numbers, sizes of lists. So a new RPC is checked without a line here. What needs more than one field is below the walk.
+numbers, sizes of lists. So a new RPC is checked without a line here. Checks over several fields follow the walk over
+single fields.
 
 Raises InvalidField or ContentTooLarge for the first offence, naming the field by its path and what would be right.
 """
@@ -118,7 +119,7 @@ class _Field:
     """Of a list."""
     has_presence: bool
     may_be_empty: bool
-    """What is empty, zero or false is right everywhere but in ids and lists that must be given."""
+    """Empty, zero and false are valid values everywhere but in required ids and lists."""
 
 
 @cache

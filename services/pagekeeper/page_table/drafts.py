@@ -1,8 +1,8 @@
 """Pages as a caller sends them, and pages as the log will have them.
 
-A draft is everything about a page to map that the session has no say in. What the session has a say in (the id of a
-page whose caller named none, version, trust, pins, and with them the tokens of the page's line) is decided on the
-session, possibly several times.
+A draft is everything about a page to map that the session has no say in. Facts that depend on the session (the id of a
+page without one, version, trust, pins, and the tokens of the page's line) are decided on the session, possibly several
+times.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Forks: a new session that begins as another one was, without a copy of any page.
 
-The parent's bytes are all in the object store before the fork refers to them; from then on the two share nothing but
-immutable objects, so neither sees what the other does.
+All bytes of the parent are in the object store before the fork refers to them. Parent and fork then share immutable
+objects alone, so neither sees changes of the other.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The search indexes of sessions, each kept up with its session's revision.
 
 An index is derived from the session's current versions and can always be made again; a replica keeps those of the
-sessions that were searched last. What changed since is read from the fold's own trace, so a search after an append
-reads that page and nothing else.
+sessions that were searched last. The fold's trace of changes names the changed pages, so a search after an append reads
+the appended page and nothing else.
 
 Invariant: an index says what the session said at the revision that it is for.
 """
@@ -36,7 +36,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Indexed(IndexUpkeep):
-    """The index of one session at `revision`. Its database is closed when nobody searches it any more."""
+    """The index of one session at `revision`. The database is closed when no search uses the index any more."""
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__(embedder)
@@ -70,7 +70,7 @@ class Indexes:
         return indexed
 
     async def _keep_up(self, caller: Caller, indexed: Indexed, session: Session) -> None:
-        """Bring the index to the session's revision. What fails on the way has been brought there in part."""
+        """Bring the index to the session's revision. An index whose update fails is updated in part."""
         revision = session.revision
         due = indexed.due(session)
         for batch in batches(due, attrgetter("to_read_bytes"), count_max=BATCH_PAGES_MAX, bytes_max=BATCH_BYTES_MAX):

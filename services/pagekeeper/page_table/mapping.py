@@ -33,11 +33,11 @@ from pagekeeper.v1 import session_pb2
 
 TAIL_RECORDS_MAX: Final = 256
 TAIL_BYTES_MAX: Final = 64 * 1024
-"""What a cold replica should have to fold after a snapshot, at most; then the log is written back."""
+"""The longest tail, in records and bytes, that a cold replica folds after a snapshot; a longer tail is written back."""
 TAIL_RECORDS_SHARE: Final = 4
 TAIL_BYTES_PER_PAGE: Final = 512
-"""But a snapshot writes every page of the session, so it waits for a tail in proportion to them: one record for so many
-pages, or so many bytes for each. So its cost per append does not grow with the session, and folding the tail costs a
+"""In a long session the tail may be longer: 1 record for every TAIL_RECORDS_SHARE pages, or TAIL_BYTES_PER_PAGE bytes a
+page. A snapshot writes every page, so its cost per append does not grow with the session, and folding the tail costs a
 cold replica less than reading the snapshot."""
 TAIL_BYTES_LIMIT: Final = 4 * 1024 * 1024
 """Which does not go on for ever: the records that a snapshot replaces are moved as one object."""

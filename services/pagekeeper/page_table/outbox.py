@@ -63,7 +63,7 @@ class Outbox:
             await self.publish()
 
     async def publish(self) -> None:
-        """Publish what was noted. What the queue does not take is logged and forgotten."""
+        """Publish what was noted. Items that the queue refuses are logged and forgotten."""
         self._noted.clear()
         compress, self._compress = self._compress, OrderedDict()
         writeback, self._writeback = self._writeback, OrderedDict()

@@ -1,6 +1,6 @@
 """Demand paging: which pages of the whole session a user's words call for, before a model sees them.
 
-It reads and changes nothing: a page that is recalled is in the prompt that asked for it, and in no other.
+A recall changes nothing: a recalled page is in the prompt that asked for it, and in no other.
 """
 
 from pagekeeper.core.demand_paging import recalled_pages

@@ -24,7 +24,7 @@ from pagekeeper.runtime.sessions import Sessions
 class PageTableService:
     """Implements `PageTableService` of the API, and `writeback` work.
 
-    Its state is caches alone, so any replica serves any session.
+    The service's state is caches alone, so any replica serves any session.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what its parts need

@@ -1,9 +1,9 @@
 """Snapshots: a session's log, replaced by its fold.
 
-They are the second half of write-back: `Snapshots.work` flushes a session whose log has grown, then snapshots it.
+Snapshots are the second half of write-back: `Snapshots.work` flushes a session whose log has grown, then snapshots it.
 
 The records go to the object store first, then the rollup replaces them: a crash in between leaves an object that
-nothing refers to, and the log as it was. What history needs is never only in a state.
+nothing refers to, and the log as it was. No part of history is in a state alone.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 TAIL_RECORDS_MIN: Final = 2
 """Fewer are not worth a snapshot, which is itself a record."""
 DIRTY_BYTES_MAX: Final = 64 * 1024
-"""More than this, appended since the last write-back, is flushed first: neither a state nor an archive is the place for
-contents, and what a snapshot leaves dirty waits for the next one."""
+"""More bytes than this, appended since the last write-back, are flushed first: contents belong neither into a state nor
+into an archive, and pages that stay dirty wait for the next snapshot."""
 OPERATION: Final = "snapshot"
 
 

@@ -1,7 +1,7 @@
 """Which contents travel in the log and which go to the object store first.
 
-A record of the log is limited; what does not fit is durable in the object store before the log says where it is, so a
-mapping can never point at nothing.
+A record of the log is limited. Contents that do not fit are durable in the object store before the log names their
+place, so a mapping never points at nothing.
 """
 
 from collections.abc import Iterable, Sequence

@@ -27,7 +27,8 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 
 SEGMENT_BYTES_MAX: Final = 8 * 1024 * 1024
 SEGMENT_PARTS_MAX: Final = 1_024
-"""What one PutBlobs takes. The placements of a segment are one record: 300 bytes each, well below its limit."""
+"""The most that one PutBlobs takes. The placements of a segment are one record of 300 bytes each, well below the limit
+of a record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,8 @@ class Residency:
         """Bring a page in, with the bytes that the caller has read and no others.
 
         A page that is resident at that fidelity is answered like any read, from a state as new as was asked for:
-        nothing is appended and nobody else is asked. That it was used goes into the log with the session's next
-        admission here: choosing what leaves is better for it, and nothing is lost when a replica dies before.
+        nothing is appended and nobody else is asked. The use of the page goes into the log with the session's next
+        admission on this replica. Uses improve eviction, and losing one with a replica harms nothing.
         """
         if request.target_level > LEVEL_MAX:
             raise InvalidField("target_level", f"must be 0 to {LEVEL_MAX}, not {request.target_level}")
@@ -143,7 +143,7 @@ def _turn_begun(_: Session) -> ev.TurnBegun:
 
 
 def _request_of_fault(request: working_pb.AdmitRequest) -> Request:
-    """The fault that is asked for. What its caller has read may differ from one attempt to the next."""
+    """The fault that is asked for. The bytes that the caller has read may differ from one attempt to the next."""
     fault = working_pb.AdmitRequest()
     fault.CopyFrom(request)
     fault.ClearField("version")

@@ -3,8 +3,8 @@
 A long session has thousands of pages and a turn changes a few. So what is said of a page is written once. Which pages
 are offered, and in which order, is the core's `Offering`.
 
-Invariant: everything here is what would be derived from the session anew. It holds at one revision, and `keep_up` moves
-it to the session's; between two calls of it nobody awaits.
+Invariant: everything here is what would be derived from the session anew. The facts hold at one revision, and `keep_up`
+moves them to the session's; no caller awaits between two calls of `keep_up`.
 """
 
 from collections.abc import Iterator

@@ -117,8 +117,8 @@ class FeedRewound(LogError):
 class Feed(Protocol):
     """The notices of all sessions from one point on: each record once, in order within its partition.
 
-    The feed outlives a disconnection: it catches up with what it missed before it goes on. What a rollup has replaced
-    meanwhile is reported by the notice of the rollup, with `touches` None.
+    The feed outlives a disconnection: it catches up with what it missed before it goes on. Records that a rollup has
+    replaced meanwhile are reported by the rollup's notice, with `touches` None.
     """
 
     @property

@@ -165,7 +165,7 @@ def _not_ours(method: Method) -> PagekeeperError:
 
 
 def _cut_off(method: Method, away: PagekeeperError) -> PagekeeperError:
-    """Return the error for a deadline that cuts off the next attempt. That attempt may have been carried out."""
+    """Return the error for a deadline that cuts off the next attempt. The next attempt may have been carried out."""
     if rule(away).definite and method.repeatable_by_id:
         return ServiceUnavailable(away.message)
     return away

@@ -27,8 +27,8 @@ def count_messages(counter: Tokenizer, messages: Sequence[Mapping[str, object]],
     """Tokens of Chat Completions `messages` with their frames and the primed reply.
 
     Pictures and sound among the content's parts cost what the provider of `model` publishes, and the most that any of
-    them publishes when no model is named. What else is not a string (tool calls) counts as its compact JSON: no rule is
-    published for it, and the JSON says more than the model is shown.
+    them publishes when no model is named. Other values that are not strings (tool calls) count as compact JSON: no rule
+    is published, and JSON has more tokens than the model is shown.
     """
     return sum(_count_message(counter, message, model) for message in messages) + REPLY_TOKENS
 
