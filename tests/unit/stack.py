@@ -21,7 +21,6 @@ from pagekeeper.page_table.service import PageTableService
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.blobs.store import BlobStore
-from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
@@ -33,6 +32,7 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from tests.fakes.faulty_bucket import Faults, FaultyBucket
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_bucket import MemoryBucket
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_queue import MemoryQueue

@@ -427,9 +427,8 @@ class Shouting:
 
 
 def test_a_registry_has_one_compressor_for_each_modality() -> None:
-    own = REGISTRY.with_compressor(Modality.TEXT, Shouting())
+    own = CompressorRegistry({modality: Shouting() for modality in Modality})
     made = own.compress(Source("t", Modality.TEXT, "hello world"), REDUCED, COUNT)
     assert made == Compressed(REDUCED, "HEL", COUNT("HEL"), "shout/1")
-    assert own.compressor_for(Modality.IMAGE) is REGISTRY.compressor_for(Modality.IMAGE)
     with pytest.raises(ValueError, match="no compressor for image, audio, video, structured"):
         CompressorRegistry({Modality.TEXT: Shouting()})

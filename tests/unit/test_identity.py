@@ -33,10 +33,10 @@ from pagekeeper.runtime.bearer_tokens import (
     TokenVerifier,
     mint_development_token,
 )
-from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.identity import Caller, Identity
 from pagekeeper.runtime.token_keys import LOOK_SECONDS, KeyFile
+from tests.fakes.manual_clock import ManualClock
 
 SECRET = b"a secret that nobody else in this test knows, long enough for HS512"
 OTHER_SECRET = b"another secret, that is not trusted anywhere"

@@ -18,7 +18,6 @@ from pagekeeper.core.packing import (
     marks_of,
     pack,
     pack_by_worth,
-    packed_line,
     parse_line,
     prefix_of,
     render_line,
@@ -322,9 +321,3 @@ def test_marks_say_what_the_prefix_does_not() -> None:
             marks = marks_of(prefix, page_type, role, trust)
             assert ("untrusted" in marks) == (trust is TrustClass.TOOL and prefix is not ContextPrefix.TOOL)
             assert ("claim" in marks) == (page_type is PageType.CLAIM)
-
-
-def test_a_line_is_counted_whole() -> None:
-    count = COUNTS[EncodingName.O200K_BASE]
-    line = packed_line("m1", 2, 'U (m1 L2): "hi"\n', count)
-    assert line.tokens == count('U (m1 L2): "hi"\n')

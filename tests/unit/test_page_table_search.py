@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import SessionNotFound, StoreUnavailable
+from pagekeeper.page_table.indexes import SLICE_BYTES_MAX
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.fakes.faulty_bucket import Faults
@@ -47,6 +48,25 @@ def test_an_index_that_was_kept_up_finds_what_a_new_one_finds(script: list[Step]
                 assert await found(writer, query) == await found(reader, query) == await found(late, query)
 
     asyncio.run(play())
+
+
+async def test_others_are_served_while_a_large_session_is_indexed() -> None:
+    replica = await opened()
+    pages, page_bytes = 30, 50_000
+    for number in range(pages):
+        await replica.append(page_pb2.PageInput(page_id=f"p{number}", text="word " * (page_bytes // 5)))
+    served = 0
+
+    async def others() -> None:
+        nonlocal served
+        while True:
+            served += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    assert len(await found(replica, "word")) == pages
+    task.cancel()
+    assert served >= pages * page_bytes // (SLICE_BYTES_MAX + page_bytes)
 
 
 @given(st.booleans(), st.booleans())

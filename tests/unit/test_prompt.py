@@ -12,7 +12,7 @@ from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import PromptLayout, VMMode
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestPolicies, available_line
-from pagekeeper.core.packing import ContextPage, ContextPrefix, packed_line, render_line
+from pagekeeper.core.packing import ContextPage, ContextPrefix, PackedLine, render_line
 from pagekeeper.core.pages import Modality, StorageTier
 from pagekeeper.core.prompt import build_vm_developer_message, get_prompt_for_mode
 from pagekeeper.core.tools import get_vm_tools_as_dicts
@@ -36,8 +36,9 @@ def resident(
 ) -> PromptPage:
     count = tokenizer(encoding).count
     lines = [
-        packed_line(page_id, level, render_line(ContextPrefix.USER, page_id, level, content), count)
+        PackedLine(page_id, level, line, count(line))
         for level, content in enumerate((text, *lower))
+        for line in [render_line(ContextPrefix.USER, page_id, level, content)]
     ]
     entry = AvailablePageEntry(page_id, Modality.TEXT, StorageTier.L2, (0, 1), text[:40])
     return PromptPage(

@@ -9,8 +9,8 @@ from contextvars import copy_context
 
 import pytest
 
-from pagekeeper.runtime.clock import ManualClock
 from pagekeeper.runtime.telemetry import CALL_LINES_DELAY_SECONDS, CALL_LINES_MAX, CallLog, enter_scope, start_logging
+from tests.fakes.manual_clock import ManualClock
 
 
 @pytest.fixture

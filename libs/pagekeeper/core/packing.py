@@ -12,7 +12,7 @@ What goes is said by an order of eviction, or by what pages are worth to the wor
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -192,10 +192,6 @@ def parse_line(line: str) -> ParsedLine | None:
         written if quoted is None else unquote(quoted),
         int(missing.replace(",", "")) if missing else 0,
     )
-
-
-def packed_line(page_id: str, level: int, text: str, count: Callable[[str], int]) -> PackedLine:
-    return PackedLine(page_id, level, text, count(text))
 
 
 def lowest_tokens(page: ContextPage) -> int:

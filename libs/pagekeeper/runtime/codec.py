@@ -214,7 +214,6 @@ _PAGE: Final = codec_of(PageState)
 _RESIDENT: Final = codec_of(Resident)
 _REUSE: Final = codec_of(SessionReuse)
 _COUNTERS_FIELDS: Final = [f.name for f in fields(Counters)]
-_EVICTION: Final = codec_of(EvictionMark)
 _CHECKPOINT: Final = MessageCodec(Checkpoint)
 _ARCHIVE: Final = codec_of(ev.ArchiveSegment)
 _OPERATION: Final = codec_of(Operation)

@@ -13,7 +13,6 @@ from typing import Final, TextIO
 
 from pagekeeper.runtime.clock import Clock
 
-LEVELS: Final = ("debug", "info", "warning", "error")
 TRACEBACK_LENGTH_MAX: Final = 8_000
 CALL_LINES_DELAY_SECONDS: Final = 0.1
 """How long the line of a call may wait to be written together with others: what a SIGKILL may lose."""
@@ -91,7 +90,7 @@ class _JsonLine(logging.Formatter):
 
 
 def start_logging(level: str, stream: TextIO, clock: Clock) -> CallLog:
-    """Send all logging of the process to `stream`, from `level` (one of LEVELS) up; return where calls are noted."""
+    """Send all logging of the process to `stream`, from `level` up; return where calls are noted."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonLine())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

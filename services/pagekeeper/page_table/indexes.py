@@ -30,7 +30,9 @@ INDEXES_BYTES_MAX: Final = 512 * 1024 * 1024
 """Sessions whose index is kept, those searched last, and what these may take together."""
 BATCH_PAGES_MAX: Final = 64
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Read and indexed at once. Indexing takes about 50 us a page, in which nobody else is served."""
+"""Read from the object store with one call."""
+SLICE_BYTES_MAX: Final = 64 * 1024
+"""Indexed before every other caller is served again. Indexing takes about half a millisecond a KiB."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -73,9 +75,14 @@ class Indexes:
         """Bring the index to the session's revision. An index whose update fails is updated in part."""
         revision = session.revision
         due = indexed.due(session)
+        slice_bytes = 0
         for batch in batches(due, attrgetter("to_read_bytes"), count_max=BATCH_PAGES_MAX, bytes_max=BATCH_BYTES_MAX):
             for page, text in zip(batch, await self._texts(caller, batch), strict=True):
                 indexed.put(page, text)
+                slice_bytes += page.to_read_bytes
+                if slice_bytes >= SLICE_BYTES_MAX:
+                    slice_bytes = 0
+                    await asyncio.sleep(0)
             await asyncio.sleep(0)
         indexed.reach(revision)
 

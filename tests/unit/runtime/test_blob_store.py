@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobUnavailable, ByteRange, digest_of
 from pagekeeper.runtime.blobs.store import GAP_BYTES_MAX, SPAN_BYTES_MAX, BlobStore, join
-from pagekeeper.runtime.clock import ManualClock
 from tests.fakes.faulty_bucket import Faults, FaultyBucket
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_bucket import MemoryBucket
 
 parts = st.lists(

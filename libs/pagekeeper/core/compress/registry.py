@@ -58,13 +58,6 @@ class CompressorRegistry:
             }
         )
 
-    def compressor_for(self, modality: Modality) -> Compressor:
-        return self._by_modality[modality]
-
-    def with_compressor(self, modality: Modality, compressor: Compressor) -> Self:
-        """This registry with another compressor for one modality."""
-        return type(self)({**self._by_modality, modality: compressor})
-
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
         """The source at `level`, or None when that would not save tokens. Always made from the full content."""
         return self._by_modality[source.modality].compress(source, level, count)
