@@ -62,6 +62,19 @@ def checked(target: T) -> T:
     return cast(T, target)
 
 
+def fits(annotation: object) -> Callable[[object], object]:
+    """A validator for a model's field of a type that pydantic does not check, such as a protocol."""
+    rule = _check(annotation)
+
+    def validate(value: object) -> object:
+        accepted, handed_on = rule.judge(value)
+        if not accepted:
+            raise ValueError(f"must be {rule.wanted}, not {shown(value)}")
+        return handed_on
+
+    return validate
+
+
 def unknown_keyword(keyword: str, owner: str, known: Iterable[str]) -> str:
     """The sentence that refuses a keyword: the nearest one that exists, or all of them."""
     names = sorted(known)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import PageType
 from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.search_handler import PageSearchHandler
@@ -51,6 +52,7 @@ class DemandPagingMode(StrEnum):
         return self is not DemandPagingMode.RUNTIME
 
 
+@checked
 class DemandPagingPrePass:
     """Knows no session: what a message is looked up in is given with it. Given signals replace the defaults."""
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Final, Protocol
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import (
     AudioContent,
     CompressionLevel,
@@ -67,6 +68,7 @@ class PageCompressor(Protocol):
         ...
 
 
+@checked
 class PageFaultHandler:
     """Pages come from `loader`, else from `get_page`, else from those given to `store_page`.
 

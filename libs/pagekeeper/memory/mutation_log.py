@@ -9,15 +9,18 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models import Actor, MutationLogSummary, MutationType, PageMutation, StorageTier
+from pagekeeper.memory.models.strict import StrictModel
 
 __all__ = ["ContextDiff", "ContextSnapshot", "MutationLogLite"]
 
 
-class ContextSnapshot(BaseModel):
+@checked
+class ContextSnapshot(StrictModel):
     """The pages that were in context in a turn, in their order."""
 
     turn: int
@@ -37,7 +40,8 @@ class TurnContext(list[str]):
         return list(self)
 
 
-class ContextDiff(BaseModel):
+@checked
+class ContextDiff(StrictModel):
     """What changed in the context from one turn to another, each part in the order of the turn that has it."""
 
     turn_before: int
@@ -47,6 +51,7 @@ class ContextDiff(BaseModel):
     stayed: list[str] = Field(default_factory=list)
 
 
+@checked
 class MutationLogLite:
     """`max_entries` bounds what is remembered; without it, everything is."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.context_packer import PackedContext
 from pagekeeper.memory.models import PackCacheStats
 
@@ -27,6 +28,7 @@ class _Key(NamedTuple):
     toolset_hash: str
 
 
+@checked
 class ContextPackCache:
     def __init__(self, max_entries: int = 32) -> None:
         if max_entries < 1:

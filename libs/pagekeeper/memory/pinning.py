@@ -7,9 +7,11 @@ pages whenever they are asked for, so there is no list of them to go stale.
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, Field
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import MemoryPage, MessageRole, PageType
+from pagekeeper.memory.models.strict import StrictModel
 
 STANDING_TYPES: Final = frozenset({"system_prompt", "plan", "goal", "preferences", "tool_schema"})
 """Values of `metadata["type"]` of pages that a conversation stands on."""
@@ -25,7 +27,8 @@ class PinCandidate(NamedTuple):
     age_turns: int
 
 
-class PinnedSet(BaseModel):
+@checked
+class PinnedSet(StrictModel):
     """`pinned` by request, `auto_pinned` by the application's own rules; `released` are not pinned automatically.
 
     The system prompt and what `STANDING_TYPES` names are always pinned automatically. Claims and the pages of the last

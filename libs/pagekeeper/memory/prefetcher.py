@@ -11,9 +11,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import PageType, PrefetcherStats
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.page_table import PageTable
 
 __all__ = ["SimplePrefetcher", "ToolUsagePattern"]
@@ -29,7 +31,8 @@ Similar = Callable[[str, int], Sequence[str]]
 """The ids of at most so many pages that are like a page, such as `PageSearchHandler.similar`."""
 
 
-class ToolUsagePattern(BaseModel):
+@checked
+class ToolUsagePattern(StrictModel):
     """How a tool is used; `prereq_pages` were read before its calls, one mention for each time."""
 
     tool_name: str
@@ -38,6 +41,7 @@ class ToolUsagePattern(BaseModel):
     prereq_pages: list[str] = Field(default_factory=list)
 
 
+@checked
 class SimplePrefetcher:
     """`similar`, when given, finds pages like the one that was read last."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from pagekeeper.core.pages import MessageRole, Modality, PageType
 from pagekeeper.core.recall import recall
@@ -127,15 +127,15 @@ class PageSearchHandler:
             total_available=len(self._indexed),
         )
 
-    def rank(self, query: str, limit: PositiveInt) -> list[str]:
+    def rank(self, query: str, limit: NonNegativeInt) -> list[str]:
         """Ids of the pages that have any of the query's words, the best first."""
         return [hit.page_id for hit in self._current_index().rank(query, limit=limit)]
 
-    def recall(self, message: str, limit: PositiveInt) -> list[str]:
+    def recall(self, message: str, limit: NonNegativeInt) -> list[str]:
         """Ids of the pages that a message calls for, with their neighbours in the conversation, the best first."""
         return [hit.page_id for hit in recall(self._current_index(), message, limit=limit)]
 
-    def similar(self, page_id: str, limit: PositiveInt) -> list[str]:
+    def similar(self, page_id: str, limit: NonNegativeInt) -> list[str]:
         """Ids of the pages that say most of what a page says; none when nothing is known of it."""
         index, words = self._current_index(), self._indexed.get(page_id)
         if words is None:

@@ -8,12 +8,15 @@ the one that was lately missed goes late.
 from dataclasses import dataclass, field
 from typing import Final
 
+from pagekeeper.memory.arguments import checked
+
 FADING_WINDOWS: Final = 3
 """The penalty is gone when this many times the protection has passed."""
 EVICTED_WEIGHT: Final = 0.5
 """What an eviction counts for beside a fault."""
 
 
+@checked
 @dataclass(slots=True)
 class AntiThrashPolicy:
     eviction_cooldown_turns: int = 3

