@@ -199,7 +199,7 @@ class Session:
         return response
 
     async def stream_fault(self, page_id: str, *, target_level: int = 0) -> AsyncIterator[pb.StreamFaultResponse]:
-        """What is known of the page at once, then the page. Raises as `fault`."""
+        """Yield the page's metadata at once, then the page. Raises as `fault`."""
         fault = pb.FaultPageRequest(
             request_id=uuid4().hex,
             session_id=self.session_id,
@@ -221,7 +221,7 @@ class Session:
         return (await self._pagekeeper.api.search_pages(self._pagekeeper.caller(), request)).hits
 
     async def page(self, page_id: str) -> page_pb2.Page:
-        """What is known about a page. Raises PageNotFound."""
+        """Return a page's metadata. Raises PageNotFound."""
         request = pb.GetPageRequest(
             session_id=self.session_id, page_id=page_id, min_revision=self.revision, strict=self._strict
         )
@@ -266,7 +266,7 @@ class Session:
         return content.data if content.WhichOneof("content") == "data" else content.text.encode()
 
     async def preview(self, page_id: str, *, version: int = 0) -> page_pb2.MediaPreview | None:
-        """What a medium looks like: a thumbnail, a film's key frames, a cover; None when there is none, or not yet.
+        """Return a medium's preview: a thumbnail, a film's key frames, a cover; None without one, or before it is made.
 
         Raises PageNotFound, ContentCorrupt.
         """

@@ -1,4 +1,4 @@
-"""What a session keeps account of besides its pages: counters, evictions of late, checkpoints, and requests done."""
+"""A session's accounts besides its pages: counters, recent evictions, checkpoints, and requests carried out."""
 
 from dataclasses import dataclass
 from enum import Enum

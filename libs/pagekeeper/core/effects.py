@@ -1,4 +1,4 @@
-"""What applying an event did to the working set: derived, never logged, the same on every replica."""
+"""Effects of an event on the working set: derived, never logged, the same on every replica."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -130,7 +130,7 @@ class CheckpointExists(PagekeeperError):
 
 
 class RequestIdReused(PagekeeperError):
-    """This request_id was already used for a request that said something else."""
+    """The request_id was already used for a request with another body."""
 
     reason = "REQUEST_ID_REUSED"
 

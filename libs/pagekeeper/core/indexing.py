@@ -26,7 +26,7 @@ from pagekeeper.core.session import Session
 
 @dataclass(frozen=True, slots=True)
 class IndexedFacts:
-    """What the index holds of a page beside its text: a page with other facts is indexed again."""
+    """An indexed page's facts beside its text; a page whose facts changed is indexed again."""
 
     version: int
     hint: str

@@ -1,4 +1,4 @@
-"""What the model is told exists: the pages that it may fault in, and what a fault may cost.
+"""The manifest: the pages that the model may fault in, and the cost of a fault.
 
 Invariant: the rendered JSON has one entry per line and ends in a line break, so its tokens are the sum of its lines'
 (see `packing`), and it never exceeds the bound it is given: the least relevant entries go first, and how many went is
@@ -21,7 +21,7 @@ from pagekeeper.core.pages import Modality, StorageTier
 
 @dataclass(frozen=True, slots=True)
 class ManifestPolicies:
-    """What the model may do about pages it does not see."""
+    """The model's options for pages that the prompt does not show."""
 
     faults_allowed: bool = True
     max_faults_per_turn: int = 3
@@ -64,7 +64,7 @@ class ManifestLine:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What there is to tell. Entries are in order of relevance, the most relevant first.
+    """The content of a manifest. Entries are in order of relevance, the most relevant first.
 
     CLASSIC has the guide's shape. CACHE_STABLE says what a model acts on in less than half the tokens, and nothing that
     changes while no page is evicted: of an available page its id and hint, and its modality when it is not text. It
@@ -115,7 +115,7 @@ def available_line(entry: AvailablePageEntry, layout: PromptLayout, count: Calla
 
 
 def status_json(policies: ManifestPolicies, pressure: Pressure) -> str:
-    """What changes from turn to turn, for the end of a CACHE_STABLE prompt."""
+    """The status that changes from turn to turn, for the end of a CACHE_STABLE prompt."""
     return _json({"pressure": pressure.name.lower(), **_remaining(policies)})
 
 
@@ -127,7 +127,7 @@ def _remaining(policies: ManifestPolicies) -> dict[str, int]:
 
 
 def floor_tokens(manifest: Manifest, count: Callable[[str], int]) -> int:
-    """What the manifest takes with no entry in it: the least bound that `render_manifest` accepts."""
+    """Tokens of a manifest without entries: the least bound that `render_manifest` accepts."""
     return sum(count(piece) for piece in _frame(manifest, len(manifest.working_set), len(manifest.available_pages)))
 
 

@@ -1,4 +1,4 @@
-"""What a lower level of a medium shows beside its text: a thumbnail, the key frames of a film, a record's cover.
+"""Previews of media, beside the text of a lower level: a thumbnail, a film's key frames, a recording's cover.
 
 A model reads the text, which is what the level's line in a prompt is made of; the picture is for whoever shows the page
 to people, or to a model that sees. The two are one content: stored, hashed, moved and read together.

@@ -1,4 +1,4 @@
-"""What the model is told about its memory: rules by mode, and the sections of a prompt.
+"""The model's instructions about its memory: rules by mode, and the sections of a prompt.
 
 Every section opens with its tag at the start of a line and closes with its tag at the start of a line. No text in this
 module depends on anything but its arguments. Whether a prompt fits is the business of `assembly`.
@@ -56,7 +56,7 @@ def get_prompt_for_mode(mode: VMMode) -> str:
 
 
 def instructions(mode: VMMode, system_prompt: str) -> str:
-    """What comes before any page: the application's own instructions, when there are any, then the rules."""
+    """The part of a prompt before any page: the application's instructions, if any, then the rules."""
     application = f"{system_prompt}\n\n" if system_prompt else ""
     return f"{application}<VM:RULES>\n{get_prompt_for_mode(mode)}\n</VM:RULES>\n\n"
 

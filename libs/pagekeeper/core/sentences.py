@@ -104,7 +104,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a sentence says that is worth its tokens."""
+    """The facts of a sentence that justify its tokens."""
 
     numbers: int
     names: int
@@ -251,7 +251,7 @@ def _is_name_among_nouns(text: str, match: re.Match[str], found: Collection[str]
 
 
 def speaker_of(text: str) -> str:
-    """Who speaks, in lower case, where a text says so at its beginning: `Ada: ...`, or `Ada, 8 May 2023: ...`."""
+    """Return the speaker named at a text's beginning, in lower case: `Ada: ...`, or `Ada, 8 May 2023: ...`."""
     label = _LABEL.match(text)
     return " ".join(words_of_names(label[1])) if label else ""
 

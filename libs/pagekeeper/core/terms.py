@@ -100,7 +100,7 @@ def _pairs(run: str) -> Iterable[str]:
 
 
 def storable(text: str) -> str:
-    """What UTF-8 can hold, without NUL, and no more than is indexed."""
+    """Return text that UTF-8 can hold, without NUL, and no longer than the indexed part."""
     text = text[:TEXT_CHARS_MAX].replace("\x00", " ")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

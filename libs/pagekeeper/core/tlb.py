@@ -27,7 +27,7 @@ E = TypeVar("E")
 
 @dataclass(slots=True)
 class _Entry(Generic[E]):
-    """What the page table said, and at which revision."""
+    """An answer of the page table, and its revision."""
 
     said: E
     revision: int

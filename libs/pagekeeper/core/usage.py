@@ -1,4 +1,4 @@
-"""What providers counted for prompts that were assembled here, and the margin that follows from it.
+"""Providers' counts of assembled prompts, and the margin that follows from the counts.
 
 A model whose tokenizer is not known is counted with another one and a stated margin. Its provider's usage figures say
 how far off that was for this very session's text. The margin is never below the largest excess that was seen, so no

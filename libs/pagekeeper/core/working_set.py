@@ -1,4 +1,4 @@
-"""What is resident, in admission order, and what it costs.
+"""The working set: resident pages in admission order, and their tokens.
 
 Invariant: `used_tokens` is the sum of the resident pages' sizes: it moves with each page that enters, leaves or changes
 its level, in the three methods below and nowhere else. It is asked for several times an append, of thousands of pages.

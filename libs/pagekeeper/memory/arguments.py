@@ -84,7 +84,7 @@ def unknown_keyword(keyword: str, owner: str, known: Iterable[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """What an annotation accepts, and that in words; no check accepts everything."""
+    """The check of an annotation, and its words; no check accepts everything."""
 
     check: Check | None
     wanted: str

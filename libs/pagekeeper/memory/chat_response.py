@@ -1,4 +1,4 @@
-"""What a chat completion asks for, read from an answer in the form of OpenAI Chat Completions.
+"""Reading of answers in the form of OpenAI Chat Completions.
 
 An answer is an object with attributes, such as the `openai` package's, or a mapping, such as the parsed JSON of the
 response.

@@ -31,7 +31,7 @@ class ContextPackerConfig(StrictModel):
 
 
 class PackedContext(StrictModel):
-    """What a prompt shows. `tokens_est` counts the lines of `content` with their line breaks."""
+    """The packed context of a prompt. `tokens_est` counts the lines of `content` with their line breaks."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -65,7 +65,7 @@ class AvailablePageEntry(StrictModel):
 
 
 class ManifestPolicies(StrictModel):
-    """What the model may do about pages it does not see; `faults_remaining` is the whole turn's when it is not said."""
+    """The model's options for unseen pages; `faults_remaining` defaults to the turn's limit."""
 
     faults_allowed: bool = True
     max_faults_per_turn: int = 3
@@ -102,7 +102,7 @@ class VMManifest(GuardedModel):
         return f"{MANIFEST_OPENS}{self.to_json(indent)}\n{MANIFEST_CLOSES.rstrip()}"
 
     def as_core(self, count: Callable[[str], int]) -> core.Manifest:
-        """What the core renders, of lines counted by `count`."""
+        """Return the manifest that the core renders, with lines counted by `count`."""
         policies = self.policies
         remaining = policies.max_faults_per_turn if policies.faults_remaining is None else policies.faults_remaining
         return core.Manifest(
@@ -182,7 +182,7 @@ class ManifestBuilder(StrictModel):
         policies: ManifestPolicies | None = None,
         relevance: Mapping[str, float] | None = None,
     ) -> VMManifest:
-        """What was added, and what `page_table` has beside: `working_set_ids` as shown, all others as available.
+        """Return the added entries and those of `page_table`: `working_set_ids` as shown, all others as available.
 
         `relevance`, from 0 to 1 by page id, says what the turn is about. A working set id that the table does not know
         is left out. Raises BudgetTooSmall when `max_tokens` has no room for an empty manifest.
@@ -249,7 +249,7 @@ class ManifestBuilder(StrictModel):
 
 
 class HintType(StrEnum):
-    """What a hint says: what a page is about, what it says, or where and how it is kept."""
+    """The kind of a hint: a page's subject, its statement, or its storage."""
 
     TOPIC = "topic"
     SUMMARY = "summary"

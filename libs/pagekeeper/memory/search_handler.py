@@ -35,7 +35,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What of a page is indexed; `created_unix_ms` is 0 when its content was never added."""
+    """An indexed page's facts; `created_unix_ms` is 0 when its content was never added."""
 
     text: str
     hint: str
@@ -149,7 +149,7 @@ class PageSearchHandler:
         return list(dict.fromkeys([*(entry.page_id for entry in self.available_pages), *known]))
 
     def _entry(self, page_id: str) -> AvailablePageEntry:
-        """What is said of a page, first by whoever offered it. KeyError when it is not searched."""
+        """Return a page's hint, the offered one first. Raises KeyError for a page that is not searched."""
         hint = self.page_hints.get(page_id)
         for entry in self.available_pages:
             if entry.page_id == page_id:

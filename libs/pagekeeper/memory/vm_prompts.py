@@ -1,4 +1,4 @@
-"""What a model is told about its memory and the tools it has for it, as the guide hands them out.
+"""The model's instructions and tools for its memory, under the guide's names.
 
 Texts and schemas are the core's. Whatever is put between their tags can neither open nor close one.
 """

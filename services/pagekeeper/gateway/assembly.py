@@ -61,7 +61,7 @@ class _Made:
 
 @dataclass(slots=True)
 class _Known:
-    """This replica's cache of a session: working-set's last answer and the values derived from the answer."""
+    """A replica's cache of a session: working-set's last answer and the values derived from the answer."""
 
     resident: working_pb.ResidentResponse
     config: SessionConfig

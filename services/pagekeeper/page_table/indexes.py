@@ -87,7 +87,7 @@ class Indexes:
         indexed.reach(revision)
 
     async def _texts(self, caller: Caller, batch: Sequence[PageToIndex]) -> list[str]:
-        """What is read from the store. Raises StoreUnavailable.
+        """Read the levels of a batch from the store. Raises StoreUnavailable.
 
         A page whose bytes are gone or wrong is found by its hint alone.
         """

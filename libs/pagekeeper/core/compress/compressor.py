@@ -1,4 +1,4 @@
-"""What a compressor is: a page's content in, less of it out, or nothing."""
+"""The port of a compressor: a page's content in, a shorter content or nothing out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

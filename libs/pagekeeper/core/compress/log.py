@@ -1,4 +1,4 @@
-"""What a program printed: logs, test runs, listings, tables. Lines as they stand, one for many that differ in numbers.
+"""Compression of program output (logs, test runs, listings, tables): whole lines, one for many that differ in numbers.
 
 REDUCED keeps the beginning and the end, every line that tells of a failure unless many do in the same words, and of all
 other lines the first and the last of each kind; `… 57 more …` stands where lines went. ABSTRACT keeps less of each. Two

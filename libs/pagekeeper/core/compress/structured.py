@@ -49,7 +49,7 @@ class _Number(str):
 
 
 class ShapeCompressor:
-    """What is no JSON after all is extracted like prose."""
+    """Compression of JSON by its structure; invalid JSON is compressed like prose."""
 
     @property
     def name(self) -> str:

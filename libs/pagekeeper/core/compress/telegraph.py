@@ -52,7 +52,7 @@ class Telegraph:
         self._named: set[str] = set()
 
     def send(self, sentence: str) -> str:
-        """What stays of the next sentence; empty when all of it can go."""
+        """Return the shortened next sentence; empty when all of the sentence can go."""
         bare = undecorated(sentence)
         chunks = bare.replace("—", " — ").split()
         cores = [core_of(chunk) for chunk in chunks]

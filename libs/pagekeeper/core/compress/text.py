@@ -54,7 +54,7 @@ _DIGIT: Final = re.compile(r"\d")
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What is told of a sentence."""
+    """Facts of a sentence."""
 
     position: int
     sentence: Sentence
@@ -63,7 +63,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What every sentence of a text comes to that says something, and who says it."""
+    """The facts of a text's sentences, for each sentence that has any, and the speaker."""
 
     label: str
     pieces: tuple[_Piece, ...]
@@ -98,7 +98,7 @@ class ExtractiveCompressor:
 
 
 def extract(text: str, level: CompressionLevel) -> str:
-    """What stands for `text` at `level`; empty when there is nothing in it."""
+    """Return the form of `text` at `level`; empty for a text without content."""
     if level is CompressionLevel.REFERENCE:
         return ", ".join(topics(text))
     read = _read(text)
@@ -228,7 +228,7 @@ def _weight(piece: _Piece, facts: Facts, said: frozenset[str], shared: Counter[s
 
 
 class _Said:
-    """What the chosen sentences say. Numbers make sentences differ, since they count as words.
+    """The facts of the chosen sentences. Numbers count as words, so sentences with other numbers differ.
 
     Two sentences that say the same have one of their rarest words in common, so a sentence is compared only with those
     that have: a page may have tens of thousands.

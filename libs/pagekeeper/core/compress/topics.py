@@ -1,4 +1,4 @@
-"""What a text is about, in some of its own words."""
+"""Topics of a text, in words of the text."""
 
 from collections import Counter
 from collections.abc import Iterator

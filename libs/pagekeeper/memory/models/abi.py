@@ -1,4 +1,4 @@
-"""What a model may expect of the memory, and the memory of a model: room, reservations and what can be given up."""
+"""The contract of a model and its memory: room, reservations, and what may be given up."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ class MemoryABI(StrictModel):
 
     @property
     def available_tokens(self) -> int:
-        """What is left for content."""
+        """Tokens left for content."""
         return max(0, self.max_context_tokens - self.reserved_tokens - self.tool_schema_tokens_reserved)
 
     @property

@@ -64,7 +64,7 @@ class TokenBudget(StrictModel):
 
     @property
     def usable(self) -> int:
-        """What pages may take together."""
+        """The most tokens that pages may take together."""
         return max(0, self.total_limit - self.reserved)
 
     @property

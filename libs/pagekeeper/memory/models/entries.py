@@ -1,4 +1,4 @@
-"""What a page table knows of a page: where it is and in which state, never its content."""
+"""Entries of a page table: a page's place and state, never its content."""
 
 from datetime import datetime
 from typing import Final

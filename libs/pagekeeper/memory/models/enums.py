@@ -51,7 +51,7 @@ class MutationType(StrEnum):
 
 
 class Actor(StrEnum):
-    """Who caused a mutation."""
+    """The cause of a mutation."""
 
     USER = "user"
     MODEL = "model"

@@ -18,7 +18,7 @@ REFERENCED_PAGE_TOKENS: Final = 200
 
 
 class RecallAttempt(StrictModel):
-    """What the user wanted recalled, what the answer cited, and whether the user had to correct it."""
+    """One recall: the wanted pages, the cited pages, and whether the user had to correct the answer."""
 
     turn: int
     query: str
@@ -75,7 +75,7 @@ class UserExperienceMetrics(StrictModel):
         *,
         tokens_referenced: int | None = None,
     ) -> None:
-        """What was in context and what the answer made use of, and how many tokens that were, where known."""
+        """The pages in context and the pages that the answer used, with their tokens where known."""
         self.tokens_in_context_per_turn[turn] = tokens_in_context
         self.pages_referenced_per_turn[turn] = list(pages_referenced)
         if tokens_referenced is None:

@@ -93,7 +93,7 @@ class FaultRecord(StrictModel):
 
 
 class FaultEffects(StrictModel):
-    """What bringing the page in did. `tokens_est` is what it takes in the prompt, `evictions` what left for it."""
+    """Effects of a fault. `tokens_est` counts the page's line in the prompt, `evictions` the pages evicted for it."""
 
     promoted_to_working_set: bool = False
     tokens_est: int = 0
@@ -120,7 +120,7 @@ class VMToolResult(GuardedModel):
 
 
 class VMToolError(GuardedModel):
-    """What the model gets instead of a page."""
+    """The answer to the model instead of a page."""
 
     error: str
     page_id: str | None = None

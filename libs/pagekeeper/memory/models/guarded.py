@@ -7,7 +7,7 @@ from pagekeeper.memory.models.strict import StrictModel
 
 
 class GuardedModel(StrictModel):
-    """Its JSON means the same, and holds no tag, page header, citation or control token of ours in any string.
+    """A model whose JSON holds no tag, page header, citation or control token of Pagekeeper in any string.
 
     Fields that are not set are left out: they would be paid for in every prompt.
     """

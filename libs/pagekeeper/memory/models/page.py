@@ -121,7 +121,7 @@ class MemoryPage(StrictModel):
         )
 
     def media_description(self) -> MediaDescription:
-        """What a prompt can say of a medium."""
+        """Return the core's description of a medium."""
         width, height = self.dimensions or (0, 0)
         return MediaDescription(
             caption=self.caption or "",

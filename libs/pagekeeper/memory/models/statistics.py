@@ -1,4 +1,4 @@
-"""What the parts of a memory say about themselves. All of it is counted when it is asked for."""
+"""Statistics of the parts of a memory, computed on request."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ class PackCacheStats(KeyedModel):
 
 
 class MemoryManagerStats(KeyedModel):
-    """What all parts of one session's memory say of themselves."""
+    """Statistics of all parts of one session's memory."""
 
     session_id: str = ""
     turn: int = 0
@@ -138,7 +138,7 @@ class MemoryManagerStats(KeyedModel):
 
 
 class VMContext(KeyedModel):
-    """What a model is sent of the memory: the developer message, its tools, and what both were made of."""
+    """The memory's part of a request: the developer message, the tools, and the parts of both."""
 
     developer_message: str = ""
     tools: list[Any] = Field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What all models have in common: keywords that exist, text that can be sent, and a short repr."""
+"""The common base of all models: known keywords only, text that can be sent, and a short repr."""
 
 from collections.abc import Iterable
 from operator import is_
