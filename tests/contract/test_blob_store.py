@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from pagekeeper.local.servers import MinioServer, S3Server, SeaweedServer
 from pagekeeper.local.sweeper import Sweeper
 from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
 from pagekeeper.runtime.blobs.port import (
@@ -26,71 +24,37 @@ from pagekeeper.runtime.blobs.port import (
     digest_of,
 )
 from pagekeeper.runtime.blobs.store import GAP_BYTES_MAX, BlobStore
-from pagekeeper.runtime.clock import SystemClock
+from tests.contract.bucket_backends import BACKENDS, CLOCK, REAL, Backend, running
 from tests.fakes.memory_bucket import MemoryBucket
 
-CLOCK = SystemClock()
 MIB = 1024 * 1024
 CLOCK_STEP_MS = 2_000
 """How far a store's idea of when an object was stored may be from ours: S3 counts seconds."""
 
-needs_minio = pytest.mark.skipif(shutil.which("minio") is None, reason="there is no minio on the PATH")
-REAL = ["seaweedfs", pytest.param("minio", marks=needs_minio)]
-
 _names = count()
 
 
-@pytest.fixture(scope="module")
-def sweeper() -> Iterator[Sweeper]:
-    with Sweeper() as sweeper:
-        yield sweeper
+@pytest.fixture(scope="module", params=REAL)
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as backend:
+        yield backend
 
 
-@contextmanager
-def running(server: S3Server) -> Iterator[S3Server]:
-    asyncio.run(server.start())
-    try:
-        yield server
-    finally:
-        asyncio.run(server.stop())
-
-
-@pytest.fixture(scope="module")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory, sweeper: Sweeper) -> Iterator[S3Server]:
-    with running(SeaweedServer(tmp_path_factory.mktemp("seaweedfs"), sweeper)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with running(MinioServer(tmp_path_factory.mktemp("minio"))) as server:
-        yield server
-
-
-@pytest.fixture(params=REAL)
-def server(request: pytest.FixtureRequest) -> S3Server:
-    found: S3Server = request.getfixturevalue(request.param)
-    return found
-
-
-def bucket_at(server: S3Server, name: str, secret_key: str | None = None) -> MinioBucket:
-    return MinioBucket(
-        name,
-        endpoint=server.endpoint,
-        access_key=server.access_key,
-        secret_key=secret_key or server.secret_key,
-        secure=False,
-        clock=CLOCK,
-    )
-
-
-@pytest.fixture(params=["memory", *REAL])
-def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    """A bucket that does not exist yet."""
+@pytest.fixture(scope="module", params=["memory", *REAL])
+def open_bucket(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Bucket]]:
+    """Opens a bucket by its name, which does not exist yet, in memory and in every store."""
     if request.param == "memory":
-        yield MemoryBucket(CLOCK)
+        yield lambda _: MemoryBucket(CLOCK)
         return
-    with closing(bucket_at(request.getfixturevalue(request.param), f"contract-{next(_names)}")) as bucket:
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as backend:
+        yield backend.open_bucket
+
+
+@pytest.fixture
+def bucket(open_bucket: Callable[[str], Bucket]) -> Iterator[Bucket]:
+    with closing(open_bucket(f"contract-{next(_names)}")) as bucket:
         yield bucket
 
 
@@ -102,8 +66,8 @@ async def store(bucket: Bucket) -> BlobStore:
 
 
 @pytest.fixture
-async def real_store(server: S3Server) -> AsyncIterator[BlobStore]:
-    with closing(bucket_at(server, f"contract-{next(_names)}")) as bucket:
+async def real_store(backend: Backend) -> AsyncIterator[BlobStore]:
+    with closing(backend.open_bucket(f"contract-{next(_names)}")) as bucket:
         store = BlobStore(bucket, Random(1))
         await store.ensure_bucket()
         yield store
@@ -269,9 +233,8 @@ def test_a_name_that_is_too_short_for_a_bucket_is_refused() -> None:
         MinioBucket("pk", endpoint="127.0.0.1:1", access_key="a", secret_key="b", secure=False, clock=CLOCK)
 
 
-async def test_wrong_credentials_are_refused_at_once(server: S3Server) -> None:
-    bucket = bucket_at(server, "contract-credentials", secret_key="x" * 40)
-    with closing(bucket), pytest.raises(BlobRefused):
+async def test_wrong_credentials_are_refused_at_once(backend: Backend) -> None:
+    with closing(backend.open_as_stranger("contract-credentials")) as bucket, pytest.raises(BlobRefused):
         await BlobStore(bucket, Random(1)).ensure_bucket(timeout_seconds=2)
 
 
@@ -296,8 +259,8 @@ async def seconds_for_a_range(store: BlobStore, data: bytes) -> float:
     return min(seconds)
 
 
-async def test_a_body_replaced_behind_our_back_is_corrupt(server: S3Server) -> None:
-    with closing(bucket_at(server, f"contract-{next(_names)}")) as bucket:
+async def test_a_body_replaced_behind_our_back_is_corrupt(backend: Backend) -> None:
+    with closing(backend.open_bucket(f"contract-{next(_names)}")) as bucket:
         store = BlobStore(bucket, Random(1))
         await store.ensure_bucket()
         await put(store, "t/a", b"0123456789")
@@ -307,9 +270,9 @@ async def test_a_body_replaced_behind_our_back_is_corrupt(server: S3Server) -> N
         assert await store.get_range("t/a", part(b"0123456789", 0, 9)) == b"012345678"
 
 
-async def test_a_server_that_is_down_is_unavailable_and_then_back(server: S3Server, real_store: BlobStore) -> None:
+async def test_a_server_that_is_down_is_unavailable_and_then_back(backend: Backend, real_store: BlobStore) -> None:
     await put(real_store, "t/kept", b"kept")
-    server.kill()
+    backend.server.kill()
     try:
         started = CLOCK.monotonic()
         with pytest.raises(BlobUnavailable):
@@ -318,24 +281,24 @@ async def test_a_server_that_is_down_is_unavailable_and_then_back(server: S3Serv
             await real_store.get("t/kept", digest=digest_of(b"kept"), timeout_seconds=0.2)
         assert CLOCK.monotonic() - started < 5
     finally:
-        await server.restart()
+        await backend.server.restart()
     assert await real_store.get("t/kept", digest=digest_of(b"kept")) == b"kept"
     await put(real_store, "t/down", b"down")
     assert await real_store.get("t/down", digest=digest_of(b"down")) == b"down"
 
 
-async def test_a_server_that_hangs_is_unavailable_by_the_timeout(server: S3Server, real_store: BlobStore) -> None:
+async def test_a_server_that_hangs_is_unavailable_by_the_timeout(backend: Backend, real_store: BlobStore) -> None:
     await put(real_store, "t/kept", b"kept")
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(backend.server.pid, signal.SIGSTOP)
     try:
-        wait_until_stopped(server.pid)
+        wait_until_stopped(backend.server.pid)
         started = CLOCK.monotonic()
         async with asyncio.TaskGroup() as tasks:  # more than there are threads
             for _ in range(40):
                 tasks.create_task(expect_unavailable(real_store))
         assert 0.5 <= CLOCK.monotonic() - started < 5
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(backend.server.pid, signal.SIGCONT)
     assert await real_store.get("t/kept", digest=digest_of(b"kept")) == b"kept"
 
 
@@ -351,24 +314,26 @@ async def expect_unavailable(store: BlobStore) -> None:
         await store.get("t/kept", digest=digest_of(b"kept"), timeout_seconds=0.5)
 
 
-async def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, sweeper: Sweeper) -> None:
+async def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     """SeaweedFS never syncs its volume indexes: after a power cut they may be empty."""
-    async with SeaweedServer(tmp_path, sweeper) as server:
-        with closing(bucket_at(server, "power-cut")) as bucket:
-            store = BlobStore(bucket, Random(1))
-            await store.ensure_bucket()
-            for number in range(20):
-                await put(store, f"t/{number}", some_bytes(number))
-            await store.delete("t/7")
-            server.kill()
-            empty_indexes(tmp_path)
-            await server.restart()
-            for number in range(20):
-                if number != 7:
-                    data = await store.get(f"t/{number}", digest=digest_of(some_bytes(number)))
-                    assert data == some_bytes(number)
-            assert await store.stat("t/7") is None
-            await put(store, "t/after", b"after")
+    with Sweeper() as sweeper:
+        backend = BACKENDS["seaweedfs"](tmp_path, sweeper)
+        async with backend.server:
+            with closing(backend.open_bucket("power-cut")) as bucket:
+                store = BlobStore(bucket, Random(1))
+                await store.ensure_bucket()
+                for number in range(20):
+                    await put(store, f"t/{number}", some_bytes(number))
+                await store.delete("t/7")
+                backend.server.kill()
+                empty_indexes(tmp_path)
+                await backend.server.restart()
+                for number in range(20):
+                    if number != 7:
+                        data = await store.get(f"t/{number}", digest=digest_of(some_bytes(number)))
+                        assert data == some_bytes(number)
+                assert await store.stat("t/7") is None
+                await put(store, "t/after", b"after")
 
 
 def empty_indexes(directory: Path) -> None:

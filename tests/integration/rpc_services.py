@@ -124,7 +124,7 @@ class Surroundings:
 
     def caller(self, seconds: float | None = None) -> Caller:
         deadline = None if seconds is None else self.clock.monotonic() + seconds
-        return Caller(TenantId("acme"), "alice", frozenset({"read"}), deadline, "trace-1")
+        return Caller(TenantId("acme"), "alice", deadline, "trace-1")
 
     def lines(self) -> list[dict[str, Any]]:
         self.calls.flush()

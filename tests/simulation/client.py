@@ -46,7 +46,7 @@ class Client:
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.program.book.tenant, "simulation", frozenset(), None, self.program.name)
+        return Caller(self.program.book.tenant, "simulation", None, self.program.name)
 
     async def run(self, calls: int) -> None:
         for _ in range(calls):

@@ -53,7 +53,7 @@ WORDS: Final = WordTokenizer()
 
 
 def caller(tenant: str = TENANT) -> Caller:
-    return Caller(TenantId(tenant), "test", frozenset(), None, "trace")
+    return Caller(TenantId(tenant), "test", None, "trace")
 
 
 def key(session_id: str, tenant: str = TENANT) -> SessionKey:

@@ -117,7 +117,7 @@ def hs256_with_public_key(said: dict[str, Any], pem: bytes) -> str:
 
 def test_a_good_token_says_who_calls(verifier: TokenVerifier, clock: ManualClock) -> None:
     who = verifier.verify(bearer(claims(clock)))
-    assert who == Identity(TenantId("acme"), "alice", frozenset({"read", "write"}))
+    assert who == Identity(TenantId("acme"), "alice")
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
@@ -170,7 +170,6 @@ FORGERIES: dict[str, tuple[Forgery, type[PagekeeperError]]] = {
     "tenant is a list": (lambda clock: bearer(claims(clock, tenant=["acme"])), TokenInvalid),
     "no subject": (lambda clock: bearer(claims(clock, sub=None)), TokenInvalid),
     "empty subject": (lambda clock: bearer(claims(clock, sub="")), TokenInvalid),
-    "scope is a list": (lambda clock: bearer(claims(clock, scope=["read"])), TokenInvalid),
 }
 
 
@@ -298,13 +297,13 @@ def test_key_material_is_never_shown(key_path: Path, clock: ManualClock) -> None
     assert "material" not in repr(key)
 
 
-ALICE = Caller(TenantId("acme"), "alice", frozenset({"read", "write"}), deadline=None, trace="t1")
+ALICE = Caller(TenantId("acme"), "alice", deadline=None, trace="t1")
 
 
 def test_a_service_knows_for_whom_it_is_called(key_path: Path, clock: ManualClock) -> None:
     tokens = InternalTokens(KeyFile(key_path, clock), clock)
     who = tokens.verifier().verify(tokens.authorization(ALICE))
-    assert (who.tenant, who.subject, who.scopes) == (ALICE.tenant, ALICE.subject, ALICE.scopes)
+    assert (who.tenant, who.subject) == (ALICE.tenant, ALICE.subject)
 
 
 def test_the_two_audiences_are_not_interchangeable(key_path: Path, verifier: TokenVerifier, clock: ManualClock) -> None:
@@ -333,9 +332,8 @@ def test_tokens_of_different_callers_are_different(key_path: Path, clock: Manual
     tokens = InternalTokens(KeyFile(key_path, clock), clock)
     callers = [
         ALICE,
-        Caller(TenantId("acme"), "bob", ALICE.scopes, None, "t1"),
-        Caller(TenantId("evil"), "alice", ALICE.scopes, None, "t1"),
-        Caller(TenantId("acme"), "alice", frozenset(), None, "t1"),
+        Caller(TenantId("acme"), "bob", None, "t1"),
+        Caller(TenantId("evil"), "alice", None, "t1"),
     ]
     assert len({tokens.authorization(caller) for caller in callers}) == len(callers)
 
@@ -369,6 +367,6 @@ def test_nobody_signs_with_a_public_key(tmp_path: Path, clock: ManualClock) -> N
 def test_a_development_token_is_a_token(key_path: Path, verifier: TokenVerifier, clock: ManualClock) -> None:
     key_file = KeyFile(key_path, clock)
     token = mint_development_token(key_file, clock, "acme", "developer", AUDIENCE)
-    assert verifier.verify(f"bearer {token}") == Identity(TenantId("acme"), "developer", frozenset())
+    assert verifier.verify(f"bearer {token}") == Identity(TenantId("acme"), "developer")
     with pytest.raises(InvalidField):
         mint_development_token(key_file, clock, "a.b", "developer", AUDIENCE)

@@ -24,7 +24,7 @@ from tests.unit.replay_memory import TailMemory
 
 
 def caller() -> Caller:
-    return Caller(TenantId("test"), "", frozenset(), 0.0, "trace")
+    return Caller(TenantId("test"), "", 0.0, "trace")
 
 
 def ticks() -> Iterator[float]:

@@ -54,7 +54,6 @@ class Pagekeeper:
         return Caller(
             tenant=TenantId("-"),
             subject="",
-            scopes=frozenset(),
             deadline=self._clock.monotonic() + self._call_seconds,
             trace=uuid4().hex,
         )

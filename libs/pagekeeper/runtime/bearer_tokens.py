@@ -121,7 +121,7 @@ def _time_ms(claims: dict[str, Any], claim: str) -> int:
 
 
 def _identity(claims: dict[str, Any]) -> Identity:
-    tenant, subject, scope = claims.get(TENANT_CLAIM), claims.get("sub"), claims.get("scope", "")
+    tenant, subject = claims.get(TENANT_CLAIM), claims.get("sub")
     if not isinstance(tenant, str):
         raise TokenInvalid(f"the token has no {TENANT_CLAIM!r}")
     try:
@@ -130,9 +130,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
         raise TokenInvalid(f"the token's {error.message}") from None
     if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_LENGTH_MAX:
         raise TokenInvalid(f"the token's 'sub' is not a text of 1 to {SUBJECT_LENGTH_MAX} characters")
-    if not isinstance(scope, str):
-        raise TokenInvalid("the token's 'scope' is not a text of words separated by spaces")
-    return Identity(TenantId(tenant), subject, frozenset(scope.split()))
+    return Identity(TenantId(tenant), subject)
 
 
 class InternalTokens:
@@ -147,7 +145,7 @@ class InternalTokens:
         self._key_file = key_file
         self._clock = clock
         self._keys = key_file.current()
-        self._minted: dict[tuple[str, str, frozenset[str]], tuple[str, int]] = {}
+        self._minted: dict[tuple[str, str], tuple[str, int]] = {}
 
     def authorization(self, caller: Caller) -> str:
         """Return the `authorization` header with which to act for `caller`."""
@@ -156,7 +154,7 @@ class InternalTokens:
             self._keys = keys
             self._minted.clear()
         now_ms = self._clock.now_ms()
-        who = (caller.tenant, caller.subject, caller.scopes)
+        who = (caller.tenant, caller.subject)
         minted = self._minted.get(who)
         if minted is not None and now_ms < minted[1]:
             return minted[0]
@@ -166,9 +164,9 @@ class InternalTokens:
         """Make the verifier of what is minted here."""
         return TokenVerifier(self._key_file, INTERNAL_AUDIENCE, self._clock)
 
-    def _mint(self, who: tuple[str, str, frozenset[str]], now_ms: int) -> str:
-        tenant, subject, scopes = who
-        claims = {TENANT_CLAIM: tenant, "sub": subject, "scope": " ".join(sorted(scopes)), "aud": INTERNAL_AUDIENCE}
+    def _mint(self, who: tuple[str, str], now_ms: int) -> str:
+        tenant, subject = who
+        claims = {TENANT_CLAIM: tenant, "sub": subject, "aud": INTERNAL_AUDIENCE}
         authorization = f"Bearer {_sign(self._keys[0], claims, now_ms, INTERNAL_TTL_SECONDS)}"
         self._minted.pop(who, None)
         if len(self._minted) >= REMEMBERED_TOKENS_MAX:

@@ -15,7 +15,6 @@ class Identity:
 
     tenant: TenantId
     subject: str
-    scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,9 @@ class Caller:
 
     tenant: TenantId
     subject: str
-    scopes: frozenset[str]
     deadline: float | None
     trace: str
 
     def with_deadline(self, deadline: float | None) -> "Caller":
         """Return the same caller with another deadline: a load that others share must not inherit the first one's."""
-        return Caller(self.tenant, self.subject, self.scopes, deadline, self.trace)
+        return Caller(self.tenant, self.subject, deadline, self.trace)

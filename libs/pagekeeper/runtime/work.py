@@ -24,7 +24,7 @@ SUBJECT: Final = "pagekeeper"
 
 def platform_caller(key: SessionKey) -> Caller:
     """The platform itself, for the session's tenant and for no other."""
-    return Caller(key.tenant, SUBJECT, frozenset(), None, "")
+    return Caller(key.tenant, SUBJECT, None, "")
 
 
 def compress_data(page_ids: Sequence[str]) -> bytes:

@@ -200,7 +200,7 @@ class _Call:
         remaining: Callable[[], float | None] = self._context.time_remaining  # whose stub forgets the None
         seconds = remaining()
         deadline = None if seconds is None else self._started + seconds
-        return Caller(identity.tenant, identity.subject, identity.scopes, deadline, self._trace)
+        return Caller(identity.tenant, identity.subject, deadline, self._trace)
 
     async def refuse(self, error: Exception) -> NoReturn:
         """Answer with the status for `error`."""
