@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.lru import Lru
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.entries import Entries
@@ -14,7 +15,6 @@ from pagekeeper.fault_handler.ports import PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
 from pagekeeper.runtime.artifacts import GetBlobsPort
-from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -36,7 +36,7 @@ class FaultingReplica(Replica):
     def compose(self, page_table: PageTablePort, working_set: WorkingSetPort, artifacts: GetBlobsPort) -> None:
         """Make the fault handler, with somebody between it and the others perhaps."""
         self.entries = Entries(page_table, self.stores.log)
-        loader = Loader(ByteCache(len, self.cache_bytes_max), self.entries, artifacts)
+        loader = Loader(Lru(bytes_max=self.cache_bytes_max, size_bytes=len), self.entries, artifacts)
         compression_runner = InlineCompressor(CompressorRegistry.default(), WORDS.count)
         compressing = Compressing(self.entries, loader, page_table, compression_runner, self.summariser)
         self.faults = FaultHandlerService(self.entries, loader, working_set, compressing)

@@ -1,4 +1,4 @@
-"""Batches are whole, in order and as large as they may be; a cache of bytes keeps what was asked for last."""
+"""Batches are whole, in order and as large as they may be."""
 
 from itertools import pairwise
 
@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.runtime.batches import batches
-from pagekeeper.runtime.byte_cache import ByteCache
 
 sizes = st.lists(st.integers(0, 9), max_size=30)
-KEYS = "abcdef"
 
 
 @given(sizes, st.integers(1, 5), st.integers(0, 20))
@@ -21,22 +19,3 @@ def test_each_batch_is_as_large_as_it_may_be(things: list[int], count_max: int, 
         assert sum(batch) <= bytes_max or len(batch) == 1
     for batch, following in pairwise(made):
         assert len(batch) == count_max or sum(batch) + following[0] > bytes_max
-
-
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS)), max_size=60), st.integers(0, 12))
-def test_the_cache_keeps_what_was_asked_for_last_and_fits(steps: list[tuple[bool, str]], bytes_max: int) -> None:
-    value_of = {key: bytes(number) for number, key in enumerate(KEYS)}
-    cache: ByteCache[str, bytes] = ByteCache(len, bytes_max)
-    kept: list[str] = []
-    for put, key in steps:
-        if put and key not in kept:
-            kept.append(key)
-            while sum(len(value_of[one]) for one in kept) > bytes_max:
-                kept.pop(0)
-        elif not put and key in kept:
-            kept.append(kept.pop(kept.index(key)))
-        if put:
-            cache.put(key, value_of[key])
-        else:
-            assert cache.get(key) == (value_of[key] if key in kept else None)
-        assert [one for one in KEYS if one in cache] == [one for one in KEYS if one in kept]

@@ -11,12 +11,12 @@ and what the page table said before the last of them is not entered.
 It never asks the page table itself.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.lru import Lru
 
 LINES_MAX: Final = 512
 ENTRIES_MAX: Final = 128
@@ -36,25 +36,27 @@ class _Entry(Generic[E]):
 class _Line(Generic[E]):
     __slots__ = ("entries", "revision")
 
-    def __init__(self) -> None:
+    def __init__(self, entries_max: int) -> None:
         self.revision = 0
-        self.entries: OrderedDict[str, _Entry[E]] = OrderedDict()
+        self.entries: Lru[str, _Entry[E]] = Lru(count_max=entries_max)
+
+    def page_ids(self) -> list[str]:
+        return [page_id for page_id, _ in self.entries.items()]
 
     def drop_older(self, page_ids: Iterable[str], revision: int) -> None:
         """Drop those of these pages that the page table was asked for before `revision`."""
         for page_id in page_ids:
-            entry = self.entries.get(page_id)
+            entry = self.entries.peek(page_id)
             if entry is not None and entry.revision < revision:
-                del self.entries[page_id]
+                self.entries.pop(page_id)
 
 
 class Tlb(Generic[E]):
     """Entries by session and page, the least recently used forgotten first."""
 
     def __init__(self, lines_max: int = LINES_MAX, entries_max: int = ENTRIES_MAX) -> None:
-        self._lines_max = lines_max
         self._entries_max = entries_max
-        self._lines: OrderedDict[SessionKey, _Line[E]] = OrderedDict()
+        self._lines: Lru[SessionKey, _Line[E]] = Lru(count_max=lines_max)
 
     def __len__(self) -> int:
         return sum(len(line.entries) for line in self._lines.values())
@@ -63,44 +65,37 @@ class Tlb(Generic[E]):
         """The entry, if it is known to hold at `min_revision` or later. Otherwise ask the page table, then `fill`."""
         line = self._lines.get(key)
         if line is None:
-            self._lines[key] = _Line()
-            if len(self._lines) > self._lines_max:
-                self._lines.popitem(last=False)
+            self._lines.put(key, _Line(self._entries_max))
             return None
-        self._lines.move_to_end(key)
         entry = line.entries.get(page_id)
         if entry is None or max(entry.revision, line.revision) < min_revision:
             return None
-        line.entries.move_to_end(page_id)
         return entry.said
 
     def fill(self, key: SessionKey, revision: int, entries: Iterable[tuple[str, E]]) -> None:
         """Enter what the page table said at `revision`, unless the line has heard of later appends meanwhile."""
-        line = self._lines.get(key)
+        line = self._lines.peek(key)
         if line is None or revision < line.revision:
             return
         for page_id, said in entries:
-            line.entries[page_id] = _Entry(said, revision)
-            line.entries.move_to_end(page_id)
-        while len(line.entries) > self._entries_max:
-            line.entries.popitem(last=False)
+            line.entries.put(page_id, _Entry(said, revision))
 
     def shoot_down(
         self, key: SessionKey, previous_revision: int, revision: int, touches: tuple[str, ...] | None
     ) -> None:
         """Hear that a session moved from one revision to the next, touching these pages; None for any of them."""
-        line = self._lines.get(key)
+        line = self._lines.peek(key)
         if line is None or revision <= line.revision:
             return
         if previous_revision > line.revision:
             # What happened in between went unheard, except by entries that the page table answered after it.
-            line.drop_older(list(line.entries), previous_revision)
-        line.drop_older(list(line.entries) if touches is None else touches, revision)
+            line.drop_older(line.page_ids(), previous_revision)
+        line.drop_older(line.page_ids() if touches is None else touches, revision)
         line.revision = revision
 
     def advance(self, key: SessionKey, previous_revision: int, revision: int) -> None:
         """Know of an append that touched no page, before it is heard of. It counts where it continues the line."""
-        line = self._lines.get(key)
+        line = self._lines.peek(key)
         if line is not None and previous_revision == line.revision < revision:
             line.revision = revision
 

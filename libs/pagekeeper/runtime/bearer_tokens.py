@@ -10,6 +10,7 @@ import jwt
 
 from pagekeeper.core.errors import InvalidField, TokenAudience, TokenExpired, TokenInvalid, TokenMissing
 from pagekeeper.core.ids import TenantId, check_id
+from pagekeeper.core.lru import Lru
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.identity import Caller, Identity
@@ -43,7 +44,7 @@ class TokenVerifier:
         self._audience = audience
         self._clock = clock
         self._keys = key_file.current()
-        self._good: dict[str, tuple[Identity, int]] = {}
+        self._good: Lru[str, tuple[Identity, int]] = Lru(count_max=REMEMBERED_TOKENS_MAX)
 
     def verify(self, authorization: str | None) -> Identity:
         """Return who sent the header `authorization`.
@@ -62,7 +63,7 @@ class TokenVerifier:
         return self._check(authorization)
 
     def _check(self, authorization: str) -> Identity:
-        self._good.pop(authorization, None)
+        self._good.pop(authorization)
         if not authorization[: len(_SCHEME)].lower() == _SCHEME:
             raise TokenMissing("the authorization is not a bearer token; send `authorization: Bearer <token>`")
         token = authorization[len(_SCHEME) :]
@@ -71,9 +72,7 @@ class TokenVerifier:
         claims = self._claims(token)
         good_until_ms = self._check_life(claims)
         identity = _identity(claims)
-        if len(self._good) >= REMEMBERED_TOKENS_MAX:
-            del self._good[next(iter(self._good))]
-        self._good[authorization] = (identity, good_until_ms)
+        self._good.put(authorization, (identity, good_until_ms))
         return identity
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -145,7 +144,7 @@ class InternalTokens:
         self._key_file = key_file
         self._clock = clock
         self._keys = key_file.current()
-        self._minted: dict[tuple[str, str], tuple[str, int]] = {}
+        self._minted: Lru[tuple[str, str], tuple[str, int]] = Lru(count_max=REMEMBERED_TOKENS_MAX)
 
     def authorization(self, caller: Caller) -> str:
         """Return the `authorization` header with which to act for `caller`."""
@@ -168,10 +167,7 @@ class InternalTokens:
         tenant, subject = who
         claims = {TENANT_CLAIM: tenant, "sub": subject, "aud": INTERNAL_AUDIENCE}
         authorization = f"Bearer {_sign(self._keys[0], claims, now_ms, INTERNAL_TTL_SECONDS)}"
-        self._minted.pop(who, None)
-        if len(self._minted) >= REMEMBERED_TOKENS_MAX:
-            del self._minted[next(iter(self._minted))]
-        self._minted[who] = (authorization, now_ms + (INTERNAL_TTL_SECONDS - INTERNAL_RENEWAL_SECONDS) * 1_000)
+        self._minted.put(who, (authorization, now_ms + (INTERNAL_TTL_SECONDS - INTERNAL_RENEWAL_SECONDS) * 1_000))
         return authorization
 
 

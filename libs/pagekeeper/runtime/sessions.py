@@ -17,7 +17,6 @@ Access rules:
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -36,6 +35,7 @@ from pagekeeper.core.errors import (
     RevisionNotFound,
 )
 from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
@@ -126,8 +126,7 @@ class Sessions:
         self._log = log
         self._blobs = blobs
         self._clock = clock
-        self._cached_max = cached_max
-        self._entries: OrderedDict[SessionKey, _Entry] = OrderedDict()
+        self._entries: Lru[SessionKey, _Entry] = Lru(count_max=cached_max)
         self._feed_is_live = False
 
     # Reading
@@ -295,7 +294,7 @@ class Sessions:
                         entry.confirmed = False
                     self._feed_is_live = True
                     async for notice in feed:
-                        heard = self._entries.get(notice.key)
+                        heard = self._entries.peek(notice.key)
                         if heard is not None:
                             heard.heard_revision = max(heard.heard_revision, notice.revision)
             except logs.LogUnavailable:
@@ -312,11 +311,8 @@ class Sessions:
     def _entry(self, key: SessionKey) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry()
-            while len(self._entries) > self._cached_max:
-                self._entries.popitem(last=False)
-        else:
-            self._entries.move_to_end(key)
+            entry = _Entry()
+            self._entries.put(key, entry)
         return entry
 
     def _is_current(self, entry: _Entry, min_revision: int) -> bool:

@@ -11,9 +11,9 @@ from hashlib import sha256
 
 from pagekeeper.core.errors import ContentCorrupt
 from pagekeeper.core.ids import SessionKey, TenantId
+from pagekeeper.core.lru import Lru
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
-from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.single_flight import SingleFlight
 from pagekeeper.runtime.views import representation_of
@@ -36,7 +36,7 @@ class _Batch:
 
 
 class Loader:
-    def __init__(self, cache: ByteCache[Address, bytes], entries: Entries, artifacts: GetBlobsPort) -> None:
+    def __init__(self, cache: Lru[Address, bytes], entries: Entries, artifacts: GetBlobsPort) -> None:
         self._cache = cache
         self._entries = entries
         self._artifacts = artifacts

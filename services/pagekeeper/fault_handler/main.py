@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pagekeeper.core.compress.registry import CompressorRegistry
+from pagekeeper.core.lru import Lru
 from pagekeeper.fault_handler.compressing import Compressing
 from pagekeeper.fault_handler.compression_runner import CompressionRunner, InlineCompressor, SubprocessCompressor
 from pagekeeper.fault_handler.entries import Entries
@@ -14,7 +15,6 @@ from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, S
 from pagekeeper.fault_handler.transcribing import Transcribing
 from pagekeeper.runtime.artifacts import GetBlobsPort
 from pagekeeper.runtime.background import Background
-from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.queue.port import WorkQueue
@@ -59,7 +59,7 @@ def compose(
     summariser: Summariser,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
-    loader = Loader(ByteCache(len, CACHE_BYTES_MAX), entries, artifacts)
+    loader = Loader(Lru(bytes_max=CACHE_BYTES_MAX, size_bytes=len), entries, artifacts)
     compressing = Compressing(entries, loader, page_table, compression_runner, summariser)
     return FaultHandler(
         FaultHandlerService(entries, loader, working_set, compressing), entries, queue, compression_runner, summariser

@@ -7,16 +7,17 @@ model's tokenizer.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, PromptLayout, SessionConfig, VMMode
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available_line
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
@@ -76,8 +77,10 @@ class PromptAssembler:
         self._page_table = page_table
         self._working_set = working_set
         self._contents = contents
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
-        self._prompts = _RememberedPrompts(REMEMBERED_PROMPT_BYTES_MAX)
+        self._known: Lru[tuple[str, str], _Known] = Lru(count_max=REMEMBERED_SESSIONS_MAX)
+        self._prompts: Lru[tuple[str, str], _Remembered] = Lru(
+            bytes_max=REMEMBERED_PROMPT_BYTES_MAX, size_bytes=attrgetter("size_bytes")
+        )
 
     async def assemble(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
         """Raises SessionNotFound, BudgetTooSmall, StoreUnavailable, ContentCorrupt."""
@@ -108,15 +111,11 @@ class PromptAssembler:
             ),
         )
         if known is not None and answer.unchanged:
-            self._known.move_to_end(key)
             return known
         fresh = _Known(answer, _CONFIG.decode(answer.config))
         if known is not None and known.config.layout is fresh.config.layout and len(known.entries) < ENTRIES_KEPT_MAX:
             fresh.pages, fresh.entries = known.pages, known.entries
-        self._known[key] = fresh
-        self._known.move_to_end(key)
-        if len(self._known) > REMEMBERED_SESSIONS_MAX:
-            self._known.popitem(last=False)
+        self._known.put(key, fresh)
         return fresh
 
     async def _assemble(
@@ -253,28 +252,6 @@ class _Remembered:
     def size_bytes(self) -> int:
         """The messages as text, as UTF-8 and in the response."""
         return 3 * sum([len(message.utf8) for message in self.messages])
-
-
-class _RememberedPrompts:
-    """The last prompt of each session, as far as there is room for them."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._prompts: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
-
-    def get(self, key: tuple[str, str]) -> _Remembered | None:
-        return self._prompts.get(key)
-
-    def put(self, key: tuple[str, str], prompt: _Remembered) -> None:
-        before = self._prompts.pop(key, None)
-        if before is not None:
-            self._bytes -= before.size_bytes
-        self._prompts[key] = prompt
-        self._bytes += prompt.size_bytes
-        while self._bytes > self._bytes_max:
-            _, forgotten = self._prompts.popitem(last=False)
-            self._bytes -= forgotten.size_bytes
 
 
 def _question(request: pb.AssemblePromptRequest) -> bytes:

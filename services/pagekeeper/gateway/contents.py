@@ -10,9 +10,9 @@ from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.lru import Lru
 from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
-from pagekeeper.runtime.byte_cache import ByteCache
 from pagekeeper.runtime.codec import MessageReader
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.views import representation_of
@@ -51,11 +51,11 @@ Address = tuple[str, str, str, int, int]
 """Tenant, session, page, version, level."""
 
 
-ContentCache = ByteCache[Address, Content]
+ContentCache = Lru[Address, Content]
 
 
 def content_cache() -> ContentCache:
-    return ByteCache(attrgetter("size_bytes"), CACHE_BYTES_MAX)
+    return Lru(bytes_max=CACHE_BYTES_MAX, size_bytes=attrgetter("size_bytes"))
 
 
 class Contents:

@@ -4,13 +4,13 @@ Read-your-writes: this replica remembers the newest revision of a session that i
 least that new, whether or not the caller does.
 """
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
 from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.previews import parted
 from pagekeeper.gateway.assembly import PromptAssembler
 from pagekeeper.gateway.contents import Contents, Wanted, is_text
@@ -32,19 +32,15 @@ class SeenRevisions:
     """The newest revision of each session that this replica has answered."""
 
     def __init__(self, sessions_max: int = SESSIONS_REMEMBERED_MAX) -> None:
-        self._sessions_max = sessions_max
-        self._revisions: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._revisions: Lru[tuple[str, str], int] = Lru(count_max=sessions_max)
 
     def of(self, caller: Caller, session_id: str) -> int:
-        return self._revisions.get((caller.tenant, session_id), 0)
+        return self._revisions.peek((caller.tenant, session_id)) or 0
 
     def note(self, caller: Caller, session_id: str, revision: int) -> None:
         key = (caller.tenant, session_id)
-        if revision > self._revisions.get(key, 0):
-            self._revisions[key] = revision
-            self._revisions.move_to_end(key)
-            if len(self._revisions) > self._sessions_max:
-                self._revisions.popitem(last=False)
+        if revision > (self._revisions.peek(key) or 0):
+            self._revisions.put(key, revision)
 
 
 class GatewayService:

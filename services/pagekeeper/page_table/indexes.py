@@ -10,7 +10,6 @@ Invariant: an index says what the session said at the revision that it is for.
 import asyncio
 import logging
 import weakref
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
@@ -19,6 +18,7 @@ from typing import Final
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.indexing import IndexUpkeep, PageToIndex, text_of
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.session import Session
 from pagekeeper.runtime.artifacts import GetBlobsPort, get_each
 from pagekeeper.runtime.batches import batches
@@ -50,7 +50,9 @@ class Indexes:
     def __init__(self, artifacts: GetBlobsPort, embedder: Embedder) -> None:
         self._artifacts = artifacts
         self._embedder = embedder
-        self._indexes: OrderedDict[SessionKey, Indexed] = OrderedDict()
+        self._indexes: Lru[SessionKey, Indexed] = Lru(
+            count_max=INDEXES_MAX, bytes_max=INDEXES_BYTES_MAX, size_bytes=attrgetter("size_bytes")
+        )
 
     @asynccontextmanager
     async def current(self, caller: Caller, key: SessionKey, session: Session) -> AsyncIterator[Indexed]:
@@ -58,17 +60,14 @@ class Indexes:
         indexed = self._indexed(key)
         async with indexed.lock:
             await self._keep_up(caller, indexed, session)
+            self._indexes.put(key, indexed)  # of another size now
             yield indexed
 
     def _indexed(self, key: SessionKey) -> Indexed:
         indexed = self._indexes.get(key)
         if indexed is None:
-            indexed = self._indexes[key] = Indexed(self._embedder)
-        self._indexes.move_to_end(key)
-        total_bytes = sum(one.size_bytes for one in self._indexes.values())
-        while len(self._indexes) > 1 and (len(self._indexes) > INDEXES_MAX or total_bytes > INDEXES_BYTES_MAX):
-            _, forgotten = self._indexes.popitem(last=False)
-            total_bytes -= forgotten.size_bytes
+            indexed = Indexed(self._embedder)
+            self._indexes.put(key, indexed)
         return indexed
 
     async def _keep_up(self, caller: Caller, indexed: Indexed, session: Session) -> None:

@@ -8,10 +8,10 @@ for them.
 
 import asyncio
 import logging
-from collections import OrderedDict
-from typing import Any, Final
+from typing import Final
 
 from pagekeeper.core.ids import SessionKey
+from pagekeeper.core.lru import Lru
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.queue.port import QueueError, WorkQueue
 from pagekeeper.runtime.work import COMPRESS, WRITEBACK, compress_data
@@ -34,25 +34,22 @@ class Outbox:
         self._queue = queue
         self._clock = clock
         self._noted = asyncio.Event()
-        self._compress: OrderedDict[SessionKey, tuple[int, dict[str, None]]] = OrderedDict()
-        self._writeback: OrderedDict[SessionKey, str] = OrderedDict()
-        self._published: OrderedDict[SessionKey, tuple[str, float]] = OrderedDict()
+        self._compress: Lru[SessionKey, tuple[int, dict[str, None]]] = Lru(count_max=SESSIONS_MAX)
+        self._writeback: Lru[SessionKey, str] = Lru(count_max=SESSIONS_MAX)
+        self._published: Lru[SessionKey, tuple[str, float]] = Lru(count_max=PUBLISHED_MAX)
 
     def note_compress(self, key: SessionKey, revision: int, page_ids: list[str]) -> None:
         """Pages that have no lower levels, as of `revision`."""
-        noted = self._compress.get(key, (0, {}))[1]
-        noted.update(dict.fromkeys(page_ids))
-        self._compress[key] = (revision, noted)
-        _bound(self._compress, SESSIONS_MAX)
+        _, noted = self._compress.peek(key) or (0, {})
+        self._compress.put(key, (revision, noted | dict.fromkeys(page_ids)))
         self._noted.set()
 
     def note_writeback(self, key: SessionKey, work_id: str) -> None:
         """`work_id` names the part of the log that is to be written back; naming it again costs nothing."""
-        published_id, published = self._published.get(key, ("", 0.0))
+        published_id, published = self._published.peek(key) or ("", 0.0)
         if published_id == work_id and self._clock.monotonic() - published < REPUBLISH_SECONDS:
             return
-        self._writeback[key] = work_id
-        _bound(self._writeback, SESSIONS_MAX)
+        self._writeback.put(key, work_id)
         self._noted.set()
 
     async def run(self) -> None:
@@ -65,13 +62,11 @@ class Outbox:
     async def publish(self) -> None:
         """Publish what was noted. Items that the queue refuses are logged and forgotten."""
         self._noted.clear()
-        compress, self._compress = self._compress, OrderedDict()
-        writeback, self._writeback = self._writeback, OrderedDict()
+        compress, self._compress = self._compress, Lru(count_max=SESSIONS_MAX)
+        writeback, self._writeback = self._writeback, Lru(count_max=SESSIONS_MAX)
         for key, work_id in writeback.items():
             if await self._put(WRITEBACK, key, work_id, b""):
-                self._published[key] = (work_id, self._clock.monotonic())
-                self._published.move_to_end(key)
-                _bound(self._published, PUBLISHED_MAX)
+                self._published.put(key, (work_id, self._clock.monotonic()))
         for key, (revision, noted) in compress.items():
             page_ids = list(noted)
             for start in range(0, len(page_ids), COMPRESS_PAGES_MAX):
@@ -85,8 +80,3 @@ class Outbox:
             _log.warning("work is not taken: %s", error, extra={"kind": kind, "session": key.session})
             return False
         return True
-
-
-def _bound(noted: OrderedDict[SessionKey, Any], size_max: int) -> None:
-    while len(noted) > size_max:
-        noted.popitem(last=False)

@@ -1,6 +1,5 @@
 """Changes to the working set: turns, admissions, pins, importance, a provider's count. Each is one append at most."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -9,6 +8,7 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import SessionState
 from pagekeeper.core.errors import InvalidField, RevisionConflict
 from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.pages import FaultReason, StorageTier
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import corrected_percent
@@ -36,7 +36,7 @@ class Residency:
     def __init__(self, sessions: Sessions, history: History) -> None:
         self._sessions = sessions
         self._history = history
-        self._hits: OrderedDict[SessionKey, list[str]] = OrderedDict()
+        self._hits: Lru[SessionKey, list[str]] = Lru(count_max=SESSIONS_WITH_HITS_MAX)
 
     async def begin_turn(self, caller: Caller, request: pb.BeginTurnRequest) -> pb.BeginTurnResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -99,7 +99,7 @@ class Residency:
             nothing = Committed(session, session.revision, session.revision, (), repeated=False)
             return _admitted(nothing, request, StorageTier.L0)
         source = StorageTier.L0
-        hits = self._hits.pop(key, [])
+        hits = self._hits.pop(key) or []
 
         def decide(session: Session) -> tuple[ev.Event, ...]:
             nonlocal source
@@ -113,12 +113,8 @@ class Residency:
         return _admitted(committed, request, source)
 
     def _remember_hit(self, key: SessionKey, page_id: str) -> None:
-        hits = self._hits.setdefault(key, [])
-        self._hits.move_to_end(key)
-        hits.append(page_id)
-        del hits[:-HITS_MAX]
-        while len(self._hits) > SESSIONS_WITH_HITS_MAX:
-            self._hits.popitem(last=False)
+        hits = [*(self._hits.peek(key) or ()), page_id]
+        self._hits.put(key, hits[-HITS_MAX:])
 
     async def _commit(
         self,

@@ -3,11 +3,11 @@
 The order of what is offered is part of the prompt, so it is derived from the session alone.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
 from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.offering import input_page_id, words_page_id
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
@@ -28,8 +28,7 @@ SHOWN_MAX: Final = 512
 class ResidentPages:
     def __init__(self, sessions: Sessions, shown_max: int = SHOWN_MAX) -> None:
         self._sessions = sessions
-        self._shown_max = shown_max
-        self._shown: OrderedDict[SessionKey, Shown] = OrderedDict()
+        self._shown: Lru[SessionKey, Shown] = Lru(count_max=shown_max)
 
     async def resident(self, caller: Caller, request: working_pb.ResidentRequest) -> working_pb.ResidentResponse:
         """Raises SessionNotFound."""
@@ -71,11 +70,8 @@ class ResidentPages:
     def _keep_up(self, key: SessionKey, session: Session) -> Shown:
         shown = self._shown.get(key)
         if shown is None:
-            shown = self._shown[key] = Shown()
-            while len(self._shown) > self._shown_max:
-                self._shown.popitem(last=False)
-        else:
-            self._shown.move_to_end(key)
+            shown = Shown()
+            self._shown.put(key, shown)
         shown.keep_up(session)
         return shown
 
