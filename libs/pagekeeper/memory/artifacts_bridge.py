@@ -1,13 +1,11 @@
-"""Pages stored beyond the context, one by one or together as a checkpoint, in a backend that the application gives.
+"""Pages in storage, one by one or together as a checkpoint, in a backend that the application gives.
 
-Invariant: nothing is said to be stored that is not. A bridge without a backend refuses, so that whoever evicts a page
-still has it; what a backend gives back is the page that was stored, or an error; and a checkpoint is restored whole.
+Invariant: an artifact id is given only for what is stored. A bridge without a backend refuses, so the caller who evicts
+a page still has it. A load gives the page that was stored, or an error. A checkpoint is restored whole or not at all.
 
-A page is stored as its JSON with every level that it carries, content that is bytes in base64.
+A page is stored as its JSON, with the full page that it was made from; content that is bytes stands in it as base64.
 """
 
-import json
-from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -15,6 +13,7 @@ from typing import Any, Final, Protocol, overload
 from uuid import uuid4
 
 from pydantic import Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.clock import utc_now
@@ -41,7 +40,6 @@ __all__ = [
 
 CHECKPOINT_PREFIX: Final = "checkpoint_"
 STORED_TIERS: Final = frozenset({StorageTier.L2, StorageTier.L3, StorageTier.L4})
-_BYTES: Final = "content_base64"
 
 
 class StorageError(Exception):
@@ -53,18 +51,18 @@ class StorageError(Exception):
 
 
 class StorageBackend(Protocol):
-    """Where bytes are kept. It may raise what it likes; nothing here takes an error for an answer."""
+    """Where bytes are kept. The errors that it raises go through the bridge to the caller."""
 
     async def store(self, page_id: str, data: bytes, metadata: Mapping[str, Any]) -> str:
-        """Keep `data`, and say under which id it is found. `metadata` is for the backend's own use."""
+        """Keep `data` and give the artifact id. `metadata` is for the backend's own use."""
         ...
 
     async def load(self, artifact_id: str) -> bytes | None:
-        """What was stored under the id, byte for byte; None when there is nothing."""
+        """The bytes that were stored under the id; None when the id is unknown."""
         ...
 
     async def delete(self, artifact_id: str) -> bool:
-        """Whether there was something."""
+        """Delete what is stored under the id. False when the id is unknown."""
         ...
 
     async def exists(self, artifact_id: str) -> bool: ...
@@ -75,7 +73,7 @@ class StorageBackend(Protocol):
 
 
 class PageMetadata(StrictModel):
-    """What is known of a stored page without its content; `checksum` is the SHA-256 of what was stored."""
+    """A stored page without its content. `checksum` is the SHA-256 of the stored bytes, in hexadecimal."""
 
     page_id: str
     modality: str
@@ -111,9 +109,9 @@ class CheckpointManifest(StrictModel):
 
 @checked
 class InMemoryBackend:
-    """Keeps bytes as long as the process lives. Ids are `mem_<tier>_<number>`; a checkpoint's, `checkpoint_<number>`.
+    """Keeps bytes as long as the process lives. Ids are `mem_<tier>_<number>`, and `checkpoint_<number>`.
 
-    It also takes a page and its tier, and then gives back the page: what goes in comes out.
+    `store` also takes a page and its tier; `load` then gives the page.
     """
 
     persistent: Final = False
@@ -147,7 +145,9 @@ class InMemoryBackend:
 
     async def load(self, artifact_id: str) -> Any:  # noqa: ANN401 - bytes or a page, as it was given
         data = self.pages.get(artifact_id)
-        return page_from(data) if data is not None and artifact_id in self._given_as_pages else data
+        return (
+            MemoryPage.model_validate_json(data) if data is not None and artifact_id in self._given_as_pages else data
+        )
 
     async def delete(self, artifact_id: str) -> bool:
         self._given_as_pages.discard(artifact_id)
@@ -173,7 +173,7 @@ class InMemoryBackend:
 
 @checked
 class ArtifactsBridge:
-    """Pages in `backend`. Without one, everything but `get_stats` raises StorageError until `configure` sets it."""
+    """Stores pages in `backend`. Without a backend, every call but `get_stats` and `configure` raises StorageError."""
 
     def __init__(self, backend: StorageBackend | None = None, session_id: str | None = None) -> None:
         self.session_id = session_id
@@ -185,7 +185,7 @@ class ArtifactsBridge:
         return f"ArtifactsBridge(session_id={shown(self.session_id)}, {self.get_stats()!r})"
 
     async def configure(self, artifact_store: StorageBackend | None = None, session_id: str | None = None) -> None:
-        """Set the backend; the one in memory when none is given."""
+        """Set the backend; `InMemoryBackend` when none is given."""
         self._backend = InMemoryBackend() if artifact_store is None else artifact_store
         self.session_id = session_id
         self._stored.clear()
@@ -197,13 +197,14 @@ class ArtifactsBridge:
 
     @property
     def is_persistent(self) -> bool:
-        """Whether pages outlive the process. A backend is taken to keep them unless its `persistent` is False."""
+        """Whether pages outlive the process: the backend's `persistent`, True when the backend does not say."""
         return self._backend is not None and bool(getattr(self._backend, "persistent", True))
 
     async def store_page(self, page: MemoryPage, tier: StorageTier | None = None) -> str:
-        """Store the page and give its artifact id; as a page of its own tier, or of L3 when that is not a stored one.
+        """Store the page under `tier` and give its artifact id.
 
-        Raises StorageError, and whatever the backend raises: unless an id comes back, nothing may be given up.
+        `tier` defaults to the page's own when that is L2, L3 or L4, and to L3 otherwise. Raises StorageError and the
+        backend's errors; the page is stored only when an id comes back.
         """
         kept_in = tier or (page.storage_tier if page.storage_tier in STORED_TIERS else StorageTier.L3)
         data = page_bytes(page)
@@ -224,7 +225,10 @@ class ArtifactsBridge:
         return artifact_id
 
     async def load_page(self, artifact_id: str) -> MemoryPage | None:
-        """The page as it was stored; None when there is none. Raises StorageError when it is not what was stored."""
+        """The page as it was stored; None when the id is unknown.
+
+        Raises StorageError when the bytes differ from the stored ones, or hold no page.
+        """
         data = await self._load("load_page", artifact_id)
         if data is None:
             return None
@@ -232,7 +236,7 @@ class ArtifactsBridge:
         if known is not None and known.checksum != sha256(data).hexdigest():
             raise StorageError("load_page", f"{artifact_id!r} is not what was stored")
         try:
-            return page_from(data)
+            return MemoryPage.model_validate_json(data)
         except ValueError as broken:
             raise StorageError("load_page", f"{artifact_id!r} is no page") from broken
 
@@ -258,7 +262,7 @@ class ArtifactsBridge:
         return await self._backend_for("exists").exists(artifact_id)
 
     async def list_pages(self) -> list[str]:
-        """Artifact ids of all stored pages, those of checkpoints included."""
+        """Artifact ids of all stored pages, the copies in checkpoints included."""
         checkpoints = set(await self.list_checkpoints())
         return [
             artifact_id
@@ -267,7 +271,7 @@ class ArtifactsBridge:
         ]
 
     async def get_metadata(self, artifact_id: str) -> PageMetadata | None:
-        """What is known of a stored page; read from the page itself when another bridge has stored it."""
+        """Metadata of a stored page, read from the page when another bridge has stored it; None for an unknown id."""
         known = self._stored.get(artifact_id)
         if known is not None:
             return known
@@ -289,7 +293,7 @@ class ArtifactsBridge:
         )
 
     async def checkpoint(self, pages: Sequence[MemoryPage], name: str) -> str:
-        """Store copies of all pages as they are now, and give the checkpoint's id."""
+        """Store a copy of each page as it is now, and give the checkpoint's id."""
         self._backend_for("checkpoint")
         entries = [
             CheckpointEntry(
@@ -314,9 +318,9 @@ class ArtifactsBridge:
         return checkpoint_id
 
     async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
-        """The pages of a checkpoint in order; none when there is no such checkpoint.
+        """The pages of a checkpoint in order; empty when the checkpoint is unknown.
 
-        Raises StorageError when a page of it is missing or broken: part of a checkpoint is no checkpoint.
+        Raises StorageError when a page of the checkpoint is missing or broken.
         """
         manifest = await self.get_checkpoint_manifest(checkpoint_id)
         if manifest is None:
@@ -338,7 +342,7 @@ class ArtifactsBridge:
         return await self.restore_checkpoint(checkpoint_id)
 
     async def list_checkpoints(self) -> list[str]:
-        """Ids of all checkpoints, also those that another bridge has stored in the same place."""
+        """Ids of all checkpoints in the backend, those of other bridges included."""
         found: list[str] = []
         for artifact_id in await self._backend_for("list_checkpoints").list_pages():
             if artifact_id in self._stored:
@@ -349,7 +353,7 @@ class ArtifactsBridge:
         return found
 
     async def get_checkpoint_manifest(self, checkpoint_id: str) -> CheckpointManifest | None:
-        """None when nothing is stored under the id, or something else than a checkpoint."""
+        """The manifest of a checkpoint; None when the id is unknown or names a page."""
         data = await self._load("get_checkpoint_manifest", checkpoint_id)
         if data is None:
             return None
@@ -359,7 +363,7 @@ class ArtifactsBridge:
             return None
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint and the copies that it holds; whether there was one."""
+        """Delete a checkpoint and its copies of pages. False when the checkpoint is unknown."""
         manifest = await self.get_checkpoint_manifest(checkpoint_id)
         if manifest is None:
             return False
@@ -369,7 +373,7 @@ class ArtifactsBridge:
         return await self._backend_for("delete_checkpoint").delete(checkpoint_id)
 
     def get_stats(self) -> StorageStats:
-        """What this bridge has stored, and where."""
+        """Counts of what this bridge has stored, and the backend's name."""
         if self._backend is None:
             return StorageStats(backend="unconfigured", session_id=self.session_id)
         in_memory = isinstance(self._backend, InMemoryBackend)
@@ -397,28 +401,10 @@ class ArtifactsBridge:
 
 
 def page_bytes(page: MemoryPage) -> bytes:
-    """The page as JSON. Halves of a character stay two where they follow one another; escaped they would become one."""
-    return json.dumps(_as_json(page), ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def page_from(data: bytes) -> MemoryPage:
-    """The page that `page_bytes` was given. Raises ValueError when `data` is none."""
-    return _from_json(json.loads(data.decode("utf-8", "surrogatepass")))
-
-
-def _as_json(page: MemoryPage) -> dict[str, Any]:
-    fields = page.model_dump(mode="json", exclude={"content", "original"})
-    fields["original"] = None if page.original is None else _as_json(page.original)
-    if isinstance(page.content, bytes):
-        return {**fields, _BYTES: b64encode(page.content).decode()}
-    return {**fields, "content": page.content}
-
-
-def _from_json(fields: Any) -> MemoryPage:  # noqa: ANN401 - JSON is any value
-    if not isinstance(fields, dict):
-        return MemoryPage.model_validate(fields)
-    original, encoded = fields.get("original"), fields.pop(_BYTES, None)
-    if encoded is not None:
-        fields["content"] = b64decode(encoded)
-    page = MemoryPage.model_validate({**fields, "original": None})
-    return page if original is None else page.model_copy(update={"original": _from_json(original)})
+    """The page as JSON. Raises StorageError when JSON has no form for its content or metadata."""
+    try:
+        return page.model_dump_json().encode()
+    except PydanticSerializationError as unwritable:
+        raise StorageError(
+            "store_page", f"page {page.page_id!r} cannot be written as JSON: {unwritable}"
+        ) from unwritable

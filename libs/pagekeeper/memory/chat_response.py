@@ -1,4 +1,4 @@
-"""Reading of answers in the form of OpenAI Chat Completions.
+"""The message and the tool calls of a chat completion, in the form of OpenAI Chat Completions.
 
 An answer is an object with attributes, such as the `openai` package's, or a mapping, such as the parsed JSON of the
 response.

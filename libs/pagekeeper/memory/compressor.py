@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SummarizeFn = Callable[[str, int], Awaitable[str]]
-"""Makes a summary of a text, of at most so many tokens."""
+"""`(text, tokens_max)` to a summary of at most `tokens_max` tokens."""
 
 _CORE: Final = CoreRegistry.default()
 

@@ -1,7 +1,7 @@
 """VM:MANIFEST_JSON: the pages that a model may fault in, and what a fault may cost it.
 
-The JSON is the core's: one entry a line, within the bound it was built for, and strings in it cannot act as the
-prompt's structure. What a bound leaves out is the least relevant, and how much that is stands under `not_listed`.
+A view over `pagekeeper.core.manifest`, which writes the JSON: one entry a line, within a bound of tokens, and no string
+in it acts as the prompt's structure. A bound drops the least relevant entries; `not_listed` counts them.
 """
 
 import sys
@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 UNKNOWN_TOKENS: Final = 100
-"""What a page whose size the page table does not know is taken for."""
+"""Estimate for a page whose size the page table does not know."""
 _NEVER_FITS: Final = core.ManifestLine("", "", sys.maxsize, sys.maxsize)
-"""Stands for an entry that is not listed: the core counts what does not fit."""
+"""A placeholder for an entry that is not listed: the core counts what does not fit."""
 
 
 class WorkingSetEntry(StrictModel):
@@ -55,7 +55,7 @@ class WorkingSetEntry(StrictModel):
 
 
 class AvailablePageEntry(StrictModel):
-    """A page that a fault would bring. The hint is for finding it, and never evidence."""
+    """A page that a fault would bring. The hint is for finding the page, and is no evidence."""
 
     page_id: str
     modality: Modality
@@ -65,7 +65,7 @@ class AvailablePageEntry(StrictModel):
 
 
 class ManifestPolicies(StrictModel):
-    """The model's options for unseen pages; `faults_remaining` defaults to the turn's limit."""
+    """What the model may do about pages that it does not see. `faults_remaining` defaults to `max_faults_per_turn`."""
 
     faults_allowed: bool = True
     max_faults_per_turn: int = 3
@@ -75,7 +75,7 @@ class ManifestPolicies(StrictModel):
 
 
 class NotListed(StrictModel):
-    """How many pages there are beside those listed."""
+    """Counts of pages that exist and are not listed."""
 
     working_set: int = 0
     available_pages: int = 0
@@ -83,7 +83,7 @@ class NotListed(StrictModel):
 
 @checked
 class VMManifest(GuardedModel):
-    """A manifest; its JSON is what a model reads."""
+    """A manifest, whose JSON a model reads."""
 
     session_id: str
     working_set: list[WorkingSetEntry] = Field(default_factory=list)
@@ -93,7 +93,7 @@ class VMManifest(GuardedModel):
     not_listed: NotListed = Field(default_factory=NotListed)
 
     def model_dump_json(self, **options: Any) -> str:  # noqa: ANN401 - pydantic's options, handed on
-        """One entry a line; with any of pydantic's options, as pydantic writes it."""
+        """The core's JSON, one entry a line; pydantic's JSON when an option is given."""
         if any(value is not None for value in options.values()):
             return guard_lines(super().model_dump_json(**options))
         return core.render_manifest(self.as_core(_free), tokens_max=0, count=_free).text.rstrip("\n")
@@ -102,7 +102,7 @@ class VMManifest(GuardedModel):
         return f"{MANIFEST_OPENS}{self.to_json(indent)}\n{MANIFEST_CLOSES.rstrip()}"
 
     def as_core(self, count: Callable[[str], int]) -> core.Manifest:
-        """Return the manifest that the core renders, with lines counted by `count`."""
+        """The core's manifest, with the tokens of each line by `count`."""
         policies = self.policies
         remaining = policies.max_faults_per_turn if policies.faults_remaining is None else policies.faults_remaining
         return core.Manifest(
@@ -132,10 +132,10 @@ class VMManifest(GuardedModel):
 
 @checked
 class ManifestBuilder(StrictModel):
-    """Collects what a manifest lists, from pages, entries and a page table, and keeps it within its bounds.
+    """Collects the entries of a manifest from pages, entries and a page table, and keeps the manifest within bounds.
 
-    Entries are ranked: by the relevance given to `build`, then those added one by one in their order, then those of the
-    page table, of which pinned pages, claims and summaries come before ordinary ones and recent ones before old.
+    Order of entries: by the `relevance` that `build` is given; then added entries in the order of adding; then entries
+    of the page table, by `PageTableEntry.eviction_priority` ascending and the latest access first.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -147,7 +147,7 @@ class ManifestBuilder(StrictModel):
     pressure: Literal["low", "medium", "high", "critical"] = "low"
     max_available_pages: int = Field(default=50, ge=0)
     max_tokens: int | None = None
-    """What the JSON may take, as `count` says."""
+    """Most tokens of the JSON, by `count`; None for no bound."""
     count: Callable[[str], int] = Field(default=estimated_tokens, exclude=True)
     working_set: list[WorkingSetEntry] = Field(default_factory=list)
     available_pages: list[AvailablePageEntry] = Field(default_factory=list)
@@ -156,7 +156,7 @@ class ManifestBuilder(StrictModel):
         self.working_set.append(_resident(page))
 
     def add_available_page(self, page: MemoryPage, hint: str = "") -> None:
-        """With no hint, one is made of what is known of the page."""
+        """Offer the page. An empty hint is replaced by `generate_simple_hint`."""
         self.add_available_page_entry(
             AvailablePageEntry(
                 page_id=page.page_id,
@@ -182,10 +182,10 @@ class ManifestBuilder(StrictModel):
         policies: ManifestPolicies | None = None,
         relevance: Mapping[str, float] | None = None,
     ) -> VMManifest:
-        """Return the added entries and those of `page_table`: `working_set_ids` as shown, all others as available.
+        """The manifest of what was added and of `page_table`: `working_set_ids` as shown, other pages as available.
 
-        `relevance`, from 0 to 1 by page id, says what the turn is about. A working set id that the table does not know
-        is left out. Raises BudgetTooSmall when `max_tokens` has no room for an empty manifest.
+        `relevance`: by page id, from 0 to 1. An id of `working_set_ids` that the table does not know is left out.
+        Raises BudgetTooSmall when `max_tokens` has no room for an empty manifest.
         """
         tokens, importance = working_set_tokens or {}, working_set_importance or {}
         entries = {} if page_table is None else page_table.entries
@@ -249,7 +249,7 @@ class ManifestBuilder(StrictModel):
 
 
 class HintType(StrEnum):
-    """The kind of a hint: a page's subject, its statement, or its storage."""
+    """The kind of a hint: the page's topic, words of it, or its tier and level."""
 
     TOPIC = "topic"
     SUMMARY = "summary"
@@ -272,9 +272,9 @@ _WORD_OF_LEVEL: Final = {CompressionLevel.ABSTRACT: HintType.SUMMARY, Compressio
 
 @checked
 def generate_simple_hint(page: MemoryPage | PageTableEntry, hint_type: HintType | None = None) -> str:
-    """One line for finding a page: of its words when they are at hand, otherwise of what kind it is and where.
+    """One line for finding a page: the core's hint where content is at hand, otherwise modality, tier and level.
 
-    HintType.MODALITY asks for the latter whatever is at hand, HintType.TOPIC for the topics alone.
+    HintType.MODALITY asks for modality and tier, HintType.TOPIC for the topics alone. Other kinds choose by the page.
     """
     tier = page.storage_tier if isinstance(page, MemoryPage) else page.tier
     if hint_type is HintType.MODALITY:
@@ -293,12 +293,12 @@ def generate_simple_hint(page: MemoryPage | PageTableEntry, hint_type: HintType 
 
 
 def levels_from(level: CompressionLevel) -> list[CompressionLevel]:
-    """The levels that a page of which `level` is kept can be shown at: that one, and what can be made of it."""
+    """The levels at which a page kept at `level` can be shown: that level and all lower ones."""
     return [CompressionLevel(lower) for lower in ALL_COMPRESSION_LEVELS if lower >= level]
 
 
 def _within(manifest: VMManifest, tokens_max: int, count: Callable[[str], int]) -> VMManifest:
-    """The manifest with as many entries as fit, the first of each list. Raises BudgetTooSmall."""
+    """The manifest with the first entries of each list, as many as fit. Raises BudgetTooSmall."""
     rendered = core.render_manifest(manifest.as_core(count), tokens_max=tokens_max, count=count)
     fitting = VMManifest.model_validate_json(rendered.text).not_listed
     dropped = fitting.working_set - manifest.not_listed.working_set

@@ -1,7 +1,7 @@
-"""search_pages: which pages a model may want, by the words in them and in their hints.
+"""search_pages: the pages that have the words of a query in their content, hint or id.
 
-The search is the core's full text search, over every page that the handler was given, whether its content was added or
-only its hint is known. A search function of the application's own may take its place.
+A view over `pagekeeper.core.search`. A page is searched by its content once `add_page` was given the page, and by hint
+and id in any case. A search function of the application replaces the core's search.
 """
 
 import inspect
@@ -35,7 +35,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """An indexed page's facts; `created_unix_ms` is 0 when its content was never added."""
+    """What the index holds of a page. `created_unix_ms` is 0 for a page whose content was not added."""
 
     text: str
     hint: str
@@ -47,9 +47,7 @@ class _Words:
 
 @checked
 class PageSearchHandler:
-    """Searches `available_pages` and the pages of `page_table`, by hints, names in ids, and the contents that
-    `add_page` was given. An object of one thread, as the index in it is.
-    """
+    """Searches `available_pages` and the pages of `page_table`. One thread at a time may use a handler."""
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class PageSearchHandler:
         return f"PageSearchHandler({len(self._page_ids()):,} pages, {len(self._contents):,} with content)"
 
     def configure(self, page_table: PageTable, search_fn: SearchFunction | None = None) -> None:
-        """Set what is searched, and by what, after the handler was made."""
+        """Set the page table and the search function after the handler was made."""
         self.page_table = page_table
         self._search_fn = search_fn
 
@@ -79,7 +77,7 @@ class PageSearchHandler:
         self.page_hints[page_id] = hint
 
     def add_page(self, page: MemoryPage) -> None:
-        """Make the page's full content searchable, also when it is later shortened or moved out of memory."""
+        """Make the page's full content searchable; it stays so when the page is shortened or evicted."""
         full = page.full
         self._contents[page.page_id] = _Words(
             readable_text(full),
@@ -91,7 +89,7 @@ class PageSearchHandler:
         )
 
     def remove_page(self, page_id: str) -> None:
-        """Forget what was said of the page. It is searched as long as the table or the available pages have it."""
+        """Forget content and hint of the page. Its id is searched while the table or the available pages list it."""
         self._contents.pop(page_id, None)
         self.page_hints.pop(page_id, None)
 
@@ -107,9 +105,9 @@ class PageSearchHandler:
     ) -> "SearchResult | Awaitable[SearchResult]":
         """The pages that have any of the query's words, the best first.
 
-        Pages whose content was never added are of an unknown time, and
-        found by `created_from` and `created_to` only when `created_from` is not given. With a search function that is
-        a coroutine the answer is to be awaited; every answer may be.
+        `created_from` and `created_to` bound `MemoryPage.created_at`, both ends included; a page whose content was not
+        added counts as created at the epoch. The answer may be awaited; it must be when the search function is a
+        coroutine.
         """
         if self._search_fn is not None:
             pages = [self._entry(page_id) for page_id in self._page_ids()]
@@ -132,11 +130,11 @@ class PageSearchHandler:
         return [hit.page_id for hit in self._current_index().rank(query, limit=limit)]
 
     def recall(self, message: str, limit: NonNegativeInt) -> list[str]:
-        """Ids of the pages that a message calls for, with their neighbours in the conversation, the best first."""
+        """Ids of the pages that a message asks for, with their neighbours in the conversation, the best first."""
         return [hit.page_id for hit in recall(self._current_index(), message, limit=limit)]
 
     def similar(self, page_id: str, limit: NonNegativeInt) -> list[str]:
-        """Ids of the pages that say most of what a page says; none when nothing is known of it."""
+        """Ids of the pages that share most words with a page; none for an unknown page."""
         index, words = self._current_index(), self._indexed.get(page_id)
         if words is None:
             return []
@@ -149,7 +147,7 @@ class PageSearchHandler:
         return list(dict.fromkeys([*(entry.page_id for entry in self.available_pages), *known]))
 
     def _entry(self, page_id: str) -> AvailablePageEntry:
-        """Return a page's hint, the offered one first. Raises KeyError for a page that is not searched."""
+        """The entry of a page: the offered one, otherwise one made from the page table. Raises KeyError."""
         hint = self.page_hints.get(page_id)
         for entry in self.available_pages:
             if entry.page_id == page_id:
@@ -177,7 +175,7 @@ class PageSearchHandler:
         )
 
     def _current_index(self) -> SessionIndex:
-        """The index of exactly the pages that there are, by what is known of them now."""
+        """The index, brought up to date with the pages, hints and contents of this moment."""
         current = self._current_words()
         for page_id in [page_id for page_id in self._indexed if page_id not in current]:
             self._index.remove(page_id)

@@ -1,4 +1,4 @@
-"""Pictures made smaller, for `ImageCompressor`. Needs Pillow, which the extra `media` installs."""
+"""Thumbnails for `ImageCompressor`. They need Pillow, which the extra `media` installs."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""How many tokens a text is taken for, where no tokenizer is at hand."""
+"""An estimate of a text's tokens for a program without a tokenizer: characters / 4."""
 
 from typing import Final
 

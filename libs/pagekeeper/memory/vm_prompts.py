@@ -1,6 +1,6 @@
-"""The model's instructions and tools for its memory, under the guide's names.
+"""The rules of a mode, the two tools and the developer message: views over `core.prompt` and `core.tools`.
 
-Texts and schemas are the core's. Whatever is put between their tags can neither open nor close one.
+Invariant: text between two tags of a message neither opens nor closes a tag.
 """
 
 from typing import Any, Final
@@ -64,10 +64,10 @@ def build_vm_developer_message(
     system_prompt: str = "",
     max_faults_per_turn: NonNegativeInt | None = None,
 ) -> str:
-    """The developer message: the application's instructions, the rules of `mode`, the manifest, the context.
+    """The developer message: `system_prompt`, the rules of `mode`, the manifest, the context.
 
-    `context` is lines as `ContextPacker` packs them, with or without their tags. A fault limit that is given is said
-    with the rules; the manifest's policies say it anyway.
+    `context`: lines of `ContextPacker`, with or without their tags. `max_faults_per_turn`: a limit for the
+    rules to state; the manifest's policies state theirs in any case.
     """
     lines = context
     if context.startswith(CONTEXT_OPENS) and context.endswith(CONTEXT_CLOSES):

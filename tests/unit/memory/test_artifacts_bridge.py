@@ -244,6 +244,15 @@ async def test_what_goes_into_memory_comes_out() -> None:
     assert await backend.list_pages() == []
 
 
+@pytest.mark.parametrize("content", [object(), {"seen": {1, object()}}, "cut \ud83d"])
+async def test_what_json_has_no_form_for_is_refused_by_name(content: object) -> None:
+    bridge, page = ArtifactsBridge(InMemoryBackend()), text_page("p1")
+    page.content = content
+    with pytest.raises(StorageError, match="page 'p1' cannot be written as JSON"):
+        await bridge.store_page(page)
+    assert await bridge.list_pages() == []
+
+
 @pytest.mark.parametrize("backend", [InMemoryBackend, Folder])
 async def test_a_page_that_is_updated_is_stored_in_place_of_the_old_one(backend: type[StorageBackend]) -> None:
     bridge = ArtifactsBridge(backend())

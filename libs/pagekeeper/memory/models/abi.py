@@ -1,4 +1,4 @@
-"""The contract of a model and its memory: room, reservations, and what may be given up."""
+"""The room that a model's window has for pages, what of it is reserved, and which pages to give up first."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ __all__ = ["MemoryABI", "PageManifestEntry"]
 
 
 class PageManifestEntry(StrictModel):
-    """A page in context and what may be done to it."""
+    """A page in context: its size, its importance, and whether it may be evicted or compressed."""
 
     page_id: str
     modality: Modality
@@ -33,7 +33,7 @@ def _modality_weights() -> dict[Modality, float]:
 
 
 class MemoryABI(StrictModel):
-    """Sizes are tokens. `active_toolset_hash` changes with the tools whose schemas are reserved for."""
+    """All sizes are tokens. `active_toolset_hash`: SHA-256 of the tools that `tool_schema_tokens_reserved` counts."""
 
     pages: list[PageManifestEntry] = Field(default_factory=list)
     faults_allowed: bool = True
@@ -46,18 +46,18 @@ class MemoryABI(StrictModel):
 
     @property
     def available_tokens(self) -> int:
-        """Tokens left for content."""
+        """max_context_tokens - reserved_tokens - tool_schema_tokens_reserved, at least 0."""
         return max(0, self.max_context_tokens - self.reserved_tokens - self.tool_schema_tokens_reserved)
 
     @property
     def excess_tokens(self) -> int:
-        """By how much the pages are too large for it; 0 when they fit."""
+        """Tokens of the pages above `available_tokens`; 0 when the pages fit."""
         return max(0, sum(page.tokens for page in self.pages) - self.available_tokens)
 
     def with_tools(
         self, tools: Sequence[Mapping[str, Any]], count: Callable[[str], int] = estimated_tokens
     ) -> "MemoryABI":
-        """The same with these tools' schemas reserved for, by `count`, and a hash that is theirs in any order."""
+        """A copy that reserves the tokens of these tools' schemas, by `count`. The hash is the same in any order."""
         schemas = sorted(json.dumps(tool, sort_keys=True, separators=(",", ":")) for tool in tools)
         return self.model_copy(
             update={
@@ -67,10 +67,10 @@ class MemoryABI(StrictModel):
         )
 
     def to_give_up(self) -> list[PageManifestEntry]:
-        """Pages to compress or evict until the rest fits, what this model misses least a token first.
+        """Pages to compress or evict until the rest fits, the lowest value a token first.
 
-        How much it misses a page is the page's importance by the weight of its modality, which is 1 when it has none.
-        What may neither be compressed nor evicted is not among them.
+        Value a token = importance * modality weight / tokens; a modality without weight has 1. A page that may neither
+        be compressed nor evicted is not among the pages.
         """
         given_up: list[PageManifestEntry] = []
         excess_tokens = self.excess_tokens

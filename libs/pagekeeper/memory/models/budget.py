@@ -1,7 +1,7 @@
-"""How many tokens there are, and how many are taken.
+"""A budget of tokens.
 
-Invariant: what is taken is the sum of the charges made by hand and of the pages resident in the working sets that the
-budget follows. The latter is asked for, not copied, so the budget cannot drift from the pages.
+Invariant: used = charges made by hand + tokens of the residents that the budget follows. Residents are asked for their
+tokens at each reading, so the budget cannot drift from the pages.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Residents(Protocol):
 
 
 class TokenBudget(StrictModel):
-    """All numbers are tokens. `reserved` is kept for what is no page: system prompt, tools, the answer."""
+    """All numbers are tokens. `reserved` is the room for all that is no page: system prompt, tools, the answer."""
 
     total_limit: int = Field(default=128_000, ge=0)
     reserved: int = Field(default=4_000, ge=0)
@@ -44,7 +44,7 @@ class TokenBudget(StrictModel):
         return fields
 
     def follow(self, residents: Residents) -> None:
-        """Count what these pages take, from now on."""
+        """Count the tokens of `residents` from now on."""
         if not any(one is residents for one in self._followed):
             self._followed.append(residents)
 
@@ -64,7 +64,7 @@ class TokenBudget(StrictModel):
 
     @property
     def usable(self) -> int:
-        """The most tokens that pages may take together."""
+        """The room for pages: `total_limit` - `reserved`."""
         return max(0, self.total_limit - self.reserved)
 
     @property
@@ -73,7 +73,7 @@ class TokenBudget(StrictModel):
 
     @property
     def utilization(self) -> float:
-        """Taken part of what is usable, from 0 to 1; 1 when nothing is usable."""
+        """`used` / `usable`, from 0 to 1; 1 when nothing is usable."""
         return min(1.0, self.used / self.usable) if self.usable else 1.0
 
     @property
@@ -100,19 +100,19 @@ class TokenBudget(StrictModel):
         return tokens <= self.available
 
     def add(self, tokens: int, modality: Modality) -> bool:
-        """Charge by hand; False, and nothing is charged, when it does not fit."""
+        """Charge `tokens` by hand. False when they do not fit; then nothing is charged."""
         if not self.can_fit(tokens):
             return False
         self.charges[modality] = self.charges.get(modality, 0) + tokens
         return True
 
     def remove(self, tokens: int, modality: Modality) -> None:
-        """Take back what was charged by hand, down to nothing."""
+        """Take back a charge by hand; the modality's charges stay at least 0."""
         self.charges[modality] = max(0, self.charges.get(modality, 0) - tokens)
 
     def get_tokens(self, modality: Modality) -> int:
         return self.tokens_by_modality[modality]
 
     def set_tokens(self, modality: Modality, tokens: int) -> None:
-        """Charge exactly this by hand."""
+        """Set the charge by hand of a modality."""
         self.charges[modality] = max(0, tokens)

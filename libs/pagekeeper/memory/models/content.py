@@ -1,4 +1,4 @@
-"""A page's content as a tool result shows it, by modality, and what is said around it."""
+"""A page's content in a tool result, by modality, with its metadata."""
 
 from typing import Any
 
@@ -55,9 +55,9 @@ PageContent = TextContent | ImageContent | AudioContent | VideoContent | Structu
 
 
 class PageMeta(StrictModel):
-    """`dimensions` are width and height in pixels; `latency_ms` is how long the fault took.
+    """`dimensions`: width and height in pixels. `latency_ms`: duration of the fault.
 
-    `requested_level` is said when the page comes at another level than was asked for.
+    `requested_level` is set when the page comes at another level than the requested one.
     """
 
     requested_level: CompressionLevel | None = None
@@ -81,7 +81,7 @@ class PageData(StrictModel):
 
 
 class FormattedPage(StrictModel):
-    """A page as it stands in a prompt."""
+    """A page's line in a prompt, without line break, and the tokens of the line with it."""
 
     content: str
     tokens_est: int = 0

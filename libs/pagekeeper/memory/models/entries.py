@@ -1,4 +1,4 @@
-"""Entries of a page table: a page's place and state, never its content."""
+"""A page table's entry: tier, level and state of a page, never its content."""
 
 from datetime import datetime
 from typing import Final
@@ -23,7 +23,7 @@ EVICTION_PRIORITY: Final = {
 
 
 class PageTableEntry(StrictModel):
-    """`size_tokens` is the page's at `compression_level`; `affinity` says how near its bytes are."""
+    """`size_tokens`: the page's tokens at `compression_level`. `affinity`: where its bytes are."""
 
     page_id: str
     tier: StorageTier
@@ -63,5 +63,5 @@ class PageTableEntry(StrictModel):
 
     @property
     def eviction_priority(self) -> float:
-        """From 0 to 1; a page with a higher one is given up before others, and one with 0 never."""
+        """From 0 to 1: the highest is evicted first, and 0 (pinned) never."""
         return 0.0 if self.pinned else EVICTION_PRIORITY[self.page_type]

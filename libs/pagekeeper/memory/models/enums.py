@@ -1,4 +1,4 @@
-"""Enumerations and constants of the guide: the core's where it has them, and those that only an application needs."""
+"""Enumerations and constants of the guide: the core's, and those that the core does not need."""
 
 from enum import StrEnum
 from typing import Final
@@ -32,7 +32,7 @@ ALL_COMPRESSION_LEVELS: Final[list[int]] = [level.value for level in Compression
 
 
 class Affinity(StrEnum):
-    """Where a page's bytes are, seen from who computes with them."""
+    """Where a page's bytes are: in this process, elsewhere, or in memory shared with others."""
 
     LOCAL = "local"
     REMOTE = "remote"
@@ -64,9 +64,9 @@ class ToolType(StrEnum):
 
 
 class FaultConfidenceThreshold(StrEnum):
-    """How sure it must be that a page is needed before it is faulted in.
+    """The reasons for which a page may be faulted in.
 
-    EXPLICIT allows what was asked for by name, REFERENCED also what a tool needs, SPECULATIVE also guesses.
+    EXPLICIT: pages asked for by the user or by id. REFERENCED: also pages that a tool needs. SPECULATIVE: all.
     """
 
     EXPLICIT = "explicit"

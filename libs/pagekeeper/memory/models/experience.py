@@ -1,4 +1,4 @@
-"""Figures that go with how well a user is served: recalls that were right, faults that came again, tokens of use."""
+"""Measures of how well a user is served: recalls that were right, pages faulted again, tokens that were used."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from pagekeeper.memory.models.strict import StrictModel
 __all__ = ["RecallAttempt", "UserExperienceMetrics"]
 
 REFERENCED_PAGE_TOKENS: Final = 200
-"""What a referenced page is taken for where its size is not given."""
+"""Estimate for a referenced page whose size is not given."""
 
 
 class RecallAttempt(StrictModel):
@@ -43,7 +43,7 @@ class UserExperienceMetrics(StrictModel):
         *,
         success: bool | None = None,
     ) -> None:
-        """A recall, corrected by the user or not; `success` says the same the other way around."""
+        """Record a recall. `success` is `not user_corrected`, and is used when given."""
         corrected = user_corrected if success is None else not success
         attempt = RecallAttempt(turn=turn, query=query, page_ids_cited=list(page_ids_cited), user_corrected=corrected)
         self.recall_attempts.append(attempt)
@@ -56,9 +56,9 @@ class UserExperienceMetrics(StrictModel):
         tokens_loaded: int = 0,
         latency_ms: float = 0.0,
     ) -> None:
-        """A fault of that page, or with a reason as the only argument, of an unnamed one.
+        """Record a fault of a page; a reason as the only argument records a fault of an unnamed page.
 
-        Raises ValueError when there is a page but no reason.
+        Raises ValueError for a page without a reason.
         """
         if reason is None:
             page_id, reason = "", FaultReason(page_id)
@@ -75,7 +75,7 @@ class UserExperienceMetrics(StrictModel):
         *,
         tokens_referenced: int | None = None,
     ) -> None:
-        """The pages in context and the pages that the answer used, with their tokens where known."""
+        """Record a turn: tokens in context, the pages that the answer used, and their tokens where known."""
         self.tokens_in_context_per_turn[turn] = tokens_in_context
         self.pages_referenced_per_turn[turn] = list(pages_referenced)
         if tokens_referenced is None:
@@ -89,9 +89,9 @@ class UserExperienceMetrics(StrictModel):
         return sum(not attempt.user_corrected for attempt in self.recall_attempts) / len(self.recall_attempts)
 
     def thrash_index(self, window_turns: int = 5) -> float:
-        """Faults per turn, over the last `window_turns` turns, of pages that had been faulted in within them already.
+        """(faults - distinct pages faulted) / `window_turns`, over the last `window_turns` turns.
 
-        Near 0, the working set is stable; 1 is a page lost and missed again in every turn.
+        0 is a stable working set; 1 is one repeated fault in every turn.
         """
         if not self.fault_history or window_turns <= 0:
             return 0.0
@@ -100,7 +100,7 @@ class UserExperienceMetrics(StrictModel):
         return (len(recent) - len(set(recent))) / window_turns
 
     def effective_tokens_ratio(self, turn: int) -> float:
-        """Which part of the turn's context the answer made use of, from 0 to 1."""
+        """Tokens that the turn's answer used / tokens in context, from 0 to 1."""
         in_context = self.tokens_in_context_per_turn.get(turn, 0)
         return min(1.0, self.tokens_referenced_per_turn.get(turn, 0) / in_context) if in_context else 0.0
 

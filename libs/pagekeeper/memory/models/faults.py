@@ -1,4 +1,4 @@
-"""How many faults a turn may have, what one brought in, and what the model is told of it."""
+"""The bounds of a turn's faults, the result of a fault, and the envelopes in which a model gets it."""
 
 from collections.abc import Generator
 from datetime import datetime
@@ -38,7 +38,7 @@ _ALLOWED_REASONS: Final = {
 
 
 class FaultPolicy(StrictModel):
-    """Bounds of a turn's faults in number, tokens and confidence, and how much of them is spent."""
+    """Bounds of a turn's faults in number, tokens and reasons, and what the turn has spent of them."""
 
     max_faults_per_turn: int = Field(default=3, ge=0)
     max_fault_tokens_per_turn: int = Field(default=8_192, ge=0)
@@ -47,7 +47,7 @@ class FaultPolicy(StrictModel):
     tokens_used_this_turn: int = 0
     pages_faulted_this_turn: list[str] = Field(default_factory=list)
     faults_by_reason: dict[FaultReason, int] = Field(default_factory=dict)
-    """In all turns."""
+    """Counted over all turns."""
 
     @property
     def faults_remaining(self) -> int:
@@ -58,16 +58,16 @@ class FaultPolicy(StrictModel):
         return max(0, self.max_fault_tokens_per_turn - self.tokens_used_this_turn)
 
     def allows(self, reason: FaultReason) -> bool:
-        """Whether it is sure enough that a page is needed."""
+        """Whether `fault_confidence_threshold` allows a fault for this reason."""
         return reason in _ALLOWED_REASONS[self.fault_confidence_threshold]
 
     def can_fault(self, estimated_tokens: int = 0, reason: FaultReason | None = None) -> bool:
-        """Whether a page of that size may come in; for any reason when none is given."""
+        """Whether a page of that size may be faulted in; without `reason`, for any reason."""
         allowed = reason is None or self.allows(reason)
         return allowed and self.faults_remaining > 0 and estimated_tokens <= self.tokens_remaining
 
     def record_fault(self, tokens: int, *, page_id: str | None = None, reason: FaultReason | None = None) -> None:
-        """Spend a fault of that many tokens."""
+        """Count a fault of `tokens` tokens against the turn's bounds."""
         self.faults_this_turn += 1
         self.tokens_used_this_turn += tokens
         if page_id is not None:
@@ -82,7 +82,7 @@ class FaultPolicy(StrictModel):
 
 
 class FaultRecord(StrictModel):
-    """One fault; `page_id` is empty when only its reason is known."""
+    """One fault. `page_id` is empty when only the reason is known."""
 
     page_id: str
     reason: FaultReason
@@ -93,7 +93,7 @@ class FaultRecord(StrictModel):
 
 
 class FaultEffects(StrictModel):
-    """Effects of a fault. `tokens_est` counts the page's line in the prompt, `evictions` the pages evicted for it."""
+    """Effects of a fault. `tokens_est`: the page's tokens in the prompt. `evictions`: pages evicted for it."""
 
     promoted_to_working_set: bool = False
     tokens_est: int = 0
@@ -101,7 +101,7 @@ class FaultEffects(StrictModel):
 
 
 class FaultResult(StrictModel):
-    """The page, or why there is none. Its own level says what was brought, `requested_level` what was asked for."""
+    """A page, or the `error`. The page's level is the level brought, `requested_level` the one asked for."""
 
     success: bool
     page: MemoryPage | None = None
@@ -113,14 +113,14 @@ class FaultResult(StrictModel):
 
 
 class VMToolResult(GuardedModel):
-    """The envelope in which the model gets a page."""
+    """The envelope of a page for the model."""
 
     page: PageData
     effects: FaultEffects = Field(default_factory=FaultEffects)
 
 
 class VMToolError(GuardedModel):
-    """The answer to the model instead of a page."""
+    """The envelope of a refusal for the model."""
 
     error: str
     page_id: str | None = None
@@ -128,7 +128,7 @@ class VMToolError(GuardedModel):
 
 
 class SearchResultEntry(StrictModel):
-    """A page that was found; `relevance` from 0 to 1."""
+    """A page found by a search; `relevance` from 0 to 1."""
 
     page_id: str
     modality: Modality
@@ -139,7 +139,7 @@ class SearchResultEntry(StrictModel):
 
 
 class SearchResult(GuardedModel):
-    """The best results first, and how many pages were searched. It may be awaited, and is there at once."""
+    """Results, the best first; `total_available` pages were searched. Awaiting a result gives it at once."""
 
     results: list[SearchResultEntry] = Field(default_factory=list)
     total_available: int = 0

@@ -1,4 +1,4 @@
-"""Models that a model reads as JSON: strings in them that came from pages cannot act as the prompt's structure."""
+"""Models whose JSON stands in a prompt. Their strings come from pages, and cannot act as the prompt's structure."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from pagekeeper.memory.models.strict import StrictModel
 
 
 class GuardedModel(StrictModel):
-    """A model whose JSON holds no tag, page header, citation or control token of Pagekeeper in any string.
+    """JSON of equal meaning, without a tag, page header, citation or control token in any string.
 
-    Fields that are not set are left out: they would be paid for in every prompt.
+    Fields that are None are left out: each would cost tokens in every prompt.
     """
 
     def model_dump_json(self, **options: Any) -> str:  # noqa: ANN401 - pydantic's options, handed on
@@ -20,5 +20,5 @@ class GuardedModel(StrictModel):
 
 
 def guard_lines(json_text: str) -> str:
-    """`guard_json` for JSON that may be indented: a line break stands between its lexemes only, never in a string."""
+    """`guard_json` of indented JSON. A line break in JSON stands between lexemes, never in a string."""
     return "\n".join([guard_json(line) for line in json_text.split("\n")])

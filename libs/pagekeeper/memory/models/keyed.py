@@ -1,4 +1,4 @@
-"""Models whose fields are read by attribute or by key, for callers that used to be given dictionaries."""
+"""Models whose fields are read by attribute or by key: the guide's system gives dictionaries in places."""
 
 from pagekeeper.memory.models.strict import StrictModel
 

@@ -1,4 +1,4 @@
-"""Counters of the memory's work, in total and in the current turn."""
+"""Counters of faults, lookups, evictions and compressions, in total and in the current turn."""
 
 from pydantic import Field
 
@@ -58,7 +58,7 @@ class VMMetrics(StrictModel):
         self.tokens_saved_by_compression += tokens_saved
 
     def new_turn(self) -> None:
-        """Begin the counts of a turn; the totals go on."""
+        """Set the counters of the turn to 0; the totals stay."""
         self.faults_this_turn = 0
         self.evictions_this_turn = 0
         self.compressions_this_turn = 0

@@ -17,7 +17,7 @@ def _new_id() -> str:
 
 
 class PageMutation(StrictModel):
-    """Immutable. `cause` says why in a word, such as `eviction_pressure` or `page_fault`."""
+    """Immutable. `cause` is one word, such as `eviction_pressure` or `page_fault`."""
 
     model_config = ConfigDict(frozen=True)
 

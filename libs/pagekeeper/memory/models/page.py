@@ -1,7 +1,7 @@
-"""A page as an application holds it: content or where it is stored, and what is known about it.
+"""A page as an application holds it: its content or where the content is stored, and its state.
 
-A shortened page carries the full one in `original`, also when it is stored as JSON: whatever is done to a page that
-fits a budget better, its content at level FULL is at hand.
+Invariant: a shortened page carries the full one in `original`, in JSON as well, so the content at level FULL is never
+lost by compression.
 """
 
 import base64
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Self
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from pagekeeper.core.packing import prefix_of, render_media_line
 from pagekeeper.core.pages import MediaDescription
@@ -23,17 +23,19 @@ __all__ = ["MemoryPage"]
 
 MEDIA: Final = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
 OPAQUE_TOKENS: Final = 100
-"""What content of unknown kind and size is taken for."""
+"""Estimate for content of unknown kind and size."""
 BYTES_KEY: Final = "bytes:base64"
-"""JSON has no bytes: content that is bytes is written as an object of this one key."""
+"""JSON has no bytes: bytes are written as an object with this one key."""
 
 
 class MemoryPage(StrictModel):
-    """The unit of memory. `content` is text, a JSON value, or bytes; sizes and times have their units in their names.
+    """The unit of memory. `content` is text, a JSON value, or bytes; units of sizes and times end their names.
 
-    `storage_tier` is where the page is, `artifact_id` where its bytes are stored, and `representations` where they are
-    stored at each level. `represents` names another page that this one summarises, `provenance` those that justify it.
+    `artifact_id`: where the content is stored. `representations`: the same for each level. `represents`: id of the page
+    that this one summarises. `provenance`: ids of the pages that justify this one.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     page_id: str
     session_id: str | None = None
@@ -102,11 +104,11 @@ class MemoryPage(StrictModel):
 
     @property
     def full(self) -> "MemoryPage":
-        """The page at level FULL, when that is known: the one that this was made from, or this one."""
+        """The page that this one was made from; this page when it was made from none."""
         return self if self.original is None else self.original
 
     def shortened(self, level: CompressionLevel, content: object, size_tokens: int) -> Self:
-        """A new page with this one's identity and `content` at `level`; this one stays as it is, and is kept in it."""
+        """A copy with `content` at `level`, which carries the full page. This page does not change."""
         return self.model_copy(
             update={
                 "content": content,
@@ -121,7 +123,7 @@ class MemoryPage(StrictModel):
         )
 
     def media_description(self) -> MediaDescription:
-        """Return the core's description of a medium."""
+        """Caption, transcript, size, duration and scenes of a medium."""
         width, height = self.dimensions or (0, 0)
         return MediaDescription(
             caption=self.caption or "",
@@ -133,10 +135,10 @@ class MemoryPage(StrictModel):
         )
 
     def estimate_tokens(self) -> int:
-        """`size_tokens` when it is known; otherwise an estimate of what a prompt shows of the page.
+        """`size_tokens` when set, otherwise an estimate: characters / 4 of the text in a prompt.
 
-        Four characters are taken for a token. A medium is shown by its description, structured data as JSON; bytes
-        count by `size_bytes`, and what is none of these for `OPAQUE_TOKENS`.
+        That text is the description of a medium and the JSON of structured data. Bytes count as size_bytes / 4, and
+        content of another kind as `OPAQUE_TOKENS`.
         """
         if self.size_tokens is not None:
             return self.size_tokens
@@ -158,7 +160,7 @@ class MemoryPage(StrictModel):
 
 
 def _size_bytes(content: object) -> int:
-    """Of bytes as they are, of a text in UTF-8, of a value as JSON."""
+    """Length of bytes, of a text in UTF-8, of a value as JSON."""
     if content is None:
         return 0
     if isinstance(content, bytes):
@@ -168,7 +170,7 @@ def _size_bytes(content: object) -> int:
 
 
 def _scenes(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """A video's scenes as texts: given as texts, or as dictionaries with a `description`."""
+    """A video's scenes as texts. `metadata["scenes"]` holds texts, or mappings with a `description`."""
     scenes = metadata.get("scenes")
     if not isinstance(scenes, list):
         return ()

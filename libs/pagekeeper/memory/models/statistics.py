@@ -1,4 +1,4 @@
-"""Statistics of the parts of a memory, computed on request."""
+"""Statistics of the parts of a memory, counted at the moment of the call."""
 
 from typing import Any
 
@@ -138,7 +138,7 @@ class MemoryManagerStats(KeyedModel):
 
 
 class VMContext(KeyedModel):
-    """The memory's part of a request: the developer message, the tools, and the parts of both."""
+    """The developer message and the tools of a request, with the manifest and the pack that they were made from."""
 
     developer_message: str = ""
     tools: list[Any] = Field(default_factory=list)

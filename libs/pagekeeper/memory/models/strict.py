@@ -69,6 +69,8 @@ def whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value, and what else a fi
         pairs = [(whole(key), whole(inner)) for key, inner in value.items()]
         same = all(new[0] is key and new[1] is value[key] for new, key in zip(pairs, value, strict=True))
         return value if same else dict(pairs)
+    if isinstance(value, set | frozenset):
+        return value if all(whole(inner) is inner for inner in value) else type(value)(map(whole, value))
     if type(value) in (list, tuple):
         mended = [whole(inner) for inner in value]
         return value if all(map(is_, mended, value)) else type(value)(mended)
