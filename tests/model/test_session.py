@@ -350,7 +350,7 @@ class Histories(RuleBasedStateMachine):
             assert representation.size_tokens == resident.size_tokens
 
     @invariant()
-    def what_is_neither_resident_nor_dirty_is_stowed(self) -> None:
+    def what_is_neither_resident_nor_dirty_is_packed(self) -> None:
         resident = {resident.page_id for resident in self.session.working_set}
         dirty = {page_id for page_id, page in self.model.pages.items() if page.dirty}
         assert set(self.session.pages.at_hand) == resident | dirty

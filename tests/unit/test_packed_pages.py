@@ -91,7 +91,7 @@ pages = st.builds(
 
 
 @given(st.lists(pages, min_size=1, max_size=4))
-def test_what_is_unpacked_equals_what_was_stowed(some: list[PageState]) -> None:
+def test_what_is_unpacked_equals_what_was_packed(some: list[PageState]) -> None:
     """In one package, whose names grow meanwhile."""
     package = PackedPages()
     packed = [package.pack(page) for page in some]
@@ -104,7 +104,7 @@ def test_what_is_unpacked_equals_what_was_stowed(some: list[PageState]) -> None:
 
 
 @given(pages)
-def test_a_page_is_lowered_alike_whether_its_levels_are_stowed_or_not(page: PageState) -> None:
+def test_a_page_is_lowered_alike_whether_its_levels_are_packed_or_not(page: PageState) -> None:
     with_packed_levels = PackedPages().with_packed_levels(page)
     for whole, slim in zip(page.versions, with_packed_levels.versions, strict=True):
         for one in (replace(whole.full, level=-1, size_tokens=INT32_MAX), *whole.representations):
@@ -115,9 +115,9 @@ def test_a_page_is_lowered_alike_whether_its_levels_are_stowed_or_not(page: Page
         assert (slim.dirty, with_packed_levels.dirty) == (False, False)
 
 
-@given(st.lists(pages, min_size=1, max_size=4))
-def test_levels_that_one_session_stowed_are_read_in_another(some: list[PageState]) -> None:
-    """They name things by numbers of their own session's."""
+@given(st.lists(pages, min_size=1, max_size=3))
+def test_levels_that_one_session_packed_are_read_in_another(some: list[PageState]) -> None:
+    """Packed levels name values by numbers of their own session's tables."""
     here, there = PackedPages(), PackedPages()
     for page in reversed(some):
         assert here.pack(page) is not None
@@ -135,7 +135,7 @@ def test_placing_changes_nothing_but_where_the_bytes_are(
 
 
 @given(pages, st.binary(max_size=40))
-def test_what_has_bytes_in_the_log_alone_is_not_stowed(page: PageState, data: bytes) -> None:
+def test_what_has_bytes_in_the_log_alone_is_not_packed(page: PageState, data: bytes) -> None:
     [first, *others] = page.versions
     dirty = StoredRepresentation(0, 1, len(data), sha256(data).digest(), inline=data)
     changed = first._replace(representations=(*first.representations, dirty))
@@ -175,8 +175,8 @@ def test_a_page_that_was_read_cannot_be_changed(page: PageState) -> None:
     assert kept[page.page_id] == page
 
 
-@given(st.lists(st.tuples(pages, st.booleans()), max_size=8, unique_by=lambda one: one[0].page_id))
-def test_pages_are_the_same_at_hand_and_stowed(some: list[tuple[PageState, bool]]) -> None:
+@given(st.lists(st.tuples(pages, st.booleans()), max_size=4, unique_by=lambda one: one[0].page_id))
+def test_pages_are_the_same_at_hand_and_packed(some: list[tuple[PageState, bool]]) -> None:
     """In the order in which they came first, whatever was packed and came back since."""
     kept, expected = SessionPages(), {page.page_id: page for page, _ in some}
     for page, resident in some:
