@@ -2,8 +2,10 @@
 
 Ours is the fold itself: each access becomes the event that the platform would log, and is applied to a `Session`. The
 others are libcachesim's, by tokens as object size, the policy of the guide's system (installed, not copied), and the
-offline optimum. All but the optimum evict as little as makes room. Where a page changes, its old version is taken away
-from all of them, except from W-TinyLFU, whose `remove` crashes: there it stays until it is evicted.
+offline optimum. They evict as little as makes room. Ours is judged as it is shipped: it evicts in batches between two
+watermarks, of which the upper one is where the others' memory ends, and keeps the last turns. Where a page changes,
+its old version is taken away from all of them, except from W-TinyLFU, whose `remove` crashes: there it stays until it
+is evicted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from pagekeeper.core.pages import FaultReason, Modality, StoredRepresentation, T
 from pagekeeper.core.session import Session
 
 OURS: Final = "ours"
-IN_BATCHES: Final = "ours, in batches"
+ONE_BY_ONE: Final = "ours, one by one"
 GUIDE: Final = "the guide's importance-LRU"
 
 
@@ -143,7 +145,7 @@ class Fold:
             pinned=self._pin(access),
             full=StoredRepresentation(0, access.size_tokens, len(content), sha256(content).digest(), inline=content),
             tool_name=access.tool_name,
-            telling_percent=access.telling_percent,
+            recall_likelihood_percent=access.recall_likelihood_percent,
         )
         self._apply(ev.PagesMapped((mapped,)))
 
@@ -179,7 +181,7 @@ class Optimum:
         return (access.page_id, access.version) in self._resident
 
 
-class Informed:
+class Oracle:
     """Is told what the draw of a trace wants next and how likely, and keeps what is likeliest for its size: what an
     online policy could do at best, short of the future itself.
     """
@@ -236,9 +238,9 @@ def one_by_one(memory_tokens: int, policy: str) -> ev.SessionConfig:
     )
 
 
-def as_shipped(memory_tokens: int) -> ev.SessionConfig:
+def as_shipped(memory_tokens: int, policy: str = ev.SessionConfig().eviction_policy) -> ev.SessionConfig:
     """The defaults, with the high watermark where the others' memory ends."""
-    config = ev.SessionConfig(reserved_tokens=0)
+    config = ev.SessionConfig(reserved_tokens=0, eviction_policy=policy)
     return replace(config, max_l0_tokens=int(memory_tokens / config.eviction_threshold))
 
 

@@ -18,7 +18,7 @@ from demo.corpus.generate import generate
 from demo.corpus.load import load_conversations
 from demo.corpus.types import Conversation, Role
 from pagekeeper.core.eviction import MESSAGE_ROLES
-from pagekeeper.core.pages import TELLING_PERCENT, MessageRole, PageType
+from pagekeeper.core.pages import RECALL_LIKELIHOOD_PERCENT, MessageRole, PageType
 from pagekeeper.core.sentences import recall_likelihood_percent_of
 from pagekeeper.runtime.tokens import Tokenizer
 
@@ -29,7 +29,7 @@ CALLS_MAX: Final = 1_400
 CHATTER: Final = 0.4
 """How often something comes between reads that is not wanted again: reads are three quarters of what tools answer."""
 RETURNING: Final = 0.9
-"""How sure one who is told of an excursion is that its files are wanted before any other."""
+"""How sure the oracle is, on a detour, that its files are wanted before any other."""
 HEADER_TOKENS: Final = 14
 """About what a page's line takes beside its text."""
 
@@ -45,7 +45,7 @@ class Access:
     role: MessageRole = MessageRole.TOOL
     page_type: PageType = PageType.ARTIFACT
     tool_name: str = ""
-    telling_percent: int = TELLING_PERCENT
+    recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
     """As the platform reads it from the page's words."""
 
 
@@ -199,7 +199,7 @@ def _edits(agent: _Agent, calls: int, prefix: str = "edit") -> None:
                 agent.read(agent.popular(nearby, 0.5) if chance < 0.75 else agent.popular(files))
 
 
-def _excursions(agent: _Agent, calls: int) -> None:
+def _detours(agent: _Agent, calls: int) -> None:
     """From one file into those that it leads to, and back through them: what was read last is wanted first."""
     files = agent.files("file", MEMORY_TOKENS * agent.random.uniform(2, 4))
     last = agent.turn + calls
@@ -235,13 +235,17 @@ FAMILIES: Final[Mapping[str, Callable[[_Agent, int], None]]] = {
     "phases": _phases,
     "edits": _edits,
     "mixed": _mixed,
-    "excursions": _excursions,
+    "detours": _detours,
 }
+
+
+_SEED_WORDS: Final = {"detours": "excursions"}
+"""What a family was called when its traces were first drawn: another word would draw others."""
 
 
 def agent_trace(family: str, seed: int) -> ReferenceString:
     """A session of 100 to 1,400 calls."""
-    agent = _Agent(Random(f"{family}/{seed}"))
+    agent = _Agent(Random(f"{_SEED_WORDS.get(family, family)}/{seed}"))
     calls = int(CALLS_MIN * (CALLS_MAX / CALLS_MIN) ** agent.random.random())
     FAMILIES[family](agent, calls)
     odds = () if family == "mixed" else agent.odds  # Its loops have none.
@@ -266,9 +270,9 @@ def conversation_trace(
         for message in (*exchange.question, *exchange.reply):
             size = tokenizer.count(message.text) + HEADER_TOKENS
             role = _ROLES[message.role]
-            telling = recall_likelihood_percent_of(message.text) if role in MESSAGE_ROLES else TELLING_PERCENT
+            telling = recall_likelihood_percent_of(message.text) if role in MESSAGE_ROLES else RECALL_LIKELIHOOD_PERCENT
             known[message.page_id] = Access(
-                message.page_id, 1, size, turn, role, PageType.TRANSCRIPT, telling_percent=telling
+                message.page_id, 1, size, turn, role, PageType.TRANSCRIPT, recall_likelihood_percent=telling
             )
             accesses.append(known[message.page_id])
         if exchange.recall is not None:

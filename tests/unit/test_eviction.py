@@ -55,12 +55,15 @@ candidates = st.builds(
     gap_references=st.integers(0, 200_000),
     first_reference=st.integers(1, 300_000),
     kind_share=st.floats(0.001, 0.999),
-    rhythm=st.floats(0, 1),
+    periodicity=st.floats(0, 1),
     is_message=st.booleans(),
-    telling_percent=st.integers(0, 100),
+    recall_likelihood_percent=st.integers(0, 100),
     scan_references=st.integers(0, 200_000),
     residents=st.integers(1, 10_000),
 )
+
+
+REUSE = pytest.mark.parametrize("policy", ["reuse/4", "reuse/5"])
 
 
 def goes_first(policy: str, first: Candidate, second: Candidate) -> bool:
@@ -69,7 +72,7 @@ def goes_first(policy: str, first: Candidate, second: Candidate) -> bool:
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:
-    with pytest.raises(InvalidField, match="reuse/4"):
+    with pytest.raises(InvalidField, match="reuse/5"):
         chosen_policy("reuse/99")
 
 
@@ -88,54 +91,58 @@ def test_what_was_used_longest_ago_goes_first(policy: str) -> None:
     assert goes_first(policy, longer_ago, PAGE)
 
 
-@pytest.mark.parametrize("policy", ["importance-lru/1", "reuse/4"])
+@pytest.mark.parametrize("policy", ["importance-lru/1", "reuse/1", "reuse/2", "reuse/3", "reuse/4", "reuse/5"])
 def test_what_matters_less_goes_first(policy: str) -> None:
     assert goes_first(policy, PAGE._replace(importance=0.1), PAGE)
     assert goes_first(policy, PAGE, PAGE._replace(page_type=PageType.CLAIM))
 
 
+@REUSE
 @pytest.mark.parametrize(
     "less",
     [
-        pytest.param(PAGE._replace(reuses=1), id="used less often"),
         pytest.param(PAGE._replace(size_tokens=200), id="larger"),
         pytest.param(PAGE._replace(idle_reuses=12), id="idle for longer"),
     ],
 )
-def test_by_reuse_what_is_worth_less_for_its_room_goes_first(less: Candidate) -> None:
-    assert goes_first("reuse/4", less, PAGE)
+def test_by_reuse_what_is_worth_less_for_its_room_goes_first(policy: str, less: Candidate) -> None:
+    assert goes_first(policy, less, PAGE)
 
 
-def test_by_reuse_kinds_that_nobody_asks_for_again_go_first() -> None:
+@REUSE
+def test_by_reuse_kinds_that_nobody_asks_for_again_go_first(policy: str) -> None:
     once = PAGE._replace(reuses=0, idle_reuses=PAGE.known_reuses, idle_references=60)
-    assert goes_first("reuse/4", once._replace(kind_share=0.05), once._replace(kind_share=0.6))
+    assert goes_first(policy, once._replace(kind_share=0.05), once._replace(kind_share=0.6))
 
 
-def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that_is_due() -> None:
-    just_used = PAGE._replace(rhythm=1.0, idle_references=1, idle_reuses=1)
-    due = PAGE._replace(rhythm=1.0, idle_references=19, idle_reuses=19)
-    assert goes_first("reuse/4", just_used, due)
-    assert goes_first("reuse/4", just_used._replace(rhythm=0.5), due._replace(rhythm=0.5)), "a doubt is enough"
-    assert goes_first("reuse/4", due._replace(rhythm=0.0), just_used._replace(rhythm=0.0))
+@REUSE
+def test_by_reuse_the_page_of_a_loop_that_was_just_used_goes_before_the_one_that_is_due(policy: str) -> None:
+    just_used = PAGE._replace(periodicity=1.0, idle_references=1, idle_reuses=1)
+    due = PAGE._replace(periodicity=1.0, idle_references=19, idle_reuses=19)
+    assert goes_first(policy, just_used, due)
+    assert goes_first(policy, just_used._replace(periodicity=0.6), due._replace(periodicity=0.6)), "a doubt is enough"
+    assert goes_first(policy, due._replace(periodicity=0.0), just_used._replace(periodicity=0.0))
 
 
 @given(size_tokens=st.integers(1, 2**40))
-def test_by_reuse_a_page_in_sixteen_times_the_room_is_worth_an_eighth_and_a_message_a_sixteenth(
-    size_tokens: int,
+@pytest.mark.parametrize(("policy", "of_a_file"), [("reuse/4", 8), ("reuse/5", 16)])
+def test_by_reuse_a_message_in_sixteen_times_the_room_is_worth_a_sixteenth_and_a_file_by_its_policy(
+    policy: str, of_a_file: int, size_tokens: int
 ) -> None:
-    key = chosen_policy("reuse/4").key
-    for is_message, times in ((False, 8), (True, 16)):
+    key = chosen_policy(policy).key
+    for is_message, times in ((False, of_a_file), (True, 16)):
         page = PAGE._replace(is_message=is_message)
         small, large = (key(page._replace(size_tokens=size_tokens * sixteen))[0] for sixteen in (1, 16))
         assert Fraction(small) / Fraction(large) == pytest.approx(times)
 
 
+@REUSE
 @given(new_pages=st.integers(0, 200))
 def test_by_reuse_new_pages_age_what_was_used_before_them_more_and_more_and_as_a_run_less_and_less(
-    new_pages: int,
+    policy: str, new_pages: int
 ) -> None:
     """A run, until pages are used again: from then on, it says little of those that came with it."""
-    key = chosen_policy("reuse/4").key
+    key = chosen_policy(policy).key
 
     def lost_to_one_more(page: Candidate, new: int) -> float:
         after, before = (1 / key(page._replace(idle_references=page.idle_reuses + n))[0] for n in (new + 1, new))
@@ -153,26 +160,32 @@ def test_by_reuse_new_pages_age_what_was_used_before_them_more_and_more_and_as_a
     assert lost_to_a_longer_run(once._replace(idle_reuses=9), new_pages) < lost_to_a_longer_run(once, new_pages) / 5
 
 
+@REUSE
 @given(earlier=st.integers(1, 1_000), later=st.integers(1, 1_000))
-def test_by_reuse_of_two_messages_the_one_from_the_session_s_beginning_stays(earlier: int, later: int) -> None:
+def test_by_reuse_of_two_messages_the_one_from_the_session_s_beginning_stays(
+    policy: str, earlier: int, later: int
+) -> None:
     said = PAGE._replace(is_message=True)
     if earlier < later:
-        assert goes_first("reuse/4", said._replace(first_reference=later), said._replace(first_reference=earlier))
+        assert goes_first(policy, said._replace(first_reference=later), said._replace(first_reference=earlier))
 
 
-def test_by_reuse_a_message_that_was_asked_for_more_often_stays() -> None:
+@REUSE
+def test_by_reuse_a_message_that_was_asked_for_more_often_stays(policy: str) -> None:
     said = PAGE._replace(is_message=True)
-    assert goes_first("reuse/4", said._replace(reuses=1), said)
+    assert goes_first(policy, said._replace(reuses=1), said)
 
 
-def test_by_reuse_what_says_little_goes_first() -> None:
-    assert goes_first("reuse/4", PAGE._replace(telling_percent=20), PAGE)
+@REUSE
+def test_by_reuse_what_says_little_goes_first(policy: str) -> None:
+    assert goes_first(policy, PAGE._replace(recall_likelihood_percent=20), PAGE)
 
 
-def test_by_reuse_a_message_is_not_given_up_for_being_idle() -> None:
+@REUSE
+def test_by_reuse_a_message_is_not_given_up_for_being_idle(policy: str) -> None:
     """What was read is done with after a while; what was said may be asked for at any time."""
     idle = PAGE._replace(idle_reuses=PAGE.known_reuses, idle_references=60)
-    key = chosen_policy("reuse/4").key
+    key = chosen_policy(policy).key
     assert key(idle) < key(PAGE)
     assert key(idle._replace(is_message=True)) == key(PAGE._replace(is_message=True))
 
@@ -183,13 +196,13 @@ MEMORY_TOKENS = 1_000
 PAGE_TOKENS = 100
 
 
-def session(policy: str) -> Session:
+def session(policy: str, target_utilization: float = 1.0) -> Session:
     made = Session()
     config = ev.SessionConfig(
         max_l0_tokens=MEMORY_TOKENS,
         reserved_tokens=0,
         eviction_threshold=1.0,
-        target_utilization=1.0,
+        target_utilization=target_utilization,
         pin_last_turns=0,
         fault_protection_turns=0,
         eviction_policy=policy,
@@ -241,33 +254,36 @@ def loop(pages: int, rounds: int) -> Iterator[str]:
     return (f"p{number}" for _ in range(rounds) for number in range(pages))
 
 
-def test_a_loop_larger_than_memory_keeps_a_part_of_itself() -> None:
+@REUSE
+def test_a_loop_larger_than_memory_keeps_a_part_of_itself(policy: str) -> None:
     """Ten pages fit: nine of thirteen gaps can be hits at best, and least recently used has none."""
     assert hit_share(session("lru/1"), loop(13, 12)) == 0
-    assert hit_share(session("reuse/4"), loop(13, 12)) > 0.5
+    assert hit_share(session(policy), loop(13, 12)) > 0.5
 
 
 def test_a_sweep_does_not_push_out_what_is_used_all_the_time() -> None:
     kept = {}
-    for policy in ("lru/1", "reuse/4"):
+    for policy in ("lru/1", "reuse/4", "reuse/5"):
         swept = session(policy)
         hit_share(swept, loop(8, 6))
         hit_share(swept, [f"once{number}" for number in range(40)])
         kept[policy] = sum(f"p{number}" in swept.working_set for number in range(8))
     assert kept["lru/1"] == 0
-    assert kept["reuse/4"] >= 4
+    assert min(kept["reuse/4"], kept["reuse/5"]) >= 4
 
 
-def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files() -> None:
-    mixed = session("reuse/4")
+@REUSE
+def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files(policy: str) -> None:
+    mixed = session(policy)
     for number in range(60):
         want(mixed, f"p{number % 8}")
         want(mixed, f"output{number}", "run_tests")
     assert all(f"p{number}" in mixed.working_set for number in range(8))
 
 
-def test_nothing_stays_for_ever_where_nothing_is_used_again() -> None:
-    told = session("reuse/4")
+@REUSE
+def test_nothing_stays_for_ever_where_nothing_is_used_again(policy: str) -> None:
+    told = session(policy)
     small = ev.MappedPage(
         **{name: getattr(mapped("small", "read"), name) for name in ev.MappedPage.__slots__}
         | {"full": StoredRepresentation(0, PAGE_TOKENS * 7 // 10, 1, bytes(32), inline=b"x")}
@@ -293,8 +309,34 @@ def test_a_use_of_a_resident_page_moves_nothing_and_keeps_it_longer(policy: str)
 
 
 def test_a_guess_counts_as_no_use() -> None:
-    guessed = session("reuse/4")
+    guessed = session("reuse/5")
     hit_share(guessed, loop(11, 1))
     references = guessed.reuse.references
     apply(guessed, ev.PageAdmitted("p0", 1, 0, FaultReason.SPECULATIVE))
     assert guessed.reuse.references == references
+
+
+# Batches between the watermarks
+
+
+def test_a_batch_ends_before_pages_that_are_in_use() -> None:
+    """Seven pages of ten are used all the time; what comes once makes room, and no page in use leaves with it."""
+    in_use, kept = [f"p{number % 7}" for number in range(70)], {}
+    for policy in ("reuse/4", "reuse/5"):
+        batches = session(policy, target_utilization=0.5)
+        hit_share(batches, in_use)
+        hit_share(batches, [f"once{number}" for number in range(12)])
+        kept[policy] = sum(f"p{number}" in batches.working_set for number in range(7))
+    assert kept["reuse/4"] < 7
+    assert kept["reuse/5"] == 7
+
+
+@given(pages=st.integers(11, 40))
+def test_a_batch_goes_on_to_the_low_watermark_where_no_page_was_used_again(pages: int) -> None:
+    """A provider's cache loses the prompt's end with each batch, so a batch frees much."""
+    batches = session("reuse/5", target_utilization=0.5)
+    for number in range(pages):
+        before = batches.working_set.used_tokens
+        want(batches, f"once{number}")
+        evicting = before + PAGE_TOKENS > MEMORY_TOKENS
+        assert batches.working_set.used_tokens == (MEMORY_TOKENS // 2 if evicting else before + PAGE_TOKENS)

@@ -86,7 +86,7 @@ pages = st.builds(
     tool_call_id=texts,
     metadata=st.lists(st.builds(KeyValue, names, texts), max_size=3).map(tuple),
     reuse=st.builds(PageReuse, *[int32s, *[int64s] * (len(PageReuse._fields) - 1)]),
-    telling_percent=int32s,
+    recall_likelihood_percent=int32s,
 )
 
 

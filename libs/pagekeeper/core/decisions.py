@@ -38,6 +38,7 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.core.policies import POLICIES
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import teaches
 from pagekeeper.core.working_set import Resident
@@ -59,10 +60,18 @@ def earlier_operation(session: Session, operation_id: str, request_digest: bytes
 
 
 def transaction(
-    operation_id: str, request_digest: bytes, written_unix_ms: int, events: tuple[ev.Event, ...]
+    session: Session, operation_id: str, request_digest: bytes, written_unix_ms: int, events: tuple[ev.Event, ...]
 ) -> ev.Transaction:
-    """Return what is appended of these events, by the newest rules that every release knows which may fold them."""
-    return ev.Transaction(operation_id, request_digest, written_unix_ms, events, WRITES_FOLD_VERSION)
+    """Return what is appended of these events, by the newest rules that every release knows which may fold them.
+
+    A release that knows the session's policy knows the rules that the policy came with.
+    """
+    config = session.config
+    for event in events:
+        if isinstance(event, ev.SessionOpened | ev.SessionConfigured):
+            config = event.config
+    fold_version = max(WRITES_FOLD_VERSION, session.fold_version, POLICIES[config.eviction_policy].fold_version)
+    return ev.Transaction(operation_id, request_digest, written_unix_ms, events, fold_version)
 
 
 def readable(session: Session, session_id: str) -> Session:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from pagekeeper.core.pages import (
-    TELLING_PERCENT,
+    RECALL_LIKELIHOOD_PERCENT,
     Extent,
     FaultReason,
     KeyValue,
@@ -54,7 +54,7 @@ class SessionConfig:
     pin_last_turns: int = 3
     fault_protection_turns: int = 2
     eviction_cooldown_turns: int = 3
-    eviction_policy: str = "reuse/4"
+    eviction_policy: str = "reuse/5"
     mode: VMMode = VMMode.STRICT
     layout: PromptLayout = PromptLayout.CACHE_STABLE
     model: str = "gpt-4o"
@@ -107,7 +107,7 @@ class MappedPage:
     tool_call_id: str = ""
     media: MediaDescription | None = None
     metadata: tuple[KeyValue, ...] = ()
-    telling_percent: int = TELLING_PERCENT
+    recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
     """0 to 100: how likely its words are asked for later."""
 
     @property

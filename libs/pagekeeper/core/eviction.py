@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pagekeeper.core.pages import TELLING_PERCENT, MessageRole, PageState, PageType
+from pagekeeper.core.pages import RECALL_LIKELIHOOD_PERCENT, MessageRole, PageState, PageType
 from pagekeeper.core.reuse_counts import Learning, PageReuse, SessionReuse
 from pagekeeper.core.working_set import Resident
 
@@ -34,8 +34,8 @@ class Candidate(NamedTuple):
     count the session's re-uses and references since the page's first and last use. `gap_references` counts those
     between its last two uses (or another page's first two), `first_reference` those up to its first use, and
     `scan_references` those since any page was used again. `residents` is the number of resident pages, `kind_share` the
-    share of pages of this kind that are used again, and `rhythm` the session's periodicity. `is_message` when user or
-    model said the page in their turn. `telling_percent` is how likely its words are asked for.
+    share of pages of this kind that are used again, and `periodicity` that of the session. `is_message` when user or
+    model said the page in their turn. `recall_likelihood_percent` is how likely its words are asked for.
     """
 
     page_id: str
@@ -52,9 +52,9 @@ class Candidate(NamedTuple):
     gap_references: int = 0
     first_reference: int = 1
     kind_share: float = 0.5
-    rhythm: float = 0.0
+    periodicity: float = 0.0
     is_message: bool = False
-    telling_percent: int = TELLING_PERCENT
+    recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
     scan_references: int = 0
     residents: int = 1
     known_references: int = 0
@@ -66,12 +66,18 @@ SortKey = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class ReplacementPolicy:
-    """A named order of eviction, and how it learns. `fold_version` is that of the rules that it came with."""
+    """A named order of eviction, how it learns, and where a batch of evictions ends.
+
+    `fold_version` is that of the rules that the policy came with. A batch frees what has to be freed, and goes on to
+    the low watermark. With a `batch_value_ratio` it ends earlier: before a page that was used again, if the first
+    number of its key is at least that many times the one of the last page that had to go.
+    """
 
     name: str
     key: Callable[[Candidate], SortKey]
     learning: Learning
     fold_version: int
+    batch_value_ratio: float | None = None
 
 
 def candidate(
@@ -101,9 +107,9 @@ def candidate(
         reuse.gap_references or session.gap_references,
         reuse.first_reference,
         kind_share,
-        session.rhythm,
+        session.periodicity,
         page.page_type is PageType.TRANSCRIPT and page.role in MESSAGE_ROLES,
-        page.telling_percent,
+        page.recall_likelihood_percent,
         session.references - session.last_reuse_reference,
         residents,
         session.references - reuse.first_reference,
@@ -121,7 +127,7 @@ def with_history(plain: Candidate, reuse: PageReuse, session: SessionReuse, *, k
         gap_references=reuse.gap_references or session.gap_references,
         first_reference=reuse.first_reference,
         kind_share=kind_share,
-        rhythm=session.rhythm,
+        periodicity=session.periodicity,
         scan_references=session.references - session.last_reuse_reference,
         known_references=session.references - reuse.first_reference,
     )

@@ -107,7 +107,13 @@ class FoldedState:
         return POLICIES[self.config.eviction_policy]
 
     def _order(self, *, protected: bool) -> list[Resident]:
-        """Resident pages that are protected, or those that are not, by policy; pinned ones are neither."""
+        return [resident for _, resident in self._ranked(protected=protected)]
+
+    def _ranked(self, *, protected: bool) -> list[tuple[float, Resident]]:
+        """Resident pages that are protected, or those that are not, by the policy's key, whose first number they have.
+
+        Pinned pages are neither.
+        """
         policy = self.policy
         key, learning, share = policy.key, policy.learning, self.kinds.share
         keyed = []
@@ -120,4 +126,4 @@ class FoldedState:
             seen = candidate(page, resident, position, self.turn, self.reuse, kind_share, residents)
             keyed.append((key(seen), position, resident))
         keyed.sort()  # Positions differ, so residents are never compared.
-        return [resident for _, _, resident in keyed]
+        return [(rank[0], resident) for rank, _, resident in keyed]

@@ -128,7 +128,7 @@ class PackedPages:
         layout = _LAYOUTS[packed[0] // _LAYOUT]
         (
             flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
-            hint_bytes, call_bytes, telling_percent, importance, *reuse,
+            hint_bytes, call_bytes, recall_likelihood_percent, importance, *reuse,
         ) = layout.head.unpack_from(packed)  # fmt: skip
         at = layout.head.size
         call_at = at + hint_bytes
@@ -155,7 +155,7 @@ class PackedPages:
             packed[call_at : call_at + call_bytes].decode(),
             metadata,
             PageReuse(*reuse),
-            telling_percent,
+            recall_likelihood_percent,
         )
 
     def with_packed_levels(self, page: PageState) -> PageState:
@@ -200,7 +200,7 @@ class PackedPages:
                 page.last_fault_turn,
                 len(hint),
                 len(call),
-                page.telling_percent,
+                page.recall_likelihood_percent,
                 page.importance,
                 *page.reuse,
             ),

@@ -224,7 +224,7 @@ class Version(NamedTuple):
         return not isinstance(levels, PackedLevels) and any(r.dirty for r in levels)
 
 
-TELLING_PERCENT: Final = 50
+RECALL_LIKELIHOOD_PERCENT: Final = 50
 """How likely, of 100, the words of a page are asked for later, when nobody has read them."""
 
 
@@ -249,7 +249,7 @@ class PageState(NamedTuple):
     tool_call_id: str
     metadata: tuple[KeyValue, ...] = ()
     reuse: PageReuse = PageReuse()
-    telling_percent: int = TELLING_PERCENT
+    recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
 
     @property
     def current(self) -> Version:

@@ -25,7 +25,7 @@ def importance_lru(candidate: Candidate) -> SortKey:
 def reuse_1(candidate: Candidate) -> SortKey:
     rate = _buy_till_you_die(candidate, prior_age=30)
     at_own_rate = rate * (1 + 0.5 * candidate.fault_count)
-    soon = (1 - candidate.rhythm) * at_own_rate + candidate.rhythm * _due_1(candidate, rate)
+    soon = (1 - candidate.periodicity) * at_own_rate + candidate.periodicity * _due_1(candidate, rate)
     size_tokens = max(1, candidate.size_tokens)
     worth = TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance)
     return (soon * worth / sqrt(size_tokens * sqrt(size_tokens)), candidate.position)
@@ -40,10 +40,10 @@ def reuse_2(candidate: Candidate) -> SortKey:
     else:
         rate = _buy_till_you_die(candidate, prior_age=30)
         alive = 1.0 if candidate.reuses else candidate.kind_share
-        in_no_loop = (1 - candidate.rhythm) * (1 - candidate.rhythm)
+        in_no_loop = (1 - candidate.periodicity) * (1 - candidate.periodicity)
         burst = in_no_loop * 4.0 * alive / (40 + candidate.idle_references)
         at_own_rate, cost = rate * (1 + 0.5 * candidate.fault_count) + burst, sqrt(root)
-    soon = (1 - candidate.rhythm) * at_own_rate + candidate.rhythm * _due_1(candidate, rate)
+    soon = (1 - candidate.periodicity) * at_own_rate + candidate.periodicity * _due_1(candidate, rate)
     return (soon * _value(candidate) / cost, candidate.position)
 
 
@@ -53,7 +53,7 @@ def reuse_3(candidate: Candidate) -> SortKey:
     due_references = candidate.gap_references - candidate.idle_references
     overdue = due_references < -0.15 * candidate.gap_references
     due = rate if overdue else 3.0 * again / (8 + max(0, due_references))
-    soon = (1 - candidate.rhythm) * rate + candidate.rhythm * due
+    soon = (1 - candidate.periodicity) * rate + candidate.periodicity * due
     size_tokens = max(1, candidate.size_tokens)
     cost = size_tokens / 30 if candidate.is_message else sqrt(size_tokens)
     return (soon * _value(candidate) / cost, candidate.position)
@@ -67,7 +67,7 @@ def reuse_4(candidate: Candidate) -> SortKey:
     else:
         again = 1.0 if candidate.reuses else _steeper(candidate.kind_share, 14.0, 2)
         due = 2.0 * again / (3 + max(0, due_references))
-    loop = _steeper(candidate.rhythm, 5.0, 6)
+    loop = _steeper(candidate.periodicity, 5.0, 6)
     soon = (1 - loop) * rate + loop * due
     size_tokens = max(1, candidate.size_tokens)
     root = sqrt(size_tokens)
@@ -76,7 +76,7 @@ def reuse_4(candidate: Candidate) -> SortKey:
 
 
 def _value(candidate: Candidate) -> float:
-    return TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance) * (10 + candidate.telling_percent)
+    return TYPE_WEIGHT[candidate.page_type] * (0.1 + candidate.importance) * (10 + candidate.recall_likelihood_percent)
 
 
 def _age(reuses: int, references: int) -> float:

@@ -17,10 +17,11 @@ KIND_PRIOR_SHARE: Final = 0.5
 class Learning:
     """Constants by which a policy learns. They are part of the policy's version.
 
-    A use is on time when its gap differs from the expected one by at most `gap_tolerance` of it. The session's
-    periodicity becomes `periodicity_kept * periodicity`, plus `1 - periodicity_kept` for a use on time, with each
-    re-use, and `periodicity_kept_by_new * periodicity` with each first use, so that a scan does not look periodic. The
-    gap that is expected of a page without one is that of any page, or of `second_uses_alone`.
+    A re-use makes the session's periodicity `periodicity_kept * periodicity + (1 - periodicity_kept) * likeness`, where
+    the likeness of its gap to the expected one is the smaller over the larger. Earlier policies take 1 for a gap within
+    `gap_tolerance` of the expected one, and 0 otherwise. A first use makes it `periodicity_kept_by_new * periodicity`,
+    so that a scan does not look periodic. The gap that is expected of a page without one is that of any page, or of
+    `second_uses_alone`.
 
     The prior of a kind's share counts as `kind_prior` pages, and that of a kind's pages of one size as `size_prior`.
     """
@@ -30,7 +31,16 @@ class Learning:
     second_uses_alone: bool
     kind_prior: float
     size_prior: float
+    by_likeness: bool = False
     gap_tolerance: float = 0.2
+
+    def likeness(self, gap: int, expected: int) -> float:
+        """From 0 to 1: how much a page's gap since its last use is like the expected one, which is 0 when unknown."""
+        if not expected:
+            return 0.0
+        if self.by_likeness:
+            return gap / expected if gap < expected else expected / gap
+        return float(abs(gap - expected) <= self.gap_tolerance * expected + 1)
 
 
 class PageReuse(NamedTuple):
@@ -48,7 +58,7 @@ class PageReuse(NamedTuple):
 class SessionReuse:
     """Counts of all pages of a session together.
 
-    `rhythm` is the periodicity: from 0 to 1, how often pages come back on time, as in a loop. `gap_references` is the
+    `periodicity` says from 0 to 1 how alike the gaps between uses are, as in a loop. `gap_references` is the
     gap that is expected of a page without one of its own. `last_reuse_reference` is the number of references at the
     last re-use: the references since then are a scan.
     """
@@ -56,13 +66,13 @@ class SessionReuse:
     references: int = 0
     reuses: int = 0
     gap_references: int = 0
-    rhythm: float = 0.0
+    periodicity: float = 0.0
     last_reuse_reference: int = 0
 
     def first(self, learning: Learning) -> PageReuse:
         """Count the first use of a page."""
         self.references += 1
-        self.rhythm *= learning.periodicity_kept_by_new
+        self.periodicity *= learning.periodicity_kept_by_new
         return PageReuse(
             first_reuse=self.reuses,
             last_reuse=self.reuses,
@@ -75,10 +85,9 @@ class SessionReuse:
         self.references += 1
         self.reuses += 1
         gap = self.references - page.last_reference
-        expected = page.gap_references or self.gap_references
-        on_time = expected > 0 and abs(gap - expected) <= learning.gap_tolerance * expected + 1
+        likeness = learning.likeness(gap, page.gap_references or self.gap_references)
         kept = learning.periodicity_kept
-        self.rhythm = kept * self.rhythm + (1 - kept if on_time else 0.0)
+        self.periodicity = kept * self.periodicity + (1 - kept) * likeness
         self.last_reuse_reference = self.references
         if not page.count or not learning.second_uses_alone:
             self.gap_references = gap

@@ -201,7 +201,7 @@ class Session(FoldedState):
             mapped.tool_call_id,
             mapped.metadata,
             before.reuse if before else self.reuse.first(self.policy.learning),
-            mapped.telling_percent,
+            mapped.recall_likelihood_percent,
         )
         if before is not None:
             self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
@@ -294,25 +294,33 @@ class Session(FoldedState):
         if fits or incoming_tokens > max(0, limit - self.pinned_tokens()):
             return []
         low = int(limit * self.config.target_utilization)
-        effects = self._free_down_to(max(0, low - incoming_tokens), protected=False)
+        must = max(0, high - incoming_tokens)
+        effects = self._free_down_to(max(0, low - incoming_tokens), must, protected=False)
         if self.working_set.used_tokens + incoming_tokens > limit:
-            effects += self._free_down_to(max(0, high - incoming_tokens), protected=True)
+            effects += self._free_down_to(must, must, protected=True)
         return effects
 
-    def _free_down_to(self, used_tokens: int, *, protected: bool) -> list[Effect]:
+    def _free_down_to(self, used_tokens: int, must_tokens: int, *, protected: bool) -> list[Effect]:
         """Ask pages that are protected, or those that are not, until no more than `used_tokens` are used.
 
-        A page that went down a level is asked again only when all others of its kind have been.
+        Below `must_tokens` the batch ends at the first page that the policy takes to be in use: one that was used
+        again and is worth `batch_value_ratio` times the last page that had to go. A page that went down a level is
+        asked again only when all others of its kind have been.
         """
         used = self.working_set.used_tokens
+        ratio = self.policy.batch_value_ratio
+        enough: float | None = None
         effects: list[Effect] = []
         while used > used_tokens:
-            order = self._order(protected=protected)
-            if not order:
+            ranked = self._ranked(protected=protected)
+            if not ranked:
                 break
-            for resident in order:
-                if used <= used_tokens:
-                    break
+            for value, resident in ranked:
+                in_use = enough is not None and value >= enough and self.pages.at_hand[resident.page_id].reuse.count > 0
+                if used <= used_tokens or (used <= must_tokens and in_use):
+                    return effects
+                if used > must_tokens and ratio is not None:
+                    enough = ratio * value
                 what = self._give_up(resident)
                 used -= what.freed_tokens if isinstance(what, Compressed) else what.size_tokens
                 effects.append(what)

@@ -46,6 +46,8 @@ NAMED_OTHERWISE: Final[dict[type, str]] = {
     Operation: "OperationSnapshot",
 }
 """Classes whose message is called something else; all others share the name."""
+FIELDS_NAMED_OTHERWISE: Final = {"periodicity": "rhythm", "recall_likelihood_percent": "telling_percent"}
+"""Fields that the wire calls something else, since names that stand in JSON do not change."""
 
 
 def _message_class(value_class: type) -> type[Message]:
@@ -66,11 +68,12 @@ class MessageReader(Generic[V]):
         descriptor = message_class.DESCRIPTOR
         hints = get_type_hints(value_class)
         defaults = _defaults_of(value_class)
-        if missing := set(defaults) - set(descriptor.fields_by_name):
+        wire_names = {name: FIELDS_NAMED_OTHERWISE.get(name, name) for name in defaults}
+        if missing := set(wire_names.values()) - set(descriptor.fields_by_name):
             raise TypeError(f"{descriptor.name} has no {missing} of {value_class.__name__}")
         self._value_class = value_class
         self._fields = [
-            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[name]), hints[name], default)
+            _FieldCodec(cast(FieldDescriptor, descriptor.fields_by_name[wire_names[name]]), name, hints[name], default)
             for name, default in defaults.items()
         ]
         self._decoders = [field.decoder() for field in self._fields]
@@ -88,12 +91,12 @@ class MessageCodec(MessageReader[V]):
         names = {field.name for field in self._fields}
         if more := set(self._message_class.DESCRIPTOR.fields_by_name) - names:
             raise TypeError(f"{value_class.__name__} has no {more} of {self._message_class.DESCRIPTOR.name}")
-        self._encoders = [(field.name, field.encoder()) for field in self._fields]
+        self._encoders = [(field.attribute, field.name, field.encoder()) for field in self._fields]
 
     def encode(self, value: V) -> Message:
         sent: dict[str, Any] = {}
-        for name, encode in self._encoders:
-            one = getattr(value, name)
+        for attribute, name, encode in self._encoders:
+            one = getattr(value, attribute)
             if encode is None:
                 if one:
                     sent[name] = one
@@ -112,8 +115,9 @@ def _defaults_of(value_class: Value) -> dict[str, Value]:
 class _FieldCodec:
     """One field: how its value is written into a message and read out of it."""
 
-    def __init__(self, field: FieldDescriptor, hint: Value, default: Value) -> None:
+    def __init__(self, field: FieldDescriptor, attribute: str, hint: Value, default: Value) -> None:
         self.name = field.name
+        self.attribute = attribute
         optional = NoneType in get_args(hint)
         if optional:
             (hint,) = [arg for arg in get_args(hint) if arg is not NoneType]

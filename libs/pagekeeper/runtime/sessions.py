@@ -196,7 +196,9 @@ class Sessions:
                     await self._catch_up(key, entry, strict=True)
                     confirmed = True
                     continue
-                transaction = decisions.transaction(request.operation_id, request.digest, self._clock.now_ms(), events)
+                transaction = decisions.transaction(
+                    session, request.operation_id, request.digest, self._clock.now_ms(), events
+                )
                 data = codec.encode_transaction(transaction)
                 revision = await self._append(key, entry, request.operation_id, data, touches)
                 if revision is None:

@@ -196,7 +196,7 @@ class SessionConfig(_message.Message):
     eviction_cooldown_turns: _builtins.int
     """Turns within which faulting an evicted page counts as thrash. Default 3."""
     eviction_policy: _builtins.str
-    """Eviction policy and version: `reuse/4`, `importance-lru/1` or `lru/1`. Default `reuse/4`."""
+    """Eviction policy and version: `reuse/5`, an earlier `reuse`, `importance-lru/1` or `lru/1`. Default `reuse/5`."""
     mode: Global___VmMode.ValueType
     """Mode. Default STRICT."""
     layout: Global___PromptLayout.ValueType

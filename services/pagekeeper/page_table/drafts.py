@@ -18,7 +18,7 @@ from pagekeeper.core.hints import make_hint
 from pagekeeper.core.ids import check_id
 from pagekeeper.core.lines import facts_of_mapped, page_line
 from pagekeeper.core.pages import (
-    TELLING_PERCENT,
+    RECALL_LIKELIHOOD_PERCENT,
     TRUST_OF_ROLE,
     Extent,
     MediaDescription,
@@ -120,7 +120,7 @@ def _draft(where: str, page: page_pb2.PageInput) -> Draft:
         tool_call_id=page.tool_call_id,
         media=media,
         metadata=labels_of(page.metadata),
-        telling_percent=_telling(page, role, modality),
+        recall_likelihood_percent=_telling(page, role, modality),
     )
     return Draft(mapped, page.new_version, content)
 
@@ -129,7 +129,7 @@ def _telling(page: page_pb2.PageInput, role: MessageRole, modality: Modality) ->
     """How likely a message is asked for, from its words. Nothing else is read."""
     page_type = PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT)
     is_message = role in MESSAGE_ROLES and modality is Modality.TEXT and page_type is PageType.TRANSCRIPT
-    return recall_likelihood_percent_of(page.text) if is_message else TELLING_PERCENT
+    return recall_likelihood_percent_of(page.text) if is_message else RECALL_LIKELIHOOD_PERCENT
 
 
 def page_link(where: str, link: page_pb2.PageLink) -> PageLink:
