@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 
 from demo.replay import run as replaying
-from pagekeeper.app.cli import asynchronous, find_target
+from pagekeeper.app.cli import asynchronous
+from pagekeeper.app.target import find_target
 from pagekeeper.runtime.errors import CannotStart
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from pagekeeper.app.cli import STACK_FILE
+from pagekeeper.app.target import STACK_FILE
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.local.child import ChildFailed
 from pagekeeper.local.options import StackOptions

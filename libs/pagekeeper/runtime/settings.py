@@ -15,9 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE
 from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.log.subjects import PARTITIONS_MAX
 
 PREFIX: Final = "PK_"
-PARTITIONS_MAX: Final = 256
 _ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 
 

@@ -6,11 +6,9 @@ leaves in `.pagekeeper/` while it runs.
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -20,37 +18,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pagekeeper.app.target import find_target
 from pagekeeper.client import Pagekeeper, connect
 from pagekeeper.client.page_history import event_text
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.v1 import page_pb2, session_pb2
 
-STACK_FILE: Final = Path(".pagekeeper") / "stack.json"
 SERVICES: Final = ("all", "gateway", "page-table", "working-set", "fault-handler", "artifact-storage")
 
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A running platform."""
-
-    endpoint: str
-    token: str
-
-
-def find_target() -> Target:
-    """Raises CannotStart when nothing says where the platform is."""
-    endpoint, token = os.environ.get("PK_ENDPOINT"), os.environ.get("PK_TOKEN")
-    if endpoint and token:
-        return Target(endpoint, token)
-    if STACK_FILE.exists():
-        stack = json.loads(STACK_FILE.read_text())
-        return Target(stack["endpoint"], stack["token"])
-    raise CannotStart(
-        f"no platform is known: set PK_ENDPOINT and PK_TOKEN, or start one here with `make run` ({STACK_FILE})"
-    )
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pagekeeper.app.bucket import open_store
 from pagekeeper.app.bus import open_bus
-from pagekeeper.app.cli import STACK_FILE
+from pagekeeper.app.target import STACK_FILE
 from pagekeeper.client import Session, connect, user
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.errors import CannotStart

@@ -18,7 +18,8 @@ DEAD_PREFIX: Final = "pk.dead"
 WORK_STREAM: Final = "PK_WORK"
 DEAD_STREAM: Final = "PK_DEAD"
 
-PARTITIONS_MAX: Final = 4096
+PARTITIONS_MAX: Final = 256
+"""Each is a stream, with its files and its share of the servers' memory."""
 
 
 def partition_of(key: SessionKey, partitions: int) -> int:
