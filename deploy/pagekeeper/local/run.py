@@ -76,7 +76,7 @@ class _Run:
                 self._introduce(stack, clock.monotonic() - started)
                 self.status = await stack.watched(self._work(stack))
                 if not self._once:
-                    self._say("The platform goes on running; `pagekeeper --help` looks at it. Ctrl-C ends it.")
+                    self._say("The stack goes on running; `pagekeeper --help` looks at it. Ctrl-C ends it.")
                     await stack.watch()
 
     def _introduce(self, stack: LocalStack, seconds: float) -> None:
