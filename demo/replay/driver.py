@@ -20,6 +20,7 @@ from pagekeeper.core.errors import LogUnavailable, ServiceUnavailable, StoreUnav
 from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.errors import reason_name
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.limits import limits_of
 from pagekeeper.runtime.tokens import ModelTokens, count_messages, count_tools, for_model
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -34,7 +35,7 @@ OUTAGE_PAUSE_SECONDS: Final = 0.25
 _AWAY: Final = (ServiceUnavailable, LogUnavailable, StoreUnavailable)
 _APPEND_PAGES_MAX: Final = 128
 _APPEND_BYTES_MAX: Final = 3 * 2**20
-_TOOL_CALLS_MAX: Final = 32
+_TOOL_CALLS_MAX: Final = limits_of(pb.HandleToolCallsRequest, "calls").max_items
 
 _ROLES: Final = {
     Role.SYSTEM: page_pb2.MESSAGE_ROLE_SYSTEM,

@@ -2,19 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from tests.tidy.repository import ROOT
 
 # Field numbers of descriptor.proto, from which the paths of source locations are made.
-FILE_MESSAGES, FILE_ENUMS, FILE_SERVICES = 4, 5, 6
-MESSAGE_FIELDS, ENUM_VALUES, SERVICE_METHODS = 2, 2, 2
+FILE_MESSAGES, FILE_ENUMS, FILE_SERVICES, FILE_EXTENSIONS = 4, 5, 6, 7
+MESSAGE_FIELDS, MESSAGE_MESSAGES, MESSAGE_ONEOFS = 2, 3, 8
+ENUM_VALUES, SERVICE_METHODS = 2, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,12 @@ class Documented:
 
     name: str
     comment: str
+
+
+class Named(Protocol):
+    """Any element of a descriptor."""
+
+    name: str
 
 
 @cache
@@ -39,6 +47,42 @@ def compiled() -> tuple[FileDescriptorProto, ...]:
 
 def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
     return {tuple(location.path): location.leading_comments for location in file.source_code_info.location}
+
+
+def elements() -> Iterator[Documented]:
+    """Everything in the API that has a name: services, RPCs, messages, fields, oneofs, enums, values and options."""
+    for file in compiled():
+        comments = _comments(file)
+        for at, service in enumerate(file.service):
+            path = (FILE_SERVICES, at)
+            yield Documented(service.name, comments.get(path, ""))
+            yield from _members(service.method, (*path, SERVICE_METHODS), comments)
+        for at, message in enumerate(file.message_type):
+            yield from _message_elements(message, (FILE_MESSAGES, at), comments)
+        for at, enum in enumerate(file.enum_type):
+            yield Documented(enum.name, comments.get((FILE_ENUMS, at), ""))
+            yield from _members(enum.value, (FILE_ENUMS, at, ENUM_VALUES), comments)
+        yield from _members(file.extension, (FILE_EXTENSIONS,), comments)
+
+
+def _message_elements(
+    message: DescriptorProto, path: tuple[int, ...], comments: dict[tuple[int, ...], str]
+) -> Iterator[Documented]:
+    yield Documented(message.name, comments.get(path, ""))
+    yield from _members(message.field, (*path, MESSAGE_FIELDS), comments)
+    # The compiler makes a oneof of its own for each optional field; such a one has no comment.
+    declared = len(message.oneof_decl) - sum(field.proto3_optional for field in message.field)
+    yield from _members(message.oneof_decl[:declared], (*path, MESSAGE_ONEOFS), comments)
+    for at, nested in enumerate(message.nested_type):
+        if not nested.options.map_entry:
+            yield from _message_elements(nested, (*path, MESSAGE_MESSAGES, at), comments)
+
+
+def _members(
+    named: Sequence[Named], path: tuple[int, ...], comments: dict[tuple[int, ...], str]
+) -> Iterator[Documented]:
+    for index, one in enumerate(named):
+        yield Documented(one.name, comments.get((*path, index), ""))
 
 
 def rpcs() -> Iterator[tuple[str, Documented]]:

@@ -48,12 +48,12 @@ def test_a_readme_lists_the_rpcs_that_exist(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_readme_names_the_events_that_the_service_writes(service: str) -> None:
     kinds = {kind: field.comment for field, kind in fields("Event")}
-    written = {kind for kind, comment in kinds.items() if f"Written by {service.replace('_', '-')}." in comment}
+    written = {kind for kind, comment in kinds.items() if f"is written by {service.replace('_', '-')}." in comment}
     assert set(re.findall(r"`(\w+)`", sections(service)["Events"])) & set(kinds) == written
 
 
 def test_every_event_has_one_writer() -> None:
-    writers = [re.findall(r"Written by ([a-z-]+)\.", field.comment) for field, _ in fields("Event")]
+    writers = [re.findall(r"is written by ([a-z-]+)\.", field.comment) for field, _ in fields("Event")]
     assert all(len(writer) == 1 for writer in writers)
     assert {service_name(writer[0].replace("-", "_")) for writer in writers} <= APIS
 

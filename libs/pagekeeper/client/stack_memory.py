@@ -17,6 +17,7 @@ from pagekeeper.core.errors import FaultLimitReached, FaultTokensExceeded, PageN
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall, tool_message
+from pagekeeper.runtime.limits import limits_of
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 
@@ -35,7 +36,7 @@ _SPEAKERS: Final = {
     page_pb2.MESSAGE_ROLE_USER: MessageRole.USER,
     page_pb2.MESSAGE_ROLE_ASSISTANT: MessageRole.ASSISTANT,
 }
-_LINKS_MAX: Final = 64
+_LINKS_MAX: Final = limits_of(page_pb2.PageInput, "links").max_items
 """How many pages a summary names as those that it stands for, the newest."""
 
 

@@ -16,7 +16,7 @@ L0_TOKENS_MIN: Final = 512
 L0_TOKENS_MAX: Final = 2_000_000
 FAULTS_MAX: Final = 100
 
-_RANGES: Final = {
+RANGES: Final = {
     "max_l0_tokens": (L0_TOKENS_MIN, L0_TOKENS_MAX),
     "max_faults_per_turn": (0, FAULTS_MAX),
     "max_fault_tokens_per_turn": (0, L0_TOKENS_MAX),
@@ -33,7 +33,7 @@ def with_reserve(config: SessionConfig) -> SessionConfig:
 
 def checked(config: SessionConfig) -> SessionConfig:
     """The settings themselves. Raises InvalidField."""
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in RANGES.items():
         value = getattr(config, name)
         if not low <= value <= high:
             raise InvalidField(f"config.{name}", f"must be {low:,} to {high:,}, not {value:,}")

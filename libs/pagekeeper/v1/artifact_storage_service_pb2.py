@@ -23,28 +23,39 @@ _sym_db = _symbol_database.Default()
 
 
 from pagekeeper.v1 import error_reason_pb2 as pagekeeper_dot_v1_dot_error__reason__pb2
+from pagekeeper.v1 import limits_pb2 as pagekeeper_dot_v1_dot_limits__pb2
 from pagekeeper.v1 import page_pb2 as pagekeeper_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pagekeeper/v1/artifact_storage_service.proto\x12\rpagekeeper.v1\x1a pagekeeper/v1/error_reason.proto\x1a\x18pagekeeper/v1/page.proto\"B\n\x0fPutBlobsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x62lobs\x18\x02 \x03(\x0c\x12\x0c\n\x04kind\x18\x03 \x01(\t\":\n\x10PutBlobsResponse\x12&\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x15.pagekeeper.v1.Extent\"7\n\x0fGetBlobsRequest\x12$\n\x04refs\x18\x01 \x03(\x0b\x32\x16.pagekeeper.v1.BlobRef\"@\n\x07\x42lobRef\x12%\n\x06\x65xtent\x18\x01 \x01(\x0b\x32\x15.pagekeeper.v1.Extent\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\":\n\x10GetBlobsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.pagekeeper.v1.BlobItem\"Y\n\x08\x42lobItem\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1a.pagekeeper.v1.ErrorReasonJ\x04\x08\x02\x10\x03R\x0c\x65rror_reason2\xb2\x01\n\x16\x41rtifactStorageService\x12K\n\x08PutBlobs\x12\x1e.pagekeeper.v1.PutBlobsRequest\x1a\x1f.pagekeeper.v1.PutBlobsResponse\x12K\n\x08GetBlobs\x12\x1e.pagekeeper.v1.GetBlobsRequest\x1a\x1f.pagekeeper.v1.GetBlobsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pagekeeper/v1/artifact_storage_service.proto\x12\rpagekeeper.v1\x1a pagekeeper/v1/error_reason.proto\x1a\x1apagekeeper/v1/limits.proto\x1a\x18pagekeeper/v1/page.proto\"k\n\x0fPutBlobsRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\"\n\x05\x62lobs\x18\x02 \x03(\x0c\x42\x13\xa2\xbb\x18\x0f\x18\x01 \x80\x08(\x80\x80\x80\x04\x38\x80\x80\x80\x04\x12\x16\n\x04kind\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01(\x10\":\n\x10PutBlobsResponse\x12&\n\x07\x65xtents\x18\x01 \x03(\x0b\x32\x15.pagekeeper.v1.Extent\"G\n\x0fGetBlobsRequest\x12\x34\n\x04refs\x18\x01 \x03(\x0b\x32\x16.pagekeeper.v1.BlobRefB\x0e\xa2\xbb\x18\n\x18\x01 \x80\x08\x38\x80\x80\x80\x04\"H\n\x07\x42lobRef\x12%\n\x06\x65xtent\x18\x01 \x01(\x0b\x32\x15.pagekeeper.v1.Extent\x12\x16\n\x06\x64igest\x18\x02 \x01(\x0c\x42\x06\xa2\xbb\x18\x02( \":\n\x10GetBlobsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.pagekeeper.v1.BlobItem\"Y\n\x08\x42lobItem\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0e\x32\x1a.pagekeeper.v1.ErrorReasonJ\x04\x08\x02\x10\x03R\x0c\x65rror_reason2\xb2\x01\n\x16\x41rtifactStorageService\x12K\n\x08PutBlobs\x12\x1e.pagekeeper.v1.PutBlobsRequest\x1a\x1f.pagekeeper.v1.PutBlobsResponse\x12K\n\x08GetBlobs\x12\x1e.pagekeeper.v1.GetBlobsRequest\x1a\x1f.pagekeeper.v1.GetBlobsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagekeeper.v1.artifact_storage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUTBLOBSREQUEST']._serialized_start=123
-  _globals['_PUTBLOBSREQUEST']._serialized_end=189
-  _globals['_PUTBLOBSRESPONSE']._serialized_start=191
-  _globals['_PUTBLOBSRESPONSE']._serialized_end=249
-  _globals['_GETBLOBSREQUEST']._serialized_start=251
-  _globals['_GETBLOBSREQUEST']._serialized_end=306
-  _globals['_BLOBREF']._serialized_start=308
-  _globals['_BLOBREF']._serialized_end=372
-  _globals['_GETBLOBSRESPONSE']._serialized_start=374
-  _globals['_GETBLOBSRESPONSE']._serialized_end=432
-  _globals['_BLOBITEM']._serialized_start=434
-  _globals['_BLOBITEM']._serialized_end=523
-  _globals['_ARTIFACTSTORAGESERVICE']._serialized_start=526
-  _globals['_ARTIFACTSTORAGESERVICE']._serialized_end=704
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['blobs']._loaded_options = None
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['blobs']._serialized_options = b'\242\273\030\017\030\001 \200\010(\200\200\200\0048\200\200\200\004'
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_PUTBLOBSREQUEST'].fields_by_name['kind']._serialized_options = b'\242\273\030\004\010\001(\020'
+  _globals['_GETBLOBSREQUEST'].fields_by_name['refs']._loaded_options = None
+  _globals['_GETBLOBSREQUEST'].fields_by_name['refs']._serialized_options = b'\242\273\030\n\030\001 \200\0108\200\200\200\004'
+  _globals['_BLOBREF'].fields_by_name['digest']._loaded_options = None
+  _globals['_BLOBREF'].fields_by_name['digest']._serialized_options = b'\242\273\030\002( '
+  _globals['_PUTBLOBSREQUEST']._serialized_start=151
+  _globals['_PUTBLOBSREQUEST']._serialized_end=258
+  _globals['_PUTBLOBSRESPONSE']._serialized_start=260
+  _globals['_PUTBLOBSRESPONSE']._serialized_end=318
+  _globals['_GETBLOBSREQUEST']._serialized_start=320
+  _globals['_GETBLOBSREQUEST']._serialized_end=391
+  _globals['_BLOBREF']._serialized_start=393
+  _globals['_BLOBREF']._serialized_end=465
+  _globals['_GETBLOBSRESPONSE']._serialized_start=467
+  _globals['_GETBLOBSRESPONSE']._serialized_end=525
+  _globals['_BLOBITEM']._serialized_start=527
+  _globals['_BLOBITEM']._serialized_end=616
+  _globals['_ARTIFACTSTORAGESERVICE']._serialized_start=619
+  _globals['_ARTIFACTSTORAGESERVICE']._serialized_end=797
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PutBlobsRequest(_message.Message):
-    """What to store."""
+    """PutBlobsRequest holds the bytes to store."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,12 +30,12 @@ class PutBlobsRequest(_message.Message):
     BLOBS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session that they belong to."""
+    """session_id is a part of the object's key, after the tenant."""
     kind: _builtins.str
-    """What they are: `pages`, `history` or `state`; part of the key."""
+    """kind is a part of the object's key that says what the bytes are: `pages`, `history` or `state`."""
     @_builtins.property
     def blobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """1 to 1,024 blobs, 8 MiB together."""
+        """blobs are the byte strings to store, in the order in which they lie in the object."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ Global___PutBlobsRequest: _TypeAlias = PutBlobsRequest  # noqa: Y015
 
 @_typing.final
 class PutBlobsResponse(_message.Message):
-    """Where they are."""
+    """PutBlobsResponse says where the bytes lie."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXTENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def extents(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.Extent]:
-        """In the order of the request."""
+        """extents are the places of the blobs, in the order of the request."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ Global___PutBlobsResponse: _TypeAlias = PutBlobsResponse  # noqa: Y015
 
 @_typing.final
 class GetBlobsRequest(_message.Message):
-    """What to read."""
+    """GetBlobsRequest names the ranges to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def refs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]:
-        """1 to 1,024 ranges."""
+        """refs are the ranges to read, with their digests; the limit of bytes is on their lengths together."""
 
     def __init__(
         self,
@@ -102,17 +102,17 @@ Global___GetBlobsRequest: _TypeAlias = GetBlobsRequest  # noqa: Y015
 
 @_typing.final
 class BlobRef(_message.Message):
-    """A range and what it must hash to."""
+    """BlobRef is a byte range and the digest that its bytes must have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXTENT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
-    """SHA-256 of these bytes."""
+    """digest is the SHA-256 of the range's bytes."""
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
-        """The range; the key must be the tenant's."""
+        """extent is the range; its object's key must be the tenant's."""
 
     def __init__(
         self,
@@ -130,14 +130,14 @@ Global___BlobRef: _TypeAlias = BlobRef  # noqa: Y015
 
 @_typing.final
 class GetBlobsResponse(_message.Message):
-    """What was read."""
+    """GetBlobsResponse holds the bytes that were read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobItem]:
-        """In the order of the request."""
+        """items are the ranges' bytes or failures, in the order of the request."""
 
     def __init__(
         self,
@@ -154,16 +154,16 @@ Global___GetBlobsResponse: _TypeAlias = GetBlobsResponse  # noqa: Y015
 
 @_typing.final
 class BlobItem(_message.Message):
-    """One range."""
+    """BlobItem is what came of one range: its bytes, or why there are none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes of the range; empty when they could not be read."""
+    """data holds the bytes of the range; empty when the range could not be read."""
     failure: _error_reason_pb2.ErrorReason.ValueType
-    """The reason why there are no bytes: PAGE_NOT_FOUND or CONTENT_CORRUPT; unspecified when they were read."""
+    """failure is why there are no bytes: PAGE_NOT_FOUND or CONTENT_CORRUPT; unspecified when the range was read."""
     def __init__(
         self,
         *,

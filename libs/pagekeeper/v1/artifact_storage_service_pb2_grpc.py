@@ -54,7 +54,7 @@ class ArtifactStorageServiceServicer:
     """
 
     def PutBlobs(self, request, context):
-        """Stores blobs; they are durable when it answers. All lie in one new object.
+        """PutBlobs stores blobs in one new object; the blobs are durable when the call answers.
 
         Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
         """
@@ -63,7 +63,7 @@ class ArtifactStorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBlobs(self, request, context):
-        """Reads byte ranges and verifies their digests. Each has a status of its own.
+        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
 
         Errors: STORE_UNAVAILABLE.
         """

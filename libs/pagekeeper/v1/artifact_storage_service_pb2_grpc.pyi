@@ -36,12 +36,12 @@ class ArtifactStorageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactStorageServiceAsyncStub: ...
     PutBlobs: _grpc.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.PutBlobsRequest, _artifact_storage_service_pb2.PutBlobsResponse]
-    """Stores blobs; they are durable when it answers. All lie in one new object.
+    """PutBlobs stores blobs in one new object; the blobs are durable when the call answers.
 
     Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
     """
     GetBlobs: _grpc.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.GetBlobsRequest, _artifact_storage_service_pb2.GetBlobsResponse]
-    """Reads byte ranges and verifies their digests. Each has a status of its own.
+    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -54,12 +54,12 @@ class ArtifactStorageServiceAsyncStub(ArtifactStorageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutBlobs: _aio.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.PutBlobsRequest, _artifact_storage_service_pb2.PutBlobsResponse]  # type: ignore[assignment]
-    """Stores blobs; they are durable when it answers. All lie in one new object.
+    """PutBlobs stores blobs in one new object; the blobs are durable when the call answers.
 
     Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
     """
     GetBlobs: _aio.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.GetBlobsRequest, _artifact_storage_service_pb2.GetBlobsResponse]  # type: ignore[assignment]
-    """Reads byte ranges and verifies their digests. Each has a status of its own.
+    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -75,7 +75,7 @@ class ArtifactStorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_storage_service_pb2.PutBlobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_storage_service_pb2.PutBlobsResponse, _abc.Awaitable[_artifact_storage_service_pb2.PutBlobsResponse]]:
-        """Stores blobs; they are durable when it answers. All lie in one new object.
+        """PutBlobs stores blobs in one new object; the blobs are durable when the call answers.
 
         Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
         """
@@ -86,7 +86,7 @@ class ArtifactStorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_storage_service_pb2.GetBlobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_storage_service_pb2.GetBlobsResponse, _abc.Awaitable[_artifact_storage_service_pb2.GetBlobsResponse]]:
-        """Reads byte ranges and verifies their digests. Each has a status of its own.
+        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
 
         Errors: STORE_UNAVAILABLE.
         """

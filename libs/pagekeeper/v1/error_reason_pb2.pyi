@@ -23,154 +23,199 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Never sent."""
+    """ERROR_REASON_UNSPECIFIED is never sent as an error; the status of one item has it where the item did not fail."""
     ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 1
-    """UNAUTHENTICATED, definite. The call carries no `authorization: Bearer` metadata."""
+    """TOKEN_MISSING is UNAUTHENTICATED, definite. The call carries no `authorization: Bearer` metadata."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 2
-    """UNAUTHENTICATED, definite. The token is malformed, unsigned, signed by an unknown key or algorithm, or lacks a
-    valid tenant.
+    """TOKEN_INVALID is UNAUTHENTICATED, definite. The token is malformed, unsigned, signed by an unknown key or algorithm,
+    or lacks a valid tenant.
     """
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 3
-    """UNAUTHENTICATED, definite. The token was valid once. Get a new one and retry."""
+    """TOKEN_EXPIRED is UNAUTHENTICATED, definite. The token was valid once; a retry with a new token succeeds."""
     ERROR_REASON_TOKEN_AUDIENCE: _ErrorReason.ValueType  # 4
-    """UNAUTHENTICATED, definite. The token is for another audience."""
+    """TOKEN_AUDIENCE is UNAUTHENTICATED, definite. The token is for another audience than this platform."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT with BadRequest, definite. Metadata: `field`, the path of the first offending field. Example:
-    `pages[2].page_id must be 1 to 64 characters of A-Z a-z 0-9 _ -, not 'a.b'`.
+    """INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
+    path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
+    A-Z a-z 0-9 _ -, not 'a.b'`.
     """
     ERROR_REASON_CONTENT_TOO_LARGE: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT, definite. Metadata: `field`, `size_bytes`, `limit_bytes`."""
+    """CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,
+    `size_bytes`, `limit_bytes`.
+    """
     ERROR_REASON_BUDGET_TOO_SMALL: _ErrorReason.ValueType  # 12
-    """INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
+    """BUDGET_TOO_SMALL is INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
     `budget_tokens`, `needed_tokens`.
     """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 20
-    """NOT_FOUND, definite. Never existed, deleted, or another tenant's: the answer is the same. Metadata: `session_id`."""
+    """SESSION_NOT_FOUND is NOT_FOUND, definite. The session never existed, was deleted, or belongs to another tenant: the
+    answer is the same. Metadata: `session_id`.
+    """
     ERROR_REASON_PAGE_NOT_FOUND: _ErrorReason.ValueType  # 21
-    """NOT_FOUND, definite. Metadata: `page_id`."""
+    """PAGE_NOT_FOUND is NOT_FOUND, definite. The session has no such page, or no such version of it. Metadata: `page_id`."""
     ERROR_REASON_CHECKPOINT_NOT_FOUND: _ErrorReason.ValueType  # 22
-    """NOT_FOUND, definite. Metadata: `checkpoint_id`."""
+    """CHECKPOINT_NOT_FOUND is NOT_FOUND, definite. The session has no checkpoint of that id. Metadata: `checkpoint_id`."""
     ERROR_REASON_REVISION_NOT_FOUND: _ErrorReason.ValueType  # 23
-    """NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata: `latest`."""
+    """REVISION_NOT_FOUND is NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata:
+    `latest`, the session's revision.
+    """
     ERROR_REASON_SESSION_EXISTS: _ErrorReason.ValueType  # 30
-    """ALREADY_EXISTS, definite. Metadata: `session_id`."""
+    """SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""
     ERROR_REASON_PAGE_EXISTS: _ErrorReason.ValueType  # 31
-    """ALREADY_EXISTS, definite. Metadata: `page_id`."""
+    """PAGE_EXISTS is ALREADY_EXISTS, definite. The session has a page of that id; `new_version` appends a version of it.
+    Metadata: `page_id`.
+    """
     ERROR_REASON_CHECKPOINT_EXISTS: _ErrorReason.ValueType  # 32
-    """ALREADY_EXISTS, definite. Metadata: `checkpoint_id`."""
+    """CHECKPOINT_EXISTS is ALREADY_EXISTS, definite. The session has a checkpoint of that id. Metadata: `checkpoint_id`."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 33
-    """ALREADY_EXISTS, definite. The same `request_id` came with another body. Metadata: `request_id`."""
+    """REQUEST_ID_REUSED is ALREADY_EXISTS, definite. The same `request_id` came with another body. Metadata: `request_id`."""
     ERROR_REASON_SESSION_CLOSED: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION, definite. Metadata: `session_id`."""
+    """SESSION_CLOSED is FAILED_PRECONDITION, definite. The session can be read and not changed. Metadata: `session_id`."""
     ERROR_REASON_LEVEL_UNAVAILABLE: _ErrorReason.ValueType  # 41
-    """FAILED_PRECONDITION, definite. No representation at that level. Metadata: `page_id`, `level`."""
+    """LEVEL_UNAVAILABLE is FAILED_PRECONDITION, definite. The page has no representation at that level. Metadata: `page_id`,
+    `level`.
+    """
     ERROR_REASON_REVISION_CONFLICT: _ErrorReason.ValueType  # 50
-    """ABORTED, definite. The session moved on; read it again and decide again. Metadata: `expected`, `actual`."""
+    """REVISION_CONFLICT is ABORTED, definite. The session moved on; the caller reads it again and decides again. Metadata:
+    `expected`, `actual`.
+    """
     ERROR_REASON_LOG_FULL: _ErrorReason.ValueType  # 60
-    """RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full; nothing was written."""
+    """LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full, and nothing was written."""
     ERROR_REASON_FAULT_LIMIT_REACHED: _ErrorReason.ValueType  # 61
-    """RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
+    """FAULT_LIMIT_REACHED is RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
     ERROR_REASON_FAULT_TOKENS_EXCEEDED: _ErrorReason.ValueType  # 62
-    """RESOURCE_EXHAUSTED, definite. The turn's tokens for faults are used up. Metadata: `limit_tokens`, `needed_tokens`."""
+    """FAULT_TOKENS_EXCEEDED is RESOURCE_EXHAUSTED, definite. The turn's tokens for faults are used up. Metadata:
+    `limit_tokens`, `needed_tokens`.
+    """
     ERROR_REASON_PIN_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 63
-    """RESOURCE_EXHAUSTED, definite. Pinned pages would not fit the budget. Metadata: `limit_tokens`, `needed_tokens`."""
+    """PIN_BUDGET_EXCEEDED is RESOURCE_EXHAUSTED, definite. Pinned pages would not fit the budget. Metadata: `limit_tokens`,
+    `needed_tokens`.
+    """
     ERROR_REASON_TOO_MANY_REQUESTS: _ErrorReason.ValueType  # 64
-    """RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
+    """TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
     ERROR_REASON_LOG_UNAVAILABLE: _ErrorReason.ValueType  # 70
-    """UNAVAILABLE, not definite: an append may have happened. Retry with the same `request_id`."""
+    """LOG_UNAVAILABLE is UNAVAILABLE, not definite: an append may have happened. A retry carries the same `request_id`."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 71
-    """UNAVAILABLE, definite for mutations: bytes are stored before they are mapped. Retry."""
+    """STORE_UNAVAILABLE is UNAVAILABLE, definite. Bytes are stored before they are mapped, so no mutation has happened. A
+    retry may succeed.
+    """
     ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 72
-    """UNAVAILABLE, not definite. A service behind the one that was called does not answer. Retry with the same
-    `request_id`.
+    """SERVICE_UNAVAILABLE is UNAVAILABLE, not definite. A service behind the one that was called does not answer. A retry
+    carries the same `request_id`.
     """
     ERROR_REASON_RELEASE_TOO_OLD: _ErrorReason.ValueType  # 73
-    """UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: it does not know the fold
-    rules or the policy that the log names. Replicas of the newer release serve the session. Metadata: `needed`.
+    """RELEASE_TOO_OLD is UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: the
+    replica does not know the fold rules or the policy that the log names. Replicas of the newer release serve the
+    session. Metadata: `needed`.
     """
     ERROR_REASON_CONTENT_CORRUPT: _ErrorReason.ValueType  # 80
-    """DATA_LOSS, definite. Stored bytes do not match their digest; they are not returned. Metadata: `page_id`."""
+    """CONTENT_CORRUPT is DATA_LOSS, definite. Stored bytes do not match their digest and are not returned. Metadata:
+    `page_id`.
+    """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 81
-    """DEADLINE_EXCEEDED, not definite. Retry with the same `request_id`."""
+    """DEADLINE_EXCEEDED is DEADLINE_EXCEEDED, not definite. A retry carries the same `request_id`."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
-    """INTERNAL, not definite. A defect of ours; the message carries an id to find it in the logs."""
+    """INTERNAL is INTERNAL, not definite. The platform has a defect; the message carries an id to find it in the logs."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call failed, carried as `google.rpc.ErrorInfo.reason` (without the ERROR_REASON_ prefix) in the domain
-    `pagekeeper`, beside a canonical gRPC code. Each value says its code, its metadata keys, and whether it is definite:
-    a definite error means that the operation did not and will not happen.
+    """ErrorReason is why a call, or one item of a call, failed. A failed call carries the reason as
+    `google.rpc.ErrorInfo.reason` (without the ERROR_REASON_ prefix) in the domain `pagekeeper`, beside a canonical gRPC
+    code. The comment of a value says its code, its metadata keys, and whether it is definite: a definite error means that
+    the operation did not and will not happen.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Never sent."""
+"""ERROR_REASON_UNSPECIFIED is never sent as an error; the status of one item has it where the item did not fail."""
 ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 1
-"""UNAUTHENTICATED, definite. The call carries no `authorization: Bearer` metadata."""
+"""TOKEN_MISSING is UNAUTHENTICATED, definite. The call carries no `authorization: Bearer` metadata."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 2
-"""UNAUTHENTICATED, definite. The token is malformed, unsigned, signed by an unknown key or algorithm, or lacks a
-valid tenant.
+"""TOKEN_INVALID is UNAUTHENTICATED, definite. The token is malformed, unsigned, signed by an unknown key or algorithm,
+or lacks a valid tenant.
 """
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 3
-"""UNAUTHENTICATED, definite. The token was valid once. Get a new one and retry."""
+"""TOKEN_EXPIRED is UNAUTHENTICATED, definite. The token was valid once; a retry with a new token succeeds."""
 ERROR_REASON_TOKEN_AUDIENCE: ErrorReason.ValueType  # 4
-"""UNAUTHENTICATED, definite. The token is for another audience."""
+"""TOKEN_AUDIENCE is UNAUTHENTICATED, definite. The token is for another audience than this platform."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT with BadRequest, definite. Metadata: `field`, the path of the first offending field. Example:
-`pages[2].page_id must be 1 to 64 characters of A-Z a-z 0-9 _ -, not 'a.b'`.
+"""INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
+path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
+A-Z a-z 0-9 _ -, not 'a.b'`.
 """
 ERROR_REASON_CONTENT_TOO_LARGE: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT, definite. Metadata: `field`, `size_bytes`, `limit_bytes`."""
+"""CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,
+`size_bytes`, `limit_bytes`.
+"""
 ERROR_REASON_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 12
-"""INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
+"""BUDGET_TOO_SMALL is INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
 `budget_tokens`, `needed_tokens`.
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 20
-"""NOT_FOUND, definite. Never existed, deleted, or another tenant's: the answer is the same. Metadata: `session_id`."""
+"""SESSION_NOT_FOUND is NOT_FOUND, definite. The session never existed, was deleted, or belongs to another tenant: the
+answer is the same. Metadata: `session_id`.
+"""
 ERROR_REASON_PAGE_NOT_FOUND: ErrorReason.ValueType  # 21
-"""NOT_FOUND, definite. Metadata: `page_id`."""
+"""PAGE_NOT_FOUND is NOT_FOUND, definite. The session has no such page, or no such version of it. Metadata: `page_id`."""
 ERROR_REASON_CHECKPOINT_NOT_FOUND: ErrorReason.ValueType  # 22
-"""NOT_FOUND, definite. Metadata: `checkpoint_id`."""
+"""CHECKPOINT_NOT_FOUND is NOT_FOUND, definite. The session has no checkpoint of that id. Metadata: `checkpoint_id`."""
 ERROR_REASON_REVISION_NOT_FOUND: ErrorReason.ValueType  # 23
-"""NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata: `latest`."""
+"""REVISION_NOT_FOUND is NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata:
+`latest`, the session's revision.
+"""
 ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 30
-"""ALREADY_EXISTS, definite. Metadata: `session_id`."""
+"""SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""
 ERROR_REASON_PAGE_EXISTS: ErrorReason.ValueType  # 31
-"""ALREADY_EXISTS, definite. Metadata: `page_id`."""
+"""PAGE_EXISTS is ALREADY_EXISTS, definite. The session has a page of that id; `new_version` appends a version of it.
+Metadata: `page_id`.
+"""
 ERROR_REASON_CHECKPOINT_EXISTS: ErrorReason.ValueType  # 32
-"""ALREADY_EXISTS, definite. Metadata: `checkpoint_id`."""
+"""CHECKPOINT_EXISTS is ALREADY_EXISTS, definite. The session has a checkpoint of that id. Metadata: `checkpoint_id`."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 33
-"""ALREADY_EXISTS, definite. The same `request_id` came with another body. Metadata: `request_id`."""
+"""REQUEST_ID_REUSED is ALREADY_EXISTS, definite. The same `request_id` came with another body. Metadata: `request_id`."""
 ERROR_REASON_SESSION_CLOSED: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION, definite. Metadata: `session_id`."""
+"""SESSION_CLOSED is FAILED_PRECONDITION, definite. The session can be read and not changed. Metadata: `session_id`."""
 ERROR_REASON_LEVEL_UNAVAILABLE: ErrorReason.ValueType  # 41
-"""FAILED_PRECONDITION, definite. No representation at that level. Metadata: `page_id`, `level`."""
+"""LEVEL_UNAVAILABLE is FAILED_PRECONDITION, definite. The page has no representation at that level. Metadata: `page_id`,
+`level`.
+"""
 ERROR_REASON_REVISION_CONFLICT: ErrorReason.ValueType  # 50
-"""ABORTED, definite. The session moved on; read it again and decide again. Metadata: `expected`, `actual`."""
+"""REVISION_CONFLICT is ABORTED, definite. The session moved on; the caller reads it again and decides again. Metadata:
+`expected`, `actual`.
+"""
 ERROR_REASON_LOG_FULL: ErrorReason.ValueType  # 60
-"""RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full; nothing was written."""
+"""LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full, and nothing was written."""
 ERROR_REASON_FAULT_LIMIT_REACHED: ErrorReason.ValueType  # 61
-"""RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
+"""FAULT_LIMIT_REACHED is RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
 ERROR_REASON_FAULT_TOKENS_EXCEEDED: ErrorReason.ValueType  # 62
-"""RESOURCE_EXHAUSTED, definite. The turn's tokens for faults are used up. Metadata: `limit_tokens`, `needed_tokens`."""
+"""FAULT_TOKENS_EXCEEDED is RESOURCE_EXHAUSTED, definite. The turn's tokens for faults are used up. Metadata:
+`limit_tokens`, `needed_tokens`.
+"""
 ERROR_REASON_PIN_BUDGET_EXCEEDED: ErrorReason.ValueType  # 63
-"""RESOURCE_EXHAUSTED, definite. Pinned pages would not fit the budget. Metadata: `limit_tokens`, `needed_tokens`."""
+"""PIN_BUDGET_EXCEEDED is RESOURCE_EXHAUSTED, definite. Pinned pages would not fit the budget. Metadata: `limit_tokens`,
+`needed_tokens`.
+"""
 ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 64
-"""RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
+"""TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
 ERROR_REASON_LOG_UNAVAILABLE: ErrorReason.ValueType  # 70
-"""UNAVAILABLE, not definite: an append may have happened. Retry with the same `request_id`."""
+"""LOG_UNAVAILABLE is UNAVAILABLE, not definite: an append may have happened. A retry carries the same `request_id`."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 71
-"""UNAVAILABLE, definite for mutations: bytes are stored before they are mapped. Retry."""
+"""STORE_UNAVAILABLE is UNAVAILABLE, definite. Bytes are stored before they are mapped, so no mutation has happened. A
+retry may succeed.
+"""
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 72
-"""UNAVAILABLE, not definite. A service behind the one that was called does not answer. Retry with the same
-`request_id`.
+"""SERVICE_UNAVAILABLE is UNAVAILABLE, not definite. A service behind the one that was called does not answer. A retry
+carries the same `request_id`.
 """
 ERROR_REASON_RELEASE_TOO_OLD: ErrorReason.ValueType  # 73
-"""UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: it does not know the fold
-rules or the policy that the log names. Replicas of the newer release serve the session. Metadata: `needed`.
+"""RELEASE_TOO_OLD is UNAVAILABLE, definite. The replica's release is older than the one that wrote the session: the
+replica does not know the fold rules or the policy that the log names. Replicas of the newer release serve the
+session. Metadata: `needed`.
 """
 ERROR_REASON_CONTENT_CORRUPT: ErrorReason.ValueType  # 80
-"""DATA_LOSS, definite. Stored bytes do not match their digest; they are not returned. Metadata: `page_id`."""
+"""CONTENT_CORRUPT is DATA_LOSS, definite. Stored bytes do not match their digest and are not returned. Metadata:
+`page_id`.
+"""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 81
-"""DEADLINE_EXCEEDED, not definite. Retry with the same `request_id`."""
+"""DEADLINE_EXCEEDED is DEADLINE_EXCEEDED, not definite. A retry carries the same `request_id`."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90
-"""INTERNAL, not definite. A defect of ours; the message carries an id to find it in the logs."""
+"""INTERNAL is INTERNAL, not definite. The platform has a defect; the message carries an id to find it in the logs."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LogRecord(_message.Message):
-    """One message of a session's log."""
+    """LogRecord is one message of a session's log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,11 +30,11 @@ class LogRecord(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def transaction(self) -> Global___Transaction:
-        """Something happened."""
+        """transaction holds events that happened together."""
 
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
-        """Everything before, folded."""
+        """snapshot replaces everything before by the state that it folds to."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ Global___LogRecord: _TypeAlias = LogRecord  # noqa: Y015
 
 @_typing.final
 class Transaction(_message.Message):
-    """Events that happened together: all or none."""
+    """Transaction holds events that happened together: all or none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,16 +64,18 @@ class Transaction(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     FOLD_VERSION_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """The request that caused it; a retry of the request finds it here."""
+    """operation_id is the request that caused the events; a retry of the request finds the transaction by it."""
     request_digest: _builtins.bytes
-    """SHA-256 of that request, so that another request under the same id is told apart."""
+    """request_digest is the SHA-256 of that request, so that another request under the same id is told apart."""
     written_unix_ms: _builtins.int
-    """Wall clock of the writer. The fold carries it and never compares it."""
+    """written_unix_ms is the writer's wall clock, in milliseconds since 1970. The fold carries the time and never compares
+    it.
+    """
     fold_version: _builtins.int
-    """The fold rules that the events were decided by; 0 for those of releases that did not name any."""
+    """fold_version is the version of the fold rules that the events were decided by; 0 for those of releases that named none."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """What happened, in order."""
+        """events are what happened, in order."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ Global___Transaction: _TypeAlias = Transaction  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """Something that happened."""
+    """Event is something that happened to a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -120,83 +122,83 @@ class Event(_message.Message):
     PAGES_USED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_opened(self) -> Global___SessionOpened:
-        """Written by page-table."""
+        """session_opened is written by page-table."""
 
     @_builtins.property
     def session_configured(self) -> Global___SessionConfigured:
-        """Written by page-table."""
+        """session_configured is written by page-table."""
 
     @_builtins.property
     def session_closed(self) -> Global___SessionClosed:
-        """Written by page-table."""
+        """session_closed is written by page-table."""
 
     @_builtins.property
     def session_deleted(self) -> Global___SessionDeleted:
-        """Written by page-table."""
+        """session_deleted is written by page-table."""
 
     @_builtins.property
     def pages_mapped(self) -> Global___PagesMapped:
-        """Written by page-table."""
+        """pages_mapped is written by page-table."""
 
     @_builtins.property
     def pages_annotated(self) -> Global___PagesAnnotated:
-        """Written by page-table."""
+        """pages_annotated is written by page-table."""
 
     @_builtins.property
     def pages_linked(self) -> Global___PagesLinked:
-        """Written by page-table."""
+        """pages_linked is written by page-table."""
 
     @_builtins.property
     def pages_unmapped(self) -> Global___PagesUnmapped:
-        """Written by page-table."""
+        """pages_unmapped is written by page-table."""
 
     @_builtins.property
     def representations_added(self) -> Global___RepresentationsAdded:
-        """Written by page-table."""
+        """representations_added is written by page-table."""
 
     @_builtins.property
     def pages_placed(self) -> Global___PagesPlaced:
-        """Written by page-table."""
+        """pages_placed is written by page-table."""
 
     @_builtins.property
     def checkpoint_created(self) -> Global___CheckpointCreated:
-        """Written by page-table."""
+        """checkpoint_created is written by page-table."""
 
     @_builtins.property
     def checkpoint_deleted(self) -> Global___CheckpointDeleted:
-        """Written by page-table."""
+        """checkpoint_deleted is written by page-table."""
 
     @_builtins.property
     def turn_begun(self) -> Global___TurnBegun:
-        """Written by working-set."""
+        """turn_begun is written by working-set."""
 
     @_builtins.property
     def page_admitted(self) -> Global___PageAdmitted:
-        """Written by working-set."""
+        """page_admitted is written by working-set."""
 
     @_builtins.property
     def pages_pinned(self) -> Global___PagesPinned:
-        """Written by working-set."""
+        """pages_pinned is written by working-set."""
 
     @_builtins.property
     def pages_unpinned(self) -> Global___PagesUnpinned:
-        """Written by working-set."""
+        """pages_unpinned is written by working-set."""
 
     @_builtins.property
     def importance_set(self) -> Global___ImportanceSet:
-        """Written by working-set."""
+        """importance_set is written by working-set."""
 
     @_builtins.property
     def working_set_restored(self) -> Global___WorkingSetRestored:
-        """Written by working-set."""
+        """working_set_restored is written by working-set."""
 
     @_builtins.property
     def usage_reported(self) -> Global___UsageReported:
-        """Written by working-set."""
+        """usage_reported is written by working-set."""
 
     @_builtins.property
     def pages_used(self) -> Global___PagesUsed:
-        """Written by working-set."""
+        """pages_used is written by working-set."""
 
     def __init__(
         self,
@@ -234,7 +236,7 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class SessionOpened(_message.Message):
-    """The session exists from here."""
+    """SessionOpened says that the session exists from here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,11 +244,11 @@ class SessionOpened(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings, defaults filled in."""
+        """config holds the settings, with defaults filled in."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """Labels, sorted by key."""
+        """labels are the application's labels, sorted by key."""
 
     def __init__(
         self,
@@ -264,7 +266,7 @@ Global___SessionOpened: _TypeAlias = SessionOpened  # noqa: Y015
 
 @_typing.final
 class SessionConfigured(_message.Message):
-    """Settings or labels are replaced."""
+    """SessionConfigured says that settings or labels were replaced."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,11 +274,11 @@ class SessionConfigured(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings, whole."""
+        """config holds all settings from here."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """Labels, whole, sorted by key."""
+        """labels are all labels from here, sorted by key."""
 
     def __init__(
         self,
@@ -294,7 +296,7 @@ Global___SessionConfigured: _TypeAlias = SessionConfigured  # noqa: Y015
 
 @_typing.final
 class SessionClosed(_message.Message):
-    """No more mutations."""
+    """SessionClosed says that the session is not changed any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,7 +313,7 @@ Global___SessionClosed: _TypeAlias = SessionClosed  # noqa: Y015
 
 @_typing.final
 class SessionDeleted(_message.Message):
-    """A tombstone: the session does not exist any more."""
+    """SessionDeleted is a tombstone: the session does not exist any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,16 +330,16 @@ Global___SessionDeleted: _TypeAlias = SessionDeleted  # noqa: Y015
 
 @_typing.final
 class KeyValue(_message.Message):
-    """A key and a value, since maps have no order and the log's bytes do."""
+    """KeyValue is an entry of a map. A map field has no order, and the bytes of the log have one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """Key."""
+    """key is the entry's key, unique in its list."""
     value: _builtins.str
-    """Value."""
+    """value is the entry's value; empty where an annotation removes the key."""
     def __init__(
         self,
         *,
@@ -354,14 +356,14 @@ Global___KeyValue: _TypeAlias = KeyValue  # noqa: Y015
 
 @_typing.final
 class PagesMapped(_message.Message):
-    """Pages or versions of pages exist from here and enter the working set, in order."""
+    """PagesMapped says that pages, or versions of pages, exist from here and enter the working set in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MappedPage]:
-        """The pages."""
+        """pages are the pages that were mapped, in the order of the append."""
 
     def __init__(
         self,
@@ -378,7 +380,7 @@ Global___PagesMapped: _TypeAlias = PagesMapped  # noqa: Y015
 
 @_typing.final
 class MappedPage(_message.Message):
-    """A page as it is mapped."""
+    """MappedPage is a page, or a version of a page, as it is mapped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -400,46 +402,46 @@ class MappedPage(_message.Message):
     FULL_FIELD_NUMBER: _builtins.int
     TELLING_PERCENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Unique in the session."""
+    """page_id is the page's id, unique in the session."""
     version: _builtins.int
-    """From 1."""
+    """version is the number of the version, from 1."""
     modality: _page_pb2.Modality.ValueType
-    """Kind of content."""
+    """modality is the kind of content that the page holds."""
     page_type: _page_pb2.PageType.ValueType
-    """What it is for."""
+    """page_type is what the page is for."""
     role: _page_pb2.MessageRole.ValueType
-    """Who says it."""
+    """role is who says what the page holds."""
     trust: _page_pb2.TrustClass.ValueType
-    """How far it may be trusted."""
+    """trust is how far the content may be trusted."""
     hint: _builtins.str
-    """One line for navigation."""
+    """hint is one line for navigation."""
     importance: _builtins.float
-    """0 to 1."""
+    """importance is what the page is worth to the caller, from 0 to 1."""
     pinned: _builtins.bool
-    """Pinned at once."""
+    """pinned says that the page is protected from eviction at once."""
     mime_type: _builtins.str
-    """Content type."""
+    """mime_type is the content type of the full bytes."""
     tool_name: _builtins.str
-    """The tool that made it."""
+    """tool_name is the tool that made the content; empty for none."""
     tool_call_id: _builtins.str
-    """The call it answers."""
+    """tool_call_id is the provider's id of the call that the page answers; empty for none."""
     telling_percent: _builtins.int
-    """0 to 100: how likely its words are asked for later."""
+    """telling_percent is the estimated chance, from 0 to 100, that the text is asked for later."""
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageLink]:
-        """Relations."""
+        """links are the page's relations to other pages."""
 
     @_builtins.property
     def media(self) -> _page_pb2.MediaDescription:
-        """For image, audio, video."""
+        """media describes a picture, sound or film; absent for other modalities."""
 
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """The application's facts, sorted by key."""
+        """metadata holds the application's own facts, sorted by key."""
 
     @_builtins.property
     def full(self) -> Global___StoredRepresentation:
-        """The full bytes' facts; level 0."""
+        """full is the representation at level 0."""
 
     def __init__(
         self,
@@ -472,7 +474,7 @@ Global___MappedPage: _TypeAlias = MappedPage  # noqa: Y015
 
 @_typing.final
 class StoredRepresentation(_message.Message):
-    """Bytes at one level, and where they are."""
+    """StoredRepresentation is a page's bytes at one level, and where they are."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,24 +487,24 @@ class StoredRepresentation(_message.Message):
     EXTENT_FIELD_NUMBER: _builtins.int
     PREVIEW_MIME_TYPE_FIELD_NUMBER: _builtins.int
     level: _builtins.int
-    """0 to 3."""
+    """level is the compression level: 0 full, 1 reduced, 2 abstract, 3 reference."""
     size_tokens: _builtins.int
-    """Tokens of the line."""
+    """size_tokens counts the page's line in the prompt at this level."""
     size_bytes: _builtins.int
-    """Bytes."""
+    """size_bytes is the size of the bytes."""
     digest: _builtins.bytes
-    """SHA-256."""
+    """digest is the SHA-256 of the bytes."""
     compressor: _builtins.str
-    """What made it."""
+    """compressor is the name and version of what made the representation, such as `extract/2`; empty for level 0."""
     inline: _builtins.bytes
-    """The bytes themselves, when they travel in the log."""
+    """inline holds the bytes themselves, when they travel in the log; absent otherwise."""
     preview_mime_type: _builtins.str
-    """Content type of a preview among the bytes: these are then the text's length in four bytes, big-endian, the text, and
-    the preview. Empty when the bytes are the text alone, or a medium's own.
+    """preview_mime_type is the content type of a preview among the bytes, which are then the text's length in four bytes,
+    big-endian, the text, and the preview. It is empty when the bytes are the text alone, or a medium's own.
     """
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
-        """Where they are otherwise."""
+        """extent is where the bytes lie in the object store; absent when they travel in the log."""
 
     def __init__(
         self,
@@ -528,14 +530,14 @@ Global___StoredRepresentation: _TypeAlias = StoredRepresentation  # noqa: Y015
 
 @_typing.final
 class PagesAnnotated(_message.Message):
-    """Facts about pages changed."""
+    """PagesAnnotated says that facts about pages changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def annotations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageAnnotation]:
-        """One per page."""
+        """annotations are the new facts, one annotation for each page."""
 
     def __init__(
         self,
@@ -552,7 +554,7 @@ Global___PagesAnnotated: _TypeAlias = PagesAnnotated  # noqa: Y015
 
 @_typing.final
 class PageAnnotation(_message.Message):
-    """New facts about one page; what is absent stays."""
+    """PageAnnotation holds new facts about one page; a fact that is absent stays as it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -561,14 +563,14 @@ class PageAnnotation(_message.Message):
     PAGE_TYPE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that the facts are about."""
     hint: _builtins.str
-    """New hint."""
+    """hint is the new hint; absent when the hint stays."""
     page_type: _page_pb2.PageType.ValueType
-    """New type; 0 keeps it."""
+    """page_type is the new type; unspecified when the type stays."""
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """Entries to set, sorted by key; an empty value removes the key."""
+        """metadata holds the entries to set, sorted by key; an empty value removes the key."""
 
     def __init__(
         self,
@@ -590,14 +592,14 @@ Global___PageAnnotation: _TypeAlias = PageAnnotation  # noqa: Y015
 
 @_typing.final
 class PagesLinked(_message.Message):
-    """Pages are related."""
+    """PagesLinked says that pages were related to other pages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RELATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def relations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageRelation]:
-        """Relations."""
+        """relations are the new relations, in the order of the request."""
 
     def __init__(
         self,
@@ -614,17 +616,17 @@ Global___PagesLinked: _TypeAlias = PagesLinked  # noqa: Y015
 
 @_typing.final
 class PageRelation(_message.Message):
-    """One relation."""
+    """PageRelation is one relation from a page to another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_ID_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """From."""
+    """page_id is the page that the link starts from."""
     @_builtins.property
     def link(self) -> _page_pb2.PageLink:
-        """To, and how."""
+        """link is the kind of the relation and the page that it points to."""
 
     def __init__(
         self,
@@ -642,14 +644,14 @@ Global___PageRelation: _TypeAlias = PageRelation  # noqa: Y015
 
 @_typing.final
 class PagesUnmapped(_message.Message):
-    """Pages are dropped from the session. History still knows them."""
+    """PagesUnmapped says that pages were dropped from the session; history still knows them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The pages."""
+        """page_ids are the pages that were dropped."""
 
     def __init__(
         self,
@@ -666,14 +668,14 @@ Global___PagesUnmapped: _TypeAlias = PagesUnmapped  # noqa: Y015
 
 @_typing.final
 class RepresentationsAdded(_message.Message):
-    """Representations at lower levels exist."""
+    """RepresentationsAdded says that representations at lower levels exist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REPRESENTATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddedRepresentation]:
-        """One per page and level."""
+        """representations are what was added, one for each page, version and level."""
 
     def __init__(
         self,
@@ -690,7 +692,7 @@ Global___RepresentationsAdded: _TypeAlias = RepresentationsAdded  # noqa: Y015
 
 @_typing.final
 class AddedRepresentation(_message.Message):
-    """One representation of one version of a page."""
+    """AddedRepresentation is one representation of one version of a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -698,12 +700,12 @@ class AddedRepresentation(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPRESENTATION_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is represented."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version that is represented."""
     @_builtins.property
     def representation(self) -> Global___StoredRepresentation:
-        """The bytes."""
+        """representation holds the level, the bytes and where they are."""
 
     def __init__(
         self,
@@ -722,14 +724,14 @@ Global___AddedRepresentation: _TypeAlias = AddedRepresentation  # noqa: Y015
 
 @_typing.final
 class PagesPlaced(_message.Message):
-    """Bytes moved to the object store; the pages are clean."""
+    """PagesPlaced says that bytes moved to the object store, so that these representations are clean."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PLACEMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def placements(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacedRepresentation]:
-        """One per page, version and level."""
+        """placements are the new places, one for each page, version and level."""
 
     def __init__(
         self,
@@ -746,7 +748,7 @@ Global___PagesPlaced: _TypeAlias = PagesPlaced  # noqa: Y015
 
 @_typing.final
 class PlacedRepresentation(_message.Message):
-    """Where one representation now lies."""
+    """PlacedRepresentation says where one representation lies from here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -755,14 +757,14 @@ class PlacedRepresentation(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     EXTENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page whose bytes moved."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version whose bytes moved."""
     level: _builtins.int
-    """The level."""
+    """level is the level whose bytes moved."""
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
-        """The place."""
+        """extent is the place of the bytes in the object store."""
 
     def __init__(
         self,
@@ -782,16 +784,16 @@ Global___PlacedRepresentation: _TypeAlias = PlacedRepresentation  # noqa: Y015
 
 @_typing.final
 class CheckpointCreated(_message.Message):
-    """A revision got a name: the one before this event's own."""
+    """CheckpointCreated says that a revision got a name: the revision before this event's own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
-    """Unique in the session."""
+    """checkpoint_id is the checkpoint's id, unique in the session."""
     name: _builtins.str
-    """For people."""
+    """name is the checkpoint's name, for people."""
     def __init__(
         self,
         *,
@@ -808,13 +810,13 @@ Global___CheckpointCreated: _TypeAlias = CheckpointCreated  # noqa: Y015
 
 @_typing.final
 class CheckpointDeleted(_message.Message):
-    """A name is gone."""
+    """CheckpointDeleted says that a checkpoint was forgotten."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
-    """Which."""
+    """checkpoint_id is the checkpoint that was forgotten."""
     def __init__(
         self,
         *,
@@ -830,7 +832,7 @@ Global___CheckpointDeleted: _TypeAlias = CheckpointDeleted  # noqa: Y015
 
 @_typing.final
 class ArchiveSegment(_message.Message):
-    """A run of archived log records."""
+    """ArchiveSegment is a run of log records that was moved to the object store."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -840,16 +842,16 @@ class ArchiveSegment(_message.Message):
     EXTENT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     first_revision: _builtins.int
-    """Revision of the first record in it."""
+    """first_revision is the revision of the first record in the segment."""
     last_revision: _builtins.int
-    """Revision of the last record in it."""
+    """last_revision is the revision of the last record in the segment."""
     last_turn: _builtins.int
-    """Turn after the last record in it."""
+    """last_turn is the turn after the last record in the segment."""
     digest: _builtins.bytes
-    """SHA-256 of these bytes."""
+    """digest is the SHA-256 of the segment's bytes."""
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
-        """Where it lies: serialized ArchivedHistory."""
+        """extent is where the segment lies, as a serialized ArchivedHistory."""
 
     def __init__(
         self,
@@ -870,14 +872,14 @@ Global___ArchiveSegment: _TypeAlias = ArchiveSegment  # noqa: Y015
 
 @_typing.final
 class ArchivedHistory(_message.Message):
-    """The contents of an archive segment."""
+    """ArchivedHistory is the content of an archive segment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchivedRecord]:
-        """Records in order."""
+        """records are the log records of the segment, in order."""
 
     def __init__(
         self,
@@ -894,18 +896,18 @@ Global___ArchivedHistory: _TypeAlias = ArchivedHistory  # noqa: Y015
 
 @_typing.final
 class ArchivedRecord(_message.Message):
-    """One log record as it was."""
+    """ArchivedRecord is one log record as it was."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Its revision."""
+    """revision is the record's revision."""
     @_builtins.property
     def record(self) -> Global___LogRecord:
-        """What it was, with two things said shorter: contents that were moved to the object store meanwhile are named by
-        their extents, and the state of a snapshot that only folded this history is left out.
+        """record is what the record was, with two things said shorter: contents that moved to the object store meanwhile are
+        named by their extents, and the state of a snapshot that only folded this history is left out.
         """
 
     def __init__(
@@ -924,7 +926,7 @@ Global___ArchivedRecord: _TypeAlias = ArchivedRecord  # noqa: Y015
 
 @_typing.final
 class TurnBegun(_message.Message):
-    """A turn began without a user's message."""
+    """TurnBegun says that a turn began without a user's message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -941,14 +943,14 @@ Global___TurnBegun: _TypeAlias = TurnBegun  # noqa: Y015
 
 @_typing.final
 class PagesUsed(_message.Message):
-    """Pages were asked for while they were resident: what a replacement policy has to know to tell which will be again."""
+    """PagesUsed says that pages were asked for while they were resident, which a replacement policy has to know."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The pages, in the order of their use."""
+        """page_ids are the pages, in the order of their use."""
 
     def __init__(
         self,
@@ -965,7 +967,7 @@ Global___PagesUsed: _TypeAlias = PagesUsed  # noqa: Y015
 
 @_typing.final
 class PageAdmitted(_message.Message):
-    """A page was faulted in."""
+    """PageAdmitted says that a page was faulted in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -975,15 +977,15 @@ class PageAdmitted(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PREFETCHED_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that was faulted in."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version that was admitted."""
     level: _builtins.int
-    """At level."""
+    """level is the level at which the version was admitted."""
     reason: _page_pb2.FaultReason.ValueType
-    """Why."""
+    """reason is why the page was faulted in."""
     prefetched: _builtins.bool
-    """Brought in for the runtime, not counted against the model's faults."""
+    """prefetched says that the page was brought in for the runtime, and is not counted against the model's faults."""
     def __init__(
         self,
         *,
@@ -1003,14 +1005,14 @@ Global___PageAdmitted: _TypeAlias = PageAdmitted  # noqa: Y015
 
 @_typing.final
 class PagesPinned(_message.Message):
-    """Pages must not be evicted."""
+    """PagesPinned says that pages must not be evicted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The pages."""
+        """page_ids are the pages that are protected from here."""
 
     def __init__(
         self,
@@ -1027,14 +1029,14 @@ Global___PagesPinned: _TypeAlias = PagesPinned  # noqa: Y015
 
 @_typing.final
 class PagesUnpinned(_message.Message):
-    """Pages may be evicted again."""
+    """PagesUnpinned says that pages may be evicted again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The pages."""
+        """page_ids are the pages whose protection ended."""
 
     def __init__(
         self,
@@ -1051,16 +1053,16 @@ Global___PagesUnpinned: _TypeAlias = PagesUnpinned  # noqa: Y015
 
 @_typing.final
 class ImportanceSet(_message.Message):
-    """Importance is overridden."""
+    """ImportanceSet says that a page's importance was overridden."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_ID_FIELD_NUMBER: _builtins.int
     IMPORTANCE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page whose importance changed."""
     importance: _builtins.float
-    """0 to 1."""
+    """importance is the new importance, from 0 to 1."""
     def __init__(
         self,
         *,
@@ -1077,7 +1079,7 @@ Global___ImportanceSet: _TypeAlias = ImportanceSet  # noqa: Y015
 
 @_typing.final
 class UsageReported(_message.Message):
-    """A provider counted a prompt that was assembled here."""
+    """UsageReported says what a provider counted of a prompt that was assembled here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1085,11 +1087,11 @@ class UsageReported(_message.Message):
     COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     family: _builtins.str
-    """The family of models that share a tokenizer, such as `claude`."""
+    """family is the family of models that share a tokenizer, such as `claude`."""
     counted_tokens: _builtins.int
-    """Tokens as they were counted here, no margin added."""
+    """counted_tokens is the platform's count, with no margin added."""
     input_tokens: _builtins.int
-    """Tokens as the provider counted them."""
+    """input_tokens is the provider's count."""
     def __init__(
         self,
         *,
@@ -1107,7 +1109,7 @@ Global___UsageReported: _TypeAlias = UsageReported  # noqa: Y015
 
 @_typing.final
 class WorkingSetRestored(_message.Message):
-    """The session is as it was at an earlier revision; nothing of its history is lost."""
+    """WorkingSetRestored says that the session is as it was at an earlier revision; nothing of its history is lost."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1117,20 +1119,20 @@ class WorkingSetRestored(_message.Message):
     RESIDENT_FIELD_NUMBER: _builtins.int
     PINNED_PAGE_IDS_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
-    """The checkpoint that was asked for; empty when a revision was."""
+    """checkpoint_id is the checkpoint that was asked for; empty when a revision was."""
     revision: _builtins.int
-    """The revision it is like now."""
+    """revision is the revision that the session is like from here."""
     @_builtins.property
     def mapped(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageVersion]:
-        """The pages there are, in mapping order; others are unmapped."""
+        """mapped are the pages that there are, in mapping order; all other pages are unmapped."""
 
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestoredResident]:
-        """The working set in admission order."""
+        """resident is the working set, in admission order."""
 
     @_builtins.property
     def pinned_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Explicit pins."""
+        """pinned_page_ids are the pages that PinPages had protected."""
 
     def __init__(
         self,
@@ -1151,7 +1153,7 @@ Global___WorkingSetRestored: _TypeAlias = WorkingSetRestored  # noqa: Y015
 
 @_typing.final
 class PageVersion(_message.Message):
-    """A page as it counted then."""
+    """PageVersion is a page as it counted at the restored revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1159,11 +1161,11 @@ class PageVersion(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     IMPORTANCE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is mapped."""
     version: _builtins.int
-    """The version that counts."""
+    """version is the number of the version that counts."""
     importance: _builtins.float
-    """Its importance."""
+    """importance is the page's importance, from 0 to 1."""
     def __init__(
         self,
         *,
@@ -1181,7 +1183,7 @@ Global___PageVersion: _TypeAlias = PageVersion  # noqa: Y015
 
 @_typing.final
 class RestoredResident(_message.Message):
-    """A resident page as it was."""
+    """RestoredResident is a resident page as it was at the restored revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1190,13 +1192,13 @@ class RestoredResident(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     FAULTED_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is resident."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version that is resident."""
     level: _builtins.int
-    """The level."""
+    """level is the level at which the version is resident."""
     faulted: _builtins.bool
-    """It came by a fault."""
+    """faulted says that a fault had brought the page in."""
     def __init__(
         self,
         *,
@@ -1215,7 +1217,7 @@ Global___RestoredResident: _TypeAlias = RestoredResident  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """A folded session. It replaces the subject's history, so the log stays short."""
+    """Snapshot is a folded session, which replaces the log's records before it so that the log stays short."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1229,26 +1231,26 @@ class Snapshot(_message.Message):
     EXTENT_FIELD_NUMBER: _builtins.int
     EXTENT_DIGEST_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """The operation that took it."""
+    """operation_id is the operation that took the snapshot."""
     request_digest: _builtins.bytes
-    """SHA-256 of the request of a fork; empty otherwise."""
+    """request_digest is the SHA-256 of the request of a fork; empty otherwise."""
     written_unix_ms: _builtins.int
-    """Wall clock of the writer."""
+    """written_unix_ms is the writer's wall clock, in milliseconds since 1970."""
     folded_revision: _builtins.int
-    """The last revision folded into it; 0 when it is the first message of a fork."""
+    """folded_revision is the last revision folded into the state; 0 in the first message of a fork."""
     state_digest: _builtins.bytes
-    """SHA-256 of the serialized SessionSnapshot before compression."""
+    """state_digest is the SHA-256 of the serialized SessionSnapshot before compression."""
     inline: _builtins.bytes
-    """zlib-compressed SessionSnapshot."""
+    """inline holds the zlib-compressed SessionSnapshot."""
     extent_digest: _builtins.bytes
-    """SHA-256 of that object's bytes."""
+    """extent_digest is the SHA-256 of the bytes at `extent`."""
     @_builtins.property
     def archived(self) -> Global___ArchiveSegment:
-        """Where the records are that it replaces; absent for a fork."""
+        """archived is where the records are that the snapshot replaces; absent for a fork."""
 
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
-        """The same as an object."""
+        """extent is where the zlib-compressed SessionSnapshot lies in the object store."""
 
     def __init__(
         self,
@@ -1275,7 +1277,7 @@ Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class SessionSnapshot(_message.Message):
-    """The whole folded state of a session. Two replicas that folded the same log have the same bytes."""
+    """SessionSnapshot is the whole folded state of a session. Two replicas that folded the same log have the same bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1299,64 +1301,64 @@ class SessionSnapshot(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     REUSE_FIELD_NUMBER: _builtins.int
     fold_version: _builtins.int
-    """The newest fold rules that led to this state."""
+    """fold_version is the newest version of the fold rules that led to the state."""
     state: _session_pb2.SessionState.ValueType
-    """State."""
+    """state is what can be done with the session."""
     turn: _builtins.int
-    """Turns begun."""
+    """turn is the number of turns begun."""
     created_unix_ms: _builtins.int
-    """Wall clock of the first event."""
+    """created_unix_ms is the wall clock of the first event's writer, in milliseconds since 1970."""
     updated_unix_ms: _builtins.int
-    """Wall clock of the last event."""
+    """updated_unix_ms is the wall clock of the last event's writer, in milliseconds since 1970."""
     parent_session_id: _builtins.str
-    """Parent session of a fork."""
+    """parent_session_id is the session that this one was forked from; empty when there is none."""
     parent_revision: _builtins.int
-    """Parent's revision at the fork."""
+    """parent_revision is the parent's revision at the fork; 0 when there is no parent."""
     exists: _builtins.bool
-    """False once it was deleted."""
+    """exists is false once the session was deleted."""
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings."""
+        """config holds the session's settings, with defaults filled in."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """Labels, sorted by key."""
+        """labels are the application's labels, sorted by key."""
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageSnapshot]:
-        """Pages in mapping order."""
+        """pages are all pages that there ever were, in mapping order."""
 
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentSnapshot]:
-        """Working set in admission order."""
+        """resident is the working set, in admission order."""
 
     @_builtins.property
     def counters(self) -> Global___CountersSnapshot:
-        """Counters."""
+        """counters are the session's counters."""
 
     @_builtins.property
     def recent_evictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictionSnapshot]:
-        """Evictions of the last few turns, oldest first."""
+        """recent_evictions are the evictions of the last few turns, oldest first."""
 
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Checkpoint]:
-        """Checkpoints, oldest first."""
+        """checkpoints are the checkpoints, oldest first."""
 
     @_builtins.property
     def archive(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchiveSegment]:
-        """Archived history, oldest first."""
+        """archive is where the archived history lies, oldest segment first."""
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationSnapshot]:
-        """The last operations, oldest first."""
+        """operations are the last requests that were carried out, oldest first."""
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
-        """What providers counted, by family, in the order of the first report."""
+        """usage is what providers counted, by family, in the order of the first report."""
 
     @_builtins.property
     def reuse(self) -> Global___SessionReuse:
-        """How its pages are used again."""
+        """reuse is how the session's pages are used again."""
 
     def __init__(
         self,
@@ -1391,7 +1393,7 @@ Global___SessionSnapshot: _TypeAlias = SessionSnapshot  # noqa: Y015
 
 @_typing.final
 class SessionReuse(_message.Message):
-    """How pages of a session are used again, in a snapshot."""
+    """SessionReuse is how the pages of a session are used again, in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1401,15 +1403,15 @@ class SessionReuse(_message.Message):
     RHYTHM_FIELD_NUMBER: _builtins.int
     LAST_REUSE_REFERENCE_FIELD_NUMBER: _builtins.int
     references: _builtins.int
-    """Uses of any page."""
+    """references is the number of uses of any page."""
     reuses: _builtins.int
-    """Uses of any page after its first."""
+    """reuses is the number of uses of any page after its first use."""
     gap_references: _builtins.int
-    """References between the first two uses of the page that was used a second time last."""
+    """gap_references is the number of references between the first two uses of the page whose second use came last."""
     rhythm: _builtins.float
-    """How often pages come back when they are due, from 0 to 1."""
+    """rhythm is how often pages come back when they are due, from 0 to 1."""
     last_reuse_reference: _builtins.int
-    """References at the last use of any page after its first."""
+    """last_reuse_reference is the value of `references` at the last use of any page after its first."""
     def __init__(
         self,
         *,
@@ -1429,7 +1431,7 @@ Global___SessionReuse: _TypeAlias = SessionReuse  # noqa: Y015
 
 @_typing.final
 class PageReuse(_message.Message):
-    """How a page is used again, in a snapshot."""
+    """PageReuse is how one page is used again, in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1440,17 +1442,17 @@ class PageReuse(_message.Message):
     GAP_REFERENCES_FIELD_NUMBER: _builtins.int
     FIRST_REFERENCE_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """Uses after the first."""
+    """count is the number of uses after the first."""
     first_reuse: _builtins.int
-    """The session's re-uses at the first use."""
+    """first_reuse is the value of SessionReuse.reuses at the page's first use."""
     last_reuse: _builtins.int
-    """The session's re-uses at the last use."""
+    """last_reuse is the value of SessionReuse.reuses at the page's last use."""
     last_reference: _builtins.int
-    """The session's references at the last use."""
+    """last_reference is the value of SessionReuse.references at the page's last use."""
     gap_references: _builtins.int
-    """References between the last two uses."""
+    """gap_references is the number of references between the page's last two uses."""
     first_reference: _builtins.int
-    """The session's references at the first use."""
+    """first_reference is the value of SessionReuse.references at the page's first use."""
     def __init__(
         self,
         *,
@@ -1471,7 +1473,7 @@ Global___PageReuse: _TypeAlias = PageReuse  # noqa: Y015
 
 @_typing.final
 class PageSnapshot(_message.Message):
-    """A page in a snapshot."""
+    """PageSnapshot is a page in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1495,50 +1497,50 @@ class PageSnapshot(_message.Message):
     REUSE_FIELD_NUMBER: _builtins.int
     TELLING_PERCENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Unique in the session."""
+    """page_id is the page's id, unique in the session."""
     current_version: _builtins.int
-    """The version that counts."""
+    """current_version is the number of the version that counts."""
     mapped: _builtins.bool
-    """False when it was dropped."""
+    """mapped is false when the page was dropped."""
     pinned: _builtins.bool
-    """Explicit pin."""
+    """pinned says that PinPages protects the page."""
     importance: _builtins.float
-    """Importance in force."""
+    """importance is what the page is worth to the caller, from 0 to 1."""
     fault_count: _builtins.int
-    """Times faulted in."""
+    """fault_count is the number of times that the page was faulted in."""
     last_used_turn: _builtins.int
-    """Turn of the last use: mapping or fault."""
+    """last_used_turn is the turn in which the page was mapped or faulted last."""
     last_fault_turn: _builtins.int
-    """Turn of the last fault; 0 for none."""
+    """last_fault_turn is the turn of the page's last fault; 0 for none."""
     modality: _page_pb2.Modality.ValueType
-    """Kind of content."""
+    """modality is the kind of content that the page holds."""
     page_type: _page_pb2.PageType.ValueType
-    """What it is for."""
+    """page_type is what the page is for."""
     role: _page_pb2.MessageRole.ValueType
-    """Who says it."""
+    """role is who says what the page holds."""
     hint: _builtins.str
-    """One line for navigation."""
+    """hint is one line for navigation."""
     tool_name: _builtins.str
-    """The tool that made it."""
+    """tool_name is the tool that made the content; empty for none."""
     tool_call_id: _builtins.str
-    """The call it answers."""
+    """tool_call_id is the provider's id of the call that the page answers; empty for none."""
     telling_percent: _builtins.int
-    """Its telling."""
+    """telling_percent is the estimated chance, from 0 to 100, that the text is asked for later."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionSnapshot]:
-        """Versions, oldest first."""
+        """versions are all versions of the page, oldest first."""
 
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageLink]:
-        """Relations."""
+        """links are the page's relations to other pages."""
 
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyValue]:
-        """The application's facts, sorted by key."""
+        """metadata holds the application's own facts, sorted by key."""
 
     @_builtins.property
     def reuse(self) -> Global___PageReuse:
-        """How it is used again."""
+        """reuse is how the page is used again."""
 
     def __init__(
         self,
@@ -1573,7 +1575,7 @@ Global___PageSnapshot: _TypeAlias = PageSnapshot  # noqa: Y015
 
 @_typing.final
 class VersionSnapshot(_message.Message):
-    """A version of a page in a snapshot."""
+    """VersionSnapshot is a version of a page in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1587,26 +1589,28 @@ class VersionSnapshot(_message.Message):
     MAPPED_TYPE_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """From 1."""
+    """version is the number of the version, from 1."""
     revision: _builtins.int
-    """The revision that mapped it."""
+    """revision is the session's revision that mapped the version."""
     turn: _builtins.int
-    """Turn."""
+    """turn is the turn in which the version was mapped."""
     created_unix_ms: _builtins.int
-    """Wall clock."""
+    """created_unix_ms is the writer's wall clock, in milliseconds since 1970."""
     mime_type: _builtins.str
-    """Content type."""
+    """mime_type is the content type of the full bytes."""
     mapped_type: _page_pb2.PageType.ValueType
-    """The type it was mapped as, which its line shows and its tokens count; an annotation does not change it."""
+    """mapped_type is the type that the version was mapped as, which its line shows and its tokens count; an annotation does
+    not change it.
+    """
     trust: _page_pb2.TrustClass.ValueType
-    """How far it may be trusted."""
+    """trust is how far the content may be trusted."""
     @_builtins.property
     def media(self) -> _page_pb2.MediaDescription:
-        """For image, audio, video."""
+        """media describes a picture, sound or film; absent for other modalities."""
 
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredRepresentation]:
-        """All levels, full first."""
+        """representations are all levels, the full one first."""
 
     def __init__(
         self,
@@ -1631,7 +1635,7 @@ Global___VersionSnapshot: _TypeAlias = VersionSnapshot  # noqa: Y015
 
 @_typing.final
 class ResidentSnapshot(_message.Message):
-    """A resident page in a snapshot."""
+    """ResidentSnapshot is a resident page in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1642,17 +1646,17 @@ class ResidentSnapshot(_message.Message):
     FAULTED_FIELD_NUMBER: _builtins.int
     ADMITTED_TURN_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is resident."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version that is resident."""
     level: _builtins.int
-    """The level."""
+    """level is the level at which the version is resident."""
     size_tokens: _builtins.int
-    """Tokens."""
+    """size_tokens counts the tokens that the page takes."""
     faulted: _builtins.bool
-    """Came by a fault."""
+    """faulted says that a fault brought the page in."""
     admitted_turn: _builtins.int
-    """Turn of admission."""
+    """admitted_turn is the turn in which the page was admitted."""
     def __init__(
         self,
         *,
@@ -1673,7 +1677,7 @@ Global___ResidentSnapshot: _TypeAlias = ResidentSnapshot  # noqa: Y015
 
 @_typing.final
 class CountersSnapshot(_message.Message):
-    """Counters in a snapshot."""
+    """CountersSnapshot holds a session's counters in a snapshot; SessionStats says what each counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1684,18 +1688,18 @@ class CountersSnapshot(_message.Message):
     THRASH_FAULTS_TOTAL_FIELD_NUMBER: _builtins.int
     FAULTS_BY_REASON_FIELD_NUMBER: _builtins.int
     faults_this_turn: _builtins.int
-    """See SessionStats."""
+    """faults_this_turn is the counter of the same name in SessionStats."""
     fault_tokens_this_turn: _builtins.int
-    """See SessionStats."""
+    """fault_tokens_this_turn is the counter of the same name in SessionStats."""
     evictions_total: _builtins.int
-    """See SessionStats."""
+    """evictions_total is the counter of the same name in SessionStats."""
     compressions_total: _builtins.int
-    """See SessionStats."""
+    """compressions_total is the counter of the same name in SessionStats."""
     thrash_faults_total: _builtins.int
-    """See SessionStats."""
+    """thrash_faults_total is the counter of the same name in SessionStats."""
     @_builtins.property
     def faults_by_reason(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.FaultCount]:
-        """Faults by reason, in the order of the enumeration, reasons with none left out."""
+        """faults_by_reason counts faults by reason, in the order of the enumeration, without reasons that never occurred."""
 
     def __init__(
         self,
@@ -1717,16 +1721,16 @@ Global___CountersSnapshot: _TypeAlias = CountersSnapshot  # noqa: Y015
 
 @_typing.final
 class EvictionSnapshot(_message.Message):
-    """A recent eviction in a snapshot."""
+    """EvictionSnapshot is a recent eviction in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_ID_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that was evicted."""
     turn: _builtins.int
-    """When."""
+    """turn is the turn of the eviction."""
     def __init__(
         self,
         *,
@@ -1743,7 +1747,7 @@ Global___EvictionSnapshot: _TypeAlias = EvictionSnapshot  # noqa: Y015
 
 @_typing.final
 class OperationSnapshot(_message.Message):
-    """A recent operation in a snapshot."""
+    """OperationSnapshot is a recent request in a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1751,11 +1755,11 @@ class OperationSnapshot(_message.Message):
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """The request."""
+    """operation_id is the request's id."""
     request_digest: _builtins.bytes
-    """SHA-256 of it."""
+    """request_digest is the SHA-256 of the request."""
     revision: _builtins.int
-    """What it became."""
+    """revision is the revision at which the request was carried out."""
     def __init__(
         self,
         *,
@@ -1773,14 +1777,14 @@ Global___OperationSnapshot: _TypeAlias = OperationSnapshot  # noqa: Y015
 
 @_typing.final
 class CompressWork(_message.Message):
-    """Work for the background: make lower representations of these pages."""
+    """CompressWork is work for the background: lower representations of these pages are to be made."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The pages."""
+        """page_ids are the pages to compress."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FaultHandlerServiceStub:
-    """Owns the way in: lookup, load, admit; and the making of lower representations.
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations.
     """
 
     def __init__(self, channel):
@@ -58,32 +58,40 @@ class FaultHandlerServiceStub:
 
 
 class FaultHandlerServiceServicer:
-    """Owns the way in: lookup, load, admit; and the making of lower representations.
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations.
     """
 
     def Fault(self, request, context):
-        """Brings a page in: what MemoryService.FaultPage does. Errors: those of MemoryService.FaultPage.
+        """Fault brings a page into the working set, as MemoryService.FaultPage does.
+
+        Errors: those of MemoryService.FaultPage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FaultMany(self, request, context):
-        """Brings pages in: what MemoryService.FaultPages does. Errors: those of MemoryService.FaultPages.
+        """FaultMany brings several pages into the working set, as MemoryService.FaultPages does.
+
+        Errors: those of MemoryService.FaultPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamFault(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.StreamFault.
+        """StreamFault answers what is known of a page and then the page, as MemoryService.StreamFault does.
+
+        Errors: those of MemoryService.StreamFault.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Compress(self, request, context):
-        """Makes lower representations: what MemoryService.CompressPages does. Errors: those of MemoryService.CompressPages.
+        """Compress makes the lower representations of pages, as MemoryService.CompressPages does.
+
+        Errors: those of MemoryService.CompressPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +129,7 @@ def add_FaultHandlerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FaultHandlerService:
-    """Owns the way in: lookup, load, admit; and the making of lower representations.
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations.
     """
 
     @staticmethod

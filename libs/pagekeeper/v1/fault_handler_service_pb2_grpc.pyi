@@ -27,37 +27,61 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FaultHandlerServiceStub:
-    """Owns the way in: lookup, load, admit; and the making of lower representations."""
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FaultHandlerServiceAsyncStub: ...
     Fault: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]
-    """Brings a page in: what MemoryService.FaultPage does. Errors: those of MemoryService.FaultPage."""
+    """Fault brings a page into the working set, as MemoryService.FaultPage does.
+
+    Errors: those of MemoryService.FaultPage.
+    """
     FaultMany: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]
-    """Brings pages in: what MemoryService.FaultPages does. Errors: those of MemoryService.FaultPages."""
+    """FaultMany brings several pages into the working set, as MemoryService.FaultPages does.
+
+    Errors: those of MemoryService.FaultPages.
+    """
     StreamFault: _grpc.UnaryStreamMultiCallable[_memory_service_pb2.StreamFaultRequest, _memory_service_pb2.StreamFaultResponse]
-    """See MemoryService. Errors: those of MemoryService.StreamFault."""
+    """StreamFault answers what is known of a page and then the page, as MemoryService.StreamFault does.
+
+    Errors: those of MemoryService.StreamFault.
+    """
     Compress: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CompressPagesRequest, _memory_service_pb2.CompressPagesResponse]
-    """Makes lower representations: what MemoryService.CompressPages does. Errors: those of MemoryService.CompressPages."""
+    """Compress makes the lower representations of pages, as MemoryService.CompressPages does.
+
+    Errors: those of MemoryService.CompressPages.
+    """
 
 @_typing.type_check_only
 class FaultHandlerServiceAsyncStub(FaultHandlerServiceStub):
-    """Owns the way in: lookup, load, admit; and the making of lower representations."""
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Fault: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]  # type: ignore[assignment]
-    """Brings a page in: what MemoryService.FaultPage does. Errors: those of MemoryService.FaultPage."""
+    """Fault brings a page into the working set, as MemoryService.FaultPage does.
+
+    Errors: those of MemoryService.FaultPage.
+    """
     FaultMany: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]  # type: ignore[assignment]
-    """Brings pages in: what MemoryService.FaultPages does. Errors: those of MemoryService.FaultPages."""
+    """FaultMany brings several pages into the working set, as MemoryService.FaultPages does.
+
+    Errors: those of MemoryService.FaultPages.
+    """
     StreamFault: _aio.UnaryStreamMultiCallable[_memory_service_pb2.StreamFaultRequest, _memory_service_pb2.StreamFaultResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.StreamFault."""
+    """StreamFault answers what is known of a page and then the page, as MemoryService.StreamFault does.
+
+    Errors: those of MemoryService.StreamFault.
+    """
     Compress: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CompressPagesRequest, _memory_service_pb2.CompressPagesResponse]  # type: ignore[assignment]
-    """Makes lower representations: what MemoryService.CompressPages does. Errors: those of MemoryService.CompressPages."""
+    """Compress makes the lower representations of pages, as MemoryService.CompressPages does.
+
+    Errors: those of MemoryService.CompressPages.
+    """
 
 class FaultHandlerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the way in: lookup, load, admit; and the making of lower representations."""
+    """FaultHandlerService owns the way in, which is lookup, load and admit, and the making of lower representations."""
 
     @_abc_1.abstractmethod
     def Fault(
@@ -65,7 +89,10 @@ class FaultHandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPageResponse, _abc.Awaitable[_memory_service_pb2.FaultPageResponse]]:
-        """Brings a page in: what MemoryService.FaultPage does. Errors: those of MemoryService.FaultPage."""
+        """Fault brings a page into the working set, as MemoryService.FaultPage does.
+
+        Errors: those of MemoryService.FaultPage.
+        """
 
     @_abc_1.abstractmethod
     def FaultMany(
@@ -73,7 +100,10 @@ class FaultHandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPagesResponse, _abc.Awaitable[_memory_service_pb2.FaultPagesResponse]]:
-        """Brings pages in: what MemoryService.FaultPages does. Errors: those of MemoryService.FaultPages."""
+        """FaultMany brings several pages into the working set, as MemoryService.FaultPages does.
+
+        Errors: those of MemoryService.FaultPages.
+        """
 
     @_abc_1.abstractmethod
     def StreamFault(
@@ -81,7 +111,10 @@ class FaultHandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.StreamFaultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_service_pb2.StreamFaultResponse], _abc.AsyncIterator[_memory_service_pb2.StreamFaultResponse]]:
-        """See MemoryService. Errors: those of MemoryService.StreamFault."""
+        """StreamFault answers what is known of a page and then the page, as MemoryService.StreamFault does.
+
+        Errors: those of MemoryService.StreamFault.
+        """
 
     @_abc_1.abstractmethod
     def Compress(
@@ -89,6 +122,9 @@ class FaultHandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CompressPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CompressPagesResponse, _abc.Awaitable[_memory_service_pb2.CompressPagesResponse]]:
-        """Makes lower representations: what MemoryService.CompressPages does. Errors: those of MemoryService.CompressPages."""
+        """Compress makes the lower representations of pages, as MemoryService.CompressPages does.
+
+        Errors: those of MemoryService.CompressPages.
+        """
 
 def add_FaultHandlerServiceServicer_to_server(servicer: FaultHandlerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,9 +4,10 @@ isort:skip_file
 The public API. The tenant comes from the caller's token and from nowhere else.
 
 Every mutation takes a `request_id` (the same id with the same body is done once and answered alike) and answers the
-session's new `revision`; only FlushSession takes none, since flushing twice moves nothing twice. Every read of a
-session's present takes `min_revision` and answers from a state at least that new; reads of its past, and lists of
-sessions, ask the log's leader and need none.
+session's new `revision`. FlushSession alone takes none, since flushing twice moves nothing twice.
+
+Every read says how new its answer must be: `min_revision` is the oldest revision that may be answered, and `strict` asks
+for the last one. Both hold where both are set. ListSessions has `strict` alone, for each session of its list.
 """
 
 from collections import abc as _abc
@@ -29,7 +30,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OpenSessionRequest(_message.Message):
-    """What to open."""
+    """OpenSessionRequest holds the settings of the session to open."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,16 +59,16 @@ class OpenSessionRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe; minted by the gateway when empty."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """Chosen by the caller, or empty for one derived from `request_id`."""
+    """session_id is the session's id, chosen by the caller; when empty, the platform derives one from `request_id`."""
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings; a zero means the default."""
+        """config holds the settings; a zero means the default."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """At most 32 labels of at most 256 bytes."""
+        """labels are the application's own labels, by which ListSessions can select."""
 
     def __init__(
         self,
@@ -87,14 +88,14 @@ Global___OpenSessionRequest: _TypeAlias = OpenSessionRequest  # noqa: Y015
 
 @_typing.final
 class OpenSessionResponse(_message.Message):
-    """The session as opened."""
+    """OpenSessionResponse holds the session that was opened."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session."""
+        """session is the session as it was opened."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ Global___OpenSessionResponse: _TypeAlias = OpenSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
-    """Which session."""
+    """GetSessionRequest names the session to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -119,11 +120,11 @@ class GetSessionRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to read."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Ask the log's leader for the last state."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -141,14 +142,14 @@ Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
 @_typing.final
 class GetSessionResponse(_message.Message):
-    """The session."""
+    """GetSessionResponse holds the session that was read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session."""
+        """session is the session as it is at its revision."""
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Which sessions."""
+    """ListSessionsRequest says which sessions to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -194,14 +195,14 @@ class ListSessionsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many; 50 when 0, at most 500."""
+    """page_size is the largest number of entries to answer."""
     page_token: _builtins.str
-    """From the last answer; empty for the beginning."""
+    """page_token is where to go on: `next_page_token` of the last answer; empty for the beginning."""
     strict: _builtins.bool
-    """Reads the last revision of each session from the log, whatever this replica has cached."""
+    """strict asks the log for the last revision of each session, whatever the replica has cached."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only sessions that carry all of these labels."""
+        """labels select sessions: those that carry all of these labels."""
 
     def __init__(
         self,
@@ -221,17 +222,17 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """Sessions by id."""
+    """ListSessionsResponse holds sessions, ordered by id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next call; empty at the end."""
+    """next_page_token is where the next call goes on; empty at the end."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
-        """Sessions."""
+        """sessions are the sessions that were found; there may be fewer than asked for, and even none, before the end."""
 
     def __init__(
         self,
@@ -249,7 +250,7 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ConfigureSessionRequest(_message.Message):
-    """What to change."""
+    """ConfigureSessionRequest says which settings and labels to change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,20 +281,20 @@ class ConfigureSessionRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REPLACE_LABELS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to change."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     replace_labels: _builtins.bool
-    """Replace all labels."""
+    """replace_labels says that `labels` replace all labels of the session."""
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings to change; a zero keeps what is set."""
+        """config holds the settings to change; a zero keeps what is set."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels, whole, when `replace_labels` is set."""
+        """labels are all labels from here, when `replace_labels` is set."""
 
     def __init__(
         self,
@@ -315,7 +316,7 @@ Global___ConfigureSessionRequest: _TypeAlias = ConfigureSessionRequest  # noqa: 
 
 @_typing.final
 class ConfigureSessionResponse(_message.Message):
-    """The session as configured."""
+    """ConfigureSessionResponse holds the session that was configured."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,11 +324,11 @@ class ConfigureSessionResponse(_message.Message):
     HAPPENINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session."""
+        """session is the session as it is configured."""
 
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """What making room cost, when the budget shrank."""
+        """happenings are what making room did, in order, when the budget shrank."""
 
     def __init__(
         self,
@@ -345,16 +346,16 @@ Global___ConfigureSessionResponse: _TypeAlias = ConfigureSessionResponse  # noqa
 
 @_typing.final
 class CloseSessionRequest(_message.Message):
-    """Which session."""
+    """CloseSessionRequest names the session to close."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to close."""
     def __init__(
         self,
         *,
@@ -371,14 +372,14 @@ Global___CloseSessionRequest: _TypeAlias = CloseSessionRequest  # noqa: Y015
 
 @_typing.final
 class CloseSessionResponse(_message.Message):
-    """The session as closed."""
+    """CloseSessionResponse holds the session that was closed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session."""
+        """session is the session as it was closed."""
 
     def __init__(
         self,
@@ -395,16 +396,16 @@ Global___CloseSessionResponse: _TypeAlias = CloseSessionResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSessionRequest(_message.Message):
-    """Which session."""
+    """DeleteSessionRequest names the session to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to delete."""
     def __init__(
         self,
         *,
@@ -421,13 +422,13 @@ Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionResponse(_message.Message):
-    """It is gone."""
+    """DeleteSessionResponse says that the session does not exist any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the tombstone."""
+    """revision is the revision of the session's tombstone."""
     def __init__(
         self,
         *,
@@ -443,7 +444,7 @@ Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
 class AppendPagesRequest(_message.Message):
-    """What to append."""
+    """AppendPagesRequest holds the pages to append."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -452,14 +453,14 @@ class AppendPagesRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that gets the pages."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageInput]:
-        """1 to 256 pages, 4 MiB together."""
+        """pages are the pages to append, in order."""
 
     def __init__(
         self,
@@ -479,7 +480,7 @@ Global___AppendPagesRequest: _TypeAlias = AppendPagesRequest  # noqa: Y015
 
 @_typing.final
 class AppendPagesResponse(_message.Message):
-    """What was appended."""
+    """AppendPagesResponse says what was appended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -488,16 +489,16 @@ class AppendPagesResponse(_message.Message):
     HAPPENINGS_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     turn: _builtins.int
-    """The turn now."""
+    """turn is the number of turns begun after the call."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendedPage]:
-        """In the order of the request."""
+        """pages are what became of the pages, in the order of the request."""
 
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """What making room cost."""
+        """happenings are what making room did, in order."""
 
     def __init__(
         self,
@@ -517,7 +518,7 @@ Global___AppendPagesResponse: _TypeAlias = AppendPagesResponse  # noqa: Y015
 
 @_typing.final
 class AppendedPage(_message.Message):
-    """One appended page."""
+    """AppendedPage says what became of one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -526,13 +527,13 @@ class AppendedPage(_message.Message):
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     RESIDENT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Its id."""
+    """page_id is the page's id, as chosen or derived."""
     version: _builtins.int
-    """Its version."""
+    """version is the number of the version that was appended, from 1."""
     size_tokens: _builtins.int
-    """Tokens of its line."""
+    """size_tokens counts the page's line in the prompt at level 0."""
     resident: _builtins.bool
-    """In the working set now."""
+    """resident says that the page is in the working set after the call."""
     def __init__(
         self,
         *,
@@ -551,7 +552,7 @@ Global___AppendedPage: _TypeAlias = AppendedPage  # noqa: Y015
 
 @_typing.final
 class BeginTurnRequest(_message.Message):
-    """Which session."""
+    """BeginTurnRequest names the session whose next turn begins."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -559,11 +560,11 @@ class BeginTurnRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose next turn begins."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -581,16 +582,16 @@ Global___BeginTurnRequest: _TypeAlias = BeginTurnRequest  # noqa: Y015
 
 @_typing.final
 class BeginTurnResponse(_message.Message):
-    """The turn."""
+    """BeginTurnResponse holds the turn that began."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     turn: _builtins.int
-    """The turn that began."""
+    """turn is the number of the turn that began, from 1."""
     def __init__(
         self,
         *,
@@ -607,7 +608,7 @@ Global___BeginTurnResponse: _TypeAlias = BeginTurnResponse  # noqa: Y015
 
 @_typing.final
 class AssemblePromptRequest(_message.Message):
-    """For whom to assemble."""
+    """AssemblePromptRequest says for which model and budget to assemble a prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -622,26 +623,28 @@ class AssemblePromptRequest(_message.Message):
     DEMAND_PAGING_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to assemble a prompt of."""
     model: _builtins.str
-    """The model; the session's when empty."""
+    """model is the model that is to answer; the session's model when empty."""
     budget_tokens: _builtins.int
-    """Tokens of the whole request, the answer's reserve included; the session's L0 when 0."""
+    """budget_tokens is the size of the whole request, the answer's reserve included; `max_l0_tokens` of the session when 0."""
     reserve_tokens: _builtins.int
-    """Tokens left free for the answer."""
+    """reserve_tokens are left free for the answer; fewer than `budget_tokens`."""
     user_input: _builtins.str
-    """What the user says now, when it is not appended yet. Empty: the last user page is the input."""
+    """user_input is what the user says now, when it is not appended yet. When empty, the last user page is the input."""
     system_prompt: _builtins.str
-    """The application's own instructions, put before the rules."""
+    """system_prompt holds the application's own instructions, which are put before the rules."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     demand_paging: _session_pb2.DemandPaging.ValueType
-    """Who brings in pages that are not resident; as the session says when unspecified."""
+    """demand_paging is who brings in pages that are not resident; the session's setting when unspecified."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     @_builtins.property
     def extra_tools_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tools of the application, each a JSON object in the provider's format; counted and passed on."""
+        """extra_tools_json are the application's tools, each a JSON object in the provider's format; they are counted and passed
+        on.
+        """
 
     def __init__(
         self,
@@ -667,7 +670,7 @@ Global___AssemblePromptRequest: _TypeAlias = AssemblePromptRequest  # noqa: Y015
 
 @_typing.final
 class AssemblePromptResponse(_message.Message):
-    """A prompt."""
+    """AssemblePromptResponse holds a prompt, and what is in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -683,38 +686,38 @@ class AssemblePromptResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     RECALLED_PAGE_IDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision that the prompt shows."""
+    """revision is the session's revision that the prompt shows."""
     tools_json: _builtins.str
-    """The tools, a JSON array in the provider's format; `[]` in PASSIVE mode."""
+    """tools_json holds the tools, as a JSON array in the provider's format; `[]` when the model has none."""
     digest: _builtins.bytes
-    """SHA-256 of messages and tools."""
+    """digest is the SHA-256 of messages and tools."""
     pressure: _session_pb2.Pressure.ValueType
-    """Pressure."""
+    """pressure is how full the working set is."""
     turn: _builtins.int
-    """The turn."""
+    """turn is the number of turns begun."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptMessage]:
-        """Messages in the provider's order."""
+        """messages are the prompt's messages, in the provider's order."""
 
     @_builtins.property
     def tokens(self) -> Global___PromptTokens:
-        """Tokens."""
+        """tokens says where the prompt's tokens go."""
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """The pages in it, in order. Recalled ones are not resident: they are in this prompt alone."""
+        """pages are the pages in the prompt, in order. Recalled pages are not resident: they are in this prompt alone."""
 
     @_builtins.property
     def omitted_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Resident pages that this budget had no room for."""
+        """omitted_page_ids are resident pages that the budget had no room for."""
 
     @_builtins.property
     def lowered_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Pages put at a lower level than they are resident at, for this budget."""
+        """lowered_page_ids are pages that the prompt shows at a lower level than they are resident at."""
 
     @_builtins.property
     def recalled_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Pages that the runtime brought in for the user's words, in their order in the prompt."""
+        """recalled_page_ids are pages that the runtime brought in for the user's words, in their order in the prompt."""
 
     def __init__(
         self,
@@ -741,16 +744,16 @@ Global___AssemblePromptResponse: _TypeAlias = AssemblePromptResponse  # noqa: Y0
 
 @_typing.final
 class PromptMessage(_message.Message):
-    """One message."""
+    """PromptMessage is one message of a prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """`developer`, `user`, `assistant` or `tool`."""
+    """role is who the message is from: `developer`, `user`, `assistant` or `tool`."""
     content: _builtins.str
-    """Text."""
+    """content holds the message's text."""
     def __init__(
         self,
         *,
@@ -767,7 +770,7 @@ Global___PromptMessage: _TypeAlias = PromptMessage  # noqa: Y015
 
 @_typing.final
 class PromptTokens(_message.Message):
-    """Where a prompt's tokens go. The parts add up to `total`."""
+    """PromptTokens says where the tokens of a prompt go. The parts add up to `total`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -783,27 +786,27 @@ class PromptTokens(_message.Message):
     COUNTED_FIELD_NUMBER: _builtins.int
     MARGIN_PERCENT_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """All of the request; never over the budget less the reserve."""
+    """total counts the whole request, with the margin; never more than the budget without the reserve."""
     budget: _builtins.int
-    """Budget that it was made for."""
+    """budget is the number of tokens that the prompt was made for."""
     rules: _builtins.int
-    """Rules and the application's instructions."""
+    """rules counts the platform's rules and the application's instructions."""
     context: _builtins.int
-    """Pages."""
+    """context counts the lines of pages."""
     manifest: _builtins.int
-    """Manifest."""
+    """manifest counts the list of pages that the model may bring in."""
     input: _builtins.int
-    """The user's input."""
+    """input counts the user's input."""
     tools: _builtins.int
-    """Tools."""
+    """tools counts the definitions of tools."""
     framing: _builtins.int
-    """Message framing."""
+    """framing counts what the provider adds to each message."""
     exact: _builtins.bool
-    """True when the model's own tokenizer counted; false when a stated margin was added."""
+    """exact says that the model's own tokenizer counted; otherwise `margin_percent` was applied."""
     counted: _builtins.int
-    """`total` before the margin was added: what ReportUsage asks for."""
+    """counted is `total` before the margin, which ReportUsage asks for."""
     margin_percent: _builtins.int
-    """What `counted` was multiplied by, in percent; 100 when `exact`."""
+    """margin_percent is what `counted` was multiplied by, in percent; 100 when `exact`."""
     def __init__(
         self,
         *,
@@ -829,7 +832,7 @@ Global___PromptTokens: _TypeAlias = PromptTokens  # noqa: Y015
 
 @_typing.final
 class ReportUsageRequest(_message.Message):
-    """What the provider counted."""
+    """ReportUsageRequest says what the provider counted for a prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -839,16 +842,17 @@ class ReportUsageRequest(_message.Message):
     COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the prompt was assembled of."""
     model: _builtins.str
-    """The model that answered; the session's when empty."""
+    """model is the model that answered; the session's model when empty."""
     counted_tokens: _builtins.int
-    """`tokens.counted` of the assembled prompt."""
+    """counted_tokens is `tokens.counted` of the assembled prompt."""
     input_tokens: _builtins.int
-    """All input tokens of the provider's usage figures, those served from its cache and those written to it included.
-    A fourth to four times `counted_tokens`: anything else is not the usage of that prompt.
+    """input_tokens counts all input tokens of the provider's usage figures, those served from its cache and those written
+    to the cache included. A fourth to four times `counted_tokens` is accepted: anything else is not the usage of that
+    prompt.
     """
     def __init__(
         self,
@@ -869,16 +873,16 @@ Global___ReportUsageRequest: _TypeAlias = ReportUsageRequest  # noqa: Y015
 
 @_typing.final
 class ReportUsageResponse(_message.Message):
-    """Taken to heart."""
+    """ReportUsageResponse says what the report changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     MARGIN_PERCENT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     margin_percent: _builtins.int
-    """The margin of the session's prompts for that family of models from here on, in percent."""
+    """margin_percent is the margin of the session's later prompts for that family of models, in percent."""
     def __init__(
         self,
         *,
@@ -895,7 +899,7 @@ Global___ReportUsageResponse: _TypeAlias = ReportUsageResponse  # noqa: Y015
 
 @_typing.final
 class HandleToolCallsRequest(_message.Message):
-    """A model's tool calls."""
+    """HandleToolCallsRequest holds a model's tool calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -904,14 +908,14 @@ class HandleToolCallsRequest(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the model works in."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """1 to 32 calls."""
+        """calls are the calls to carry out, in the model's order."""
 
     def __init__(
         self,
@@ -931,7 +935,7 @@ Global___HandleToolCallsRequest: _TypeAlias = HandleToolCallsRequest  # noqa: Y0
 
 @_typing.final
 class ToolCall(_message.Message):
-    """One call, as the model wrote it."""
+    """ToolCall is one call, as the model wrote it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -939,11 +943,11 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the call."""
+    """id is the provider's id of the call, which is answered as it is."""
     name: _builtins.str
-    """The tool's name; anything."""
+    """name is the tool's name as the model wrote it; any text is accepted."""
     arguments_json: _builtins.str
-    """The arguments; anything, broken JSON too."""
+    """arguments_json holds the arguments as the model wrote them; broken JSON is accepted too."""
     def __init__(
         self,
         *,
@@ -961,17 +965,17 @@ Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class HandleToolCallsResponse(_message.Message):
-    """Messages to hand back."""
+    """HandleToolCallsResponse holds the messages to hand back to the model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolMessage]:
-        """In the order of the calls."""
+        """messages are the answers, in the order of the calls."""
 
     def __init__(
         self,
@@ -989,7 +993,7 @@ Global___HandleToolCallsResponse: _TypeAlias = HandleToolCallsResponse  # noqa: 
 
 @_typing.final
 class ToolMessage(_message.Message):
-    """One tool message."""
+    """ToolMessage is the answer to one call, for the model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -998,16 +1002,16 @@ class ToolMessage(_message.Message):
     FAULT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The call it answers."""
+    """tool_call_id is the id of the call that the message answers."""
     content: _builtins.str
-    """JSON: the page or search envelope, or `{"error": ..., "message": ...}`."""
+    """content holds JSON: the page, the search's results, or `{"error": ..., "message": ...}`."""
     failure: _error_reason_pb2.ErrorReason.ValueType
-    """The reason why the call was not carried out; unspecified when it was. A call that names no tool, or whose arguments
+    """failure is why the call was not carried out; unspecified when it was. A call that names no tool, or whose arguments
     are wrong, is INVALID_FIELD.
     """
     @_builtins.property
     def fault(self) -> Global___FaultOutcome:
-        """Present when a page was faulted in."""
+        """fault is what the fault did; absent when no page was faulted in."""
 
     def __init__(
         self,
@@ -1027,7 +1031,7 @@ Global___ToolMessage: _TypeAlias = ToolMessage  # noqa: Y015
 
 @_typing.final
 class FaultOutcome(_message.Message):
-    """What a fault did."""
+    """FaultOutcome says what a fault did."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1040,22 +1044,22 @@ class FaultOutcome(_message.Message):
     HAPPENINGS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that was faulted in."""
     reason: _page_pb2.FaultReason.ValueType
-    """Why."""
+    """reason is why the page was faulted in."""
     source_tier: _page_pb2.StorageTier.ValueType
-    """Where it came from."""
+    """source_tier is where the page came from."""
     level: _builtins.int
-    """At which level."""
+    """level is the level at which the page is resident after the fault."""
     size_tokens: _builtins.int
-    """Tokens it took."""
+    """size_tokens counts the tokens that the page takes."""
     promoted: _builtins.bool
-    """False when it was resident at that level already."""
+    """promoted is false when the page was resident at that level already."""
     version: _builtins.int
-    """The version that is resident."""
+    """version is the number of the version that is resident."""
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """What making room cost."""
+        """happenings are what making room did, in order."""
 
     def __init__(
         self,
@@ -1079,7 +1083,7 @@ Global___FaultOutcome: _TypeAlias = FaultOutcome  # noqa: Y015
 
 @_typing.final
 class FaultPageRequest(_message.Message):
-    """Which page."""
+    """FaultPageRequest names the page to bring in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1090,17 +1094,19 @@ class FaultPageRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page to bring in."""
     target_level: _builtins.int
-    """The lowest fidelity that will do: 0 to 3. A missing level is answered by the next higher fidelity."""
+    """target_level is the lowest fidelity that will do: 0 full, 1 reduced, 2 abstract, 3 reference. When the page lacks the
+    level, the next higher fidelity is answered.
+    """
     reason: _page_pb2.FaultReason.ValueType
-    """Why; RESOLVE_REFERENCE when unset."""
+    """reason is why the page is faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -1121,7 +1127,7 @@ Global___FaultPageRequest: _TypeAlias = FaultPageRequest  # noqa: Y015
 
 @_typing.final
 class FaultPageResponse(_message.Message):
-    """The page."""
+    """FaultPageResponse holds a page that was brought in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1130,18 +1136,18 @@ class FaultPageResponse(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def page(self) -> _page_pb2.Page:
-        """What is known."""
+        """page is what is known of the page after the fault."""
 
     @_builtins.property
     def content(self) -> _page_pb2.PageContent:
-        """The content."""
+        """content is the page's content at the level that is resident."""
 
     @_builtins.property
     def outcome(self) -> Global___FaultOutcome:
-        """What it did."""
+        """outcome is what the fault did."""
 
     def __init__(
         self,
@@ -1161,7 +1167,7 @@ Global___FaultPageResponse: _TypeAlias = FaultPageResponse  # noqa: Y015
 
 @_typing.final
 class FaultPagesRequest(_message.Message):
-    """Which pages."""
+    """FaultPagesRequest names the pages to bring in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1172,18 +1178,18 @@ class FaultPagesRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     target_level: _builtins.int
-    """See FaultPageRequest."""
+    """target_level is the lowest fidelity that will do, as in FaultPageRequest."""
     reason: _page_pb2.FaultReason.ValueType
-    """See FaultPageRequest."""
+    """reason is why the pages are faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 32 pages."""
+        """page_ids are the pages to bring in, one after the other."""
 
     def __init__(
         self,
@@ -1205,17 +1211,17 @@ Global___FaultPagesRequest: _TypeAlias = FaultPagesRequest  # noqa: Y015
 
 @_typing.final
 class FaultPagesResponse(_message.Message):
-    """The pages, each with a status."""
+    """FaultPagesResponse holds several pages, each with a status."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaultItem]:
-        """In the order of the request."""
+        """items are what came of each page, in the order of the request."""
 
     def __init__(
         self,
@@ -1233,7 +1239,7 @@ Global___FaultPagesResponse: _TypeAlias = FaultPagesResponse  # noqa: Y015
 
 @_typing.final
 class FaultItem(_message.Message):
-    """One page of several."""
+    """FaultItem is what came of one page of several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1242,14 +1248,14 @@ class FaultItem(_message.Message):
     FAULT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page that was asked for."""
+    """page_id is the page that was asked for."""
     error_message: _builtins.str
-    """The sentence of the refusal, for people; empty when the page was brought in."""
+    """error_message is the refusal in one sentence, for people; empty when the page was brought in."""
     failure: _error_reason_pb2.ErrorReason.ValueType
-    """The reason why the page was not brought in; unspecified when it was."""
+    """failure is why the page was not brought in; unspecified when it was."""
     @_builtins.property
     def fault(self) -> Global___FaultPageResponse:
-        """The fault's answer; absent when the page was not brought in."""
+        """fault is the page's answer; absent when the page was not brought in."""
 
     def __init__(
         self,
@@ -1269,14 +1275,14 @@ Global___FaultItem: _TypeAlias = FaultItem  # noqa: Y015
 
 @_typing.final
 class StreamFaultRequest(_message.Message):
-    """Which page."""
+    """StreamFaultRequest names the page to bring in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def fault(self) -> Global___FaultPageRequest:
-        """The fault."""
+        """fault is the fault to carry out."""
 
     def __init__(
         self,
@@ -1293,7 +1299,7 @@ Global___StreamFaultRequest: _TypeAlias = StreamFaultRequest  # noqa: Y015
 
 @_typing.final
 class StreamFaultResponse(_message.Message):
-    """First the placeholder, then the page."""
+    """StreamFaultResponse is one of the two parts of the answer: first the placeholder, then the page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1301,11 +1307,11 @@ class StreamFaultResponse(_message.Message):
     PAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def placeholder(self) -> _page_pb2.Page:
-        """What is known at once: hint, sizes, levels."""
+        """placeholder is what is known at once: hint, sizes, levels."""
 
     @_builtins.property
     def page(self) -> Global___FaultPageResponse:
-        """The page."""
+        """page is the page that was brought in."""
 
     def __init__(
         self,
@@ -1325,7 +1331,7 @@ Global___StreamFaultResponse: _TypeAlias = StreamFaultResponse  # noqa: Y015
 
 @_typing.final
 class SearchPagesRequest(_message.Message):
-    """What to search."""
+    """SearchPagesRequest says what to search for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1340,26 +1346,26 @@ class SearchPagesRequest(_message.Message):
     EXCLUDE_RESIDENT_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to search."""
     query: _builtins.str
-    """Words; anything, never syntax."""
+    """query holds the words to look for. Any text is words, and none of it is syntax."""
     modality: _page_pb2.Modality.ValueType
-    """Only this modality."""
+    """modality selects pages of this modality; unspecified selects all."""
     from_turn: _builtins.int
-    """Only turns from this one; 0 for the first."""
+    """from_turn selects pages from this turn on; 0 for the first turn."""
     to_turn: _builtins.int
-    """Only turns to this one; 0 for the last."""
+    """to_turn selects pages up to this turn; 0 for the last turn."""
     limit: _builtins.int
-    """At most this many; 5 when 0, at most 100."""
+    """limit is the largest number of pages to answer."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     exclude_resident: _builtins.bool
-    """Leave resident pages out."""
+    """exclude_resident leaves resident pages out."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     @_builtins.property
     def page_types(self) -> _containers.RepeatedScalarFieldContainer[_page_pb2.PageType.ValueType]:
-        """Only these types."""
+        """page_types select pages of these types; none selects all."""
 
     def __init__(
         self,
@@ -1385,7 +1391,7 @@ Global___SearchPagesRequest: _TypeAlias = SearchPagesRequest  # noqa: Y015
 
 @_typing.final
 class SearchPagesResponse(_message.Message):
-    """Pages by relevance."""
+    """SearchPagesResponse holds pages by relevance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1393,12 +1399,12 @@ class SearchPagesResponse(_message.Message):
     SEARCHED_PAGES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     searched_pages: _builtins.int
-    """Pages searched."""
+    """searched_pages is the number of pages that the filters left to search."""
     revision: _builtins.int
-    """The revision that was searched."""
+    """revision is the session's revision that was searched."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
-        """Best first."""
+        """hits are the pages that were found, the most relevant first."""
 
     def __init__(
         self,
@@ -1417,7 +1423,7 @@ Global___SearchPagesResponse: _TypeAlias = SearchPagesResponse  # noqa: Y015
 
 @_typing.final
 class SearchHit(_message.Message):
-    """One hit."""
+    """SearchHit is one page that was found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1431,24 +1437,24 @@ class SearchHit(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     SNIPPET_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that was found."""
     modality: _page_pb2.Modality.ValueType
-    """Kind of content."""
+    """modality is the kind of content that the page holds."""
     page_type: _page_pb2.PageType.ValueType
-    """What it is for."""
+    """page_type is what the page is for."""
     tier: _page_pb2.StorageTier.ValueType
-    """Where it is."""
+    """tier is where the page is."""
     hint: _builtins.str
-    """Its hint."""
+    """hint is the page's hint."""
     relevance: _builtins.float
-    """0 to 1."""
+    """relevance is how well the page matches, from 0 to 1."""
     turn: _builtins.int
-    """The turn it comes from."""
+    """turn is the turn that the page comes from."""
     snippet: _builtins.str
-    """The passage that matched."""
+    """snippet is the passage that matched; empty when the page was found by its meaning."""
     @_builtins.property
     def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Levels there are."""
+        """levels are the compression levels that the page has."""
 
     def __init__(
         self,
@@ -1473,7 +1479,7 @@ Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
 
 @_typing.final
 class GetPageRequest(_message.Message):
-    """Which page."""
+    """GetPageRequest names the page to read about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1482,13 +1488,13 @@ class GetPageRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page to read about."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -1507,17 +1513,17 @@ Global___GetPageRequest: _TypeAlias = GetPageRequest  # noqa: Y015
 
 @_typing.final
 class GetPageResponse(_message.Message):
-    """The page."""
+    """GetPageResponse holds what is known about a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision it is about."""
+    """revision is the session's revision that the answer is about."""
     @_builtins.property
     def page(self) -> _page_pb2.Page:
-        """The page."""
+        """page is what is known about the page."""
 
     def __init__(
         self,
@@ -1535,7 +1541,7 @@ Global___GetPageResponse: _TypeAlias = GetPageResponse  # noqa: Y015
 
 @_typing.final
 class ListPagesRequest(_message.Message):
-    """Which pages."""
+    """ListPagesRequest says which pages to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1548,21 +1554,21 @@ class ListPagesRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose pages are listed."""
     page_size: _builtins.int
-    """At most this many; 100 when 0, at most 1,000."""
+    """page_size is the largest number of entries to answer."""
     page_token: _builtins.str
-    """From the last answer; empty for the beginning."""
+    """page_token is where to go on: `next_page_token` of the last answer; empty for the beginning."""
     tier: _page_pb2.StorageTier.ValueType
-    """Only this tier."""
+    """tier selects pages that are there; unspecified selects all."""
     page_type: _page_pb2.PageType.ValueType
-    """Only this type."""
+    """page_type selects pages of this type; unspecified selects all."""
     modality: _page_pb2.Modality.ValueType
-    """Only this modality."""
+    """modality selects pages of this modality; unspecified selects all."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -1585,7 +1591,7 @@ Global___ListPagesRequest: _TypeAlias = ListPagesRequest  # noqa: Y015
 
 @_typing.final
 class ListPagesResponse(_message.Message):
-    """Pages in mapping order."""
+    """ListPagesResponse holds pages in mapping order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1593,12 +1599,12 @@ class ListPagesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next call; empty at the end."""
+    """next_page_token is where the next call goes on; empty at the end."""
     revision: _builtins.int
-    """The revision they are about."""
+    """revision is the session's revision that the answer is about."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.Page]:
-        """Pages."""
+        """pages are the pages that were found."""
 
     def __init__(
         self,
@@ -1617,7 +1623,7 @@ Global___ListPagesResponse: _TypeAlias = ListPagesResponse  # noqa: Y015
 
 @_typing.final
 class ReadPageRequest(_message.Message):
-    """What to read."""
+    """ReadPageRequest says which bytes of a page to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1630,23 +1636,23 @@ class ReadPageRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page to read."""
     version: _builtins.int
-    """0 for the current one."""
+    """version is the number of the version to read; 0 for the current one."""
     level: _builtins.int
-    """0 to 3; exactly that one."""
+    """level is the level to read, exactly: 0 full, 1 reduced, 2 abstract, 3 reference."""
     offset: _builtins.int
-    """First byte."""
+    """offset is the position of the first byte to read, from 0."""
     length: _builtins.int
-    """Number of bytes; 0 reads to the end. A range of text that would split a character is answered as data. Where the level
-    has a preview, a range is one of the text; the preview is answered whole with its first byte.
+    """length is the number of bytes to read; 0 reads to the end. A range of text that would split a character is answered as
+    data. Where the level has a preview, a range is one of the text, and the preview comes whole with the first byte.
     """
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -1669,7 +1675,7 @@ Global___ReadPageRequest: _TypeAlias = ReadPageRequest  # noqa: Y015
 
 @_typing.final
 class ReadPageResponse(_message.Message):
-    """The bytes."""
+    """ReadPageResponse holds the bytes that were read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1677,14 +1683,14 @@ class ReadPageResponse(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
-    """Size of what a range may be asked of."""
+    """total_bytes is the size of what a range may be asked of."""
     digest: _builtins.bytes
-    """SHA-256 of the stored bytes, which are the text where it is text alone; of a level with a preview, those are the text's
-    length in four bytes, big-endian, the text, and the preview.
+    """digest is the SHA-256 of the stored bytes, which are the text where it is text alone. Of a level with a preview, the
+    stored bytes are the text's length in four bytes, big-endian, the text, and the preview.
     """
     @_builtins.property
     def content(self) -> _page_pb2.PageContent:
-        """The content."""
+        """content is the content, or the asked range of it."""
 
     def __init__(
         self,
@@ -1703,7 +1709,7 @@ Global___ReadPageResponse: _TypeAlias = ReadPageResponse  # noqa: Y015
 
 @_typing.final
 class PinPagesRequest(_message.Message):
-    """Which pages."""
+    """PinPagesRequest names the pages to protect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1712,14 +1718,14 @@ class PinPagesRequest(_message.Message):
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 256 pages."""
+        """page_ids are the pages to protect."""
 
     def __init__(
         self,
@@ -1739,13 +1745,13 @@ Global___PinPagesRequest: _TypeAlias = PinPagesRequest  # noqa: Y015
 
 @_typing.final
 class PinPagesResponse(_message.Message):
-    """Pinned."""
+    """PinPagesResponse says that the pages are protected."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -1761,7 +1767,7 @@ Global___PinPagesResponse: _TypeAlias = PinPagesResponse  # noqa: Y015
 
 @_typing.final
 class UnpinPagesRequest(_message.Message):
-    """Which pages."""
+    """UnpinPagesRequest names the pages whose protection ends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1770,14 +1776,14 @@ class UnpinPagesRequest(_message.Message):
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 256 pages."""
+        """page_ids are the pages whose protection ends."""
 
     def __init__(
         self,
@@ -1797,13 +1803,13 @@ Global___UnpinPagesRequest: _TypeAlias = UnpinPagesRequest  # noqa: Y015
 
 @_typing.final
 class UnpinPagesResponse(_message.Message):
-    """Unpinned."""
+    """UnpinPagesResponse says that the pages are not protected any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -1819,7 +1825,7 @@ Global___UnpinPagesResponse: _TypeAlias = UnpinPagesResponse  # noqa: Y015
 
 @_typing.final
 class SetImportanceRequest(_message.Message):
-    """How important."""
+    """SetImportanceRequest says what a page is worth."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1829,15 +1835,15 @@ class SetImportanceRequest(_message.Message):
     IMPORTANCE_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page whose importance is set."""
     importance: _builtins.float
-    """0 to 1."""
+    """importance is what the page is worth to the caller, from 0 to 1."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -1857,13 +1863,13 @@ Global___SetImportanceRequest: _TypeAlias = SetImportanceRequest  # noqa: Y015
 
 @_typing.final
 class SetImportanceResponse(_message.Message):
-    """Set."""
+    """SetImportanceResponse says that the importance is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -1879,7 +1885,7 @@ Global___SetImportanceResponse: _TypeAlias = SetImportanceResponse  # noqa: Y015
 
 @_typing.final
 class LinkPagesRequest(_message.Message):
-    """What to relate."""
+    """LinkPagesRequest says which pages to relate to one page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1889,16 +1895,16 @@ class LinkPagesRequest(_message.Message):
     LINKS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that the links start from."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageLink]:
-        """1 to 64 relations."""
+        """links are the relations to add; one that exists already is left alone."""
 
     def __init__(
         self,
@@ -1919,13 +1925,13 @@ Global___LinkPagesRequest: _TypeAlias = LinkPagesRequest  # noqa: Y015
 
 @_typing.final
 class LinkPagesResponse(_message.Message):
-    """Related."""
+    """LinkPagesResponse says that the pages are related."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -1941,7 +1947,7 @@ Global___LinkPagesResponse: _TypeAlias = LinkPagesResponse  # noqa: Y015
 
 @_typing.final
 class AnnotatePageRequest(_message.Message):
-    """What to change."""
+    """AnnotatePageRequest says which facts about a page to change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1973,20 +1979,20 @@ class AnnotatePageRequest(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page to annotate."""
     hint: _builtins.str
-    """New hint."""
+    """hint is the new hint; absent keeps what there is."""
     page_type: _page_pb2.PageType.ValueType
-    """New type; unset keeps it."""
+    """page_type is the new type; unspecified keeps what there is."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Entries to set; an empty value removes the key."""
+        """metadata holds the entries to set; an empty value removes its key."""
 
     def __init__(
         self,
@@ -2011,13 +2017,13 @@ Global___AnnotatePageRequest: _TypeAlias = AnnotatePageRequest  # noqa: Y015
 
 @_typing.final
 class AnnotatePageResponse(_message.Message):
-    """Changed."""
+    """AnnotatePageResponse says that the facts are changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -2033,7 +2039,7 @@ Global___AnnotatePageResponse: _TypeAlias = AnnotatePageResponse  # noqa: Y015
 
 @_typing.final
 class DropPagesRequest(_message.Message):
-    """Which pages."""
+    """DropPagesRequest names the pages to drop."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2042,14 +2048,14 @@ class DropPagesRequest(_message.Message):
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 256 pages."""
+        """page_ids are the pages to drop."""
 
     def __init__(
         self,
@@ -2069,13 +2075,13 @@ Global___DropPagesRequest: _TypeAlias = DropPagesRequest  # noqa: Y015
 
 @_typing.final
 class DropPagesResponse(_message.Message):
-    """Dropped."""
+    """DropPagesResponse says that the pages are dropped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -2091,7 +2097,7 @@ Global___DropPagesResponse: _TypeAlias = DropPagesResponse  # noqa: Y015
 
 @_typing.final
 class CompressPagesRequest(_message.Message):
-    """Which pages."""
+    """CompressPagesRequest names the pages to make lower representations of."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2099,12 +2105,12 @@ class CompressPagesRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     PAGE_IDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 256 pages."""
+        """page_ids are the pages to compress."""
 
     def __init__(
         self,
@@ -2123,17 +2129,17 @@ Global___CompressPagesRequest: _TypeAlias = CompressPagesRequest  # noqa: Y015
 
 @_typing.final
 class CompressPagesResponse(_message.Message):
-    """What was made."""
+    """CompressPagesResponse says which representations were made."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     MADE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def made(self) -> _containers.RepeatedCompositeFieldContainer[Global___MadeRepresentation]:
-        """One per page and new level."""
+        """made are the representations that did not exist before, one for each page and level."""
 
     def __init__(
         self,
@@ -2151,7 +2157,7 @@ Global___CompressPagesResponse: _TypeAlias = CompressPagesResponse  # noqa: Y015
 
 @_typing.final
 class MadeRepresentation(_message.Message):
-    """A new representation."""
+    """MadeRepresentation is a representation that was made."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2160,13 +2166,13 @@ class MadeRepresentation(_message.Message):
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     COMPRESSOR_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is represented."""
     level: _builtins.int
-    """The level."""
+    """level is the representation's level: 1 reduced, 2 abstract, 3 reference."""
     size_tokens: _builtins.int
-    """Tokens of its line."""
+    """size_tokens counts the page's line in the prompt at that level."""
     compressor: _builtins.str
-    """What made it."""
+    """compressor is the name and version of what made the representation, such as `extract/2`."""
     def __init__(
         self,
         *,
@@ -2185,7 +2191,7 @@ Global___MadeRepresentation: _TypeAlias = MadeRepresentation  # noqa: Y015
 
 @_typing.final
 class FlushSessionRequest(_message.Message):
-    """Which session."""
+    """FlushSessionRequest names the session to flush."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2193,11 +2199,11 @@ class FlushSessionRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose dirty pages are written back."""
     min_revision: _builtins.int
-    """Flush a state at least this new."""
+    """min_revision is the oldest revision whose pages are written back; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2215,7 +2221,7 @@ Global___FlushSessionRequest: _TypeAlias = FlushSessionRequest  # noqa: Y015
 
 @_typing.final
 class FlushSessionResponse(_message.Message):
-    """Flushed."""
+    """FlushSessionResponse says what was written back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2223,11 +2229,11 @@ class FlushSessionResponse(_message.Message):
     PLACED_FIELD_NUMBER: _builtins.int
     PLACED_BYTES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     placed: _builtins.int
-    """Representations moved."""
+    """placed is the number of representations that moved to the object store."""
     placed_bytes: _builtins.int
-    """Bytes moved."""
+    """placed_bytes is the number of bytes that moved to the object store."""
     def __init__(
         self,
         *,
@@ -2245,7 +2251,7 @@ Global___FlushSessionResponse: _TypeAlias = FlushSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):
-    """Which session."""
+    """GetStatsRequest names the session whose counters to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2253,11 +2259,11 @@ class GetStatsRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose counters are read."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2275,17 +2281,17 @@ Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
 
 @_typing.final
 class GetStatsResponse(_message.Message):
-    """Counters."""
+    """GetStatsResponse holds a session's counters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision they are about."""
+    """revision is the session's revision that the answer is about."""
     @_builtins.property
     def stats(self) -> _session_pb2.SessionStats:
-        """Counters."""
+        """stats are the session's counters."""
 
     def __init__(
         self,
@@ -2303,7 +2309,7 @@ Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
 
 @_typing.final
 class CreateCheckpointRequest(_message.Message):
-    """What to name."""
+    """CreateCheckpointRequest says how to name the current revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2313,15 +2319,15 @@ class CreateCheckpointRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose revision gets a name."""
     checkpoint_id: _builtins.str
-    """Chosen by the caller, or empty for one derived from `request_id`."""
+    """checkpoint_id is the checkpoint's id, chosen by the caller; when empty, the platform derives one from `request_id`."""
     name: _builtins.str
-    """For people; at most 256 bytes."""
+    """name is the checkpoint's name, for people."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -2341,17 +2347,17 @@ Global___CreateCheckpointRequest: _TypeAlias = CreateCheckpointRequest  # noqa: 
 
 @_typing.final
 class CreateCheckpointResponse(_message.Message):
-    """The name."""
+    """CreateCheckpointResponse holds the checkpoint that was created."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def checkpoint(self) -> _session_pb2.Checkpoint:
-        """The checkpoint."""
+        """checkpoint is the checkpoint as it was created."""
 
     def __init__(
         self,
@@ -2369,7 +2375,7 @@ Global___CreateCheckpointResponse: _TypeAlias = CreateCheckpointResponse  # noqa
 
 @_typing.final
 class ListCheckpointsRequest(_message.Message):
-    """Which session."""
+    """ListCheckpointsRequest names the session whose checkpoints to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2379,15 +2385,15 @@ class ListCheckpointsRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose checkpoints are listed."""
     page_size: _builtins.int
-    """At most this many; 50 when 0, at most 500."""
+    """page_size is the largest number of entries to answer."""
     page_token: _builtins.str
-    """From the last answer; empty for the beginning."""
+    """page_token is where to go on: `next_page_token` of the last answer; empty for the beginning."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2407,17 +2413,17 @@ Global___ListCheckpointsRequest: _TypeAlias = ListCheckpointsRequest  # noqa: Y0
 
 @_typing.final
 class ListCheckpointsResponse(_message.Message):
-    """Checkpoints, oldest first."""
+    """ListCheckpointsResponse holds checkpoints, oldest first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next call; empty at the end."""
+    """next_page_token is where the next call goes on; empty at the end."""
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Checkpoint]:
-        """Checkpoints."""
+        """checkpoints are the checkpoints that were found."""
 
     def __init__(
         self,
@@ -2435,7 +2441,7 @@ Global___ListCheckpointsResponse: _TypeAlias = ListCheckpointsResponse  # noqa: 
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):
-    """Which checkpoint."""
+    """GetCheckpointRequest names the checkpoint to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2444,13 +2450,13 @@ class GetCheckpointRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the checkpoint belongs to."""
     checkpoint_id: _builtins.str
-    """The checkpoint."""
+    """checkpoint_id is the checkpoint's id."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2469,14 +2475,14 @@ Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
 
 @_typing.final
 class GetCheckpointResponse(_message.Message):
-    """The checkpoint."""
+    """GetCheckpointResponse holds the checkpoint that was read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def checkpoint(self) -> _session_pb2.Checkpoint:
-        """The checkpoint."""
+        """checkpoint is the checkpoint as it was created."""
 
     def __init__(
         self,
@@ -2493,7 +2499,7 @@ Global___GetCheckpointResponse: _TypeAlias = GetCheckpointResponse  # noqa: Y015
 
 @_typing.final
 class RestoreCheckpointRequest(_message.Message):
-    """What to go back to."""
+    """RestoreCheckpointRequest says what to go back to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2503,15 +2509,15 @@ class RestoreCheckpointRequest(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to restore."""
     checkpoint_id: _builtins.str
-    """A checkpoint."""
+    """checkpoint_id is the checkpoint to go back to."""
     revision: _builtins.int
-    """A revision."""
+    """revision is the revision to go back to."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -2533,7 +2539,7 @@ Global___RestoreCheckpointRequest: _TypeAlias = RestoreCheckpointRequest  # noqa
 
 @_typing.final
 class RestoreCheckpointResponse(_message.Message):
-    """Restored."""
+    """RestoreCheckpointResponse says what the session is after the restore."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2541,12 +2547,12 @@ class RestoreCheckpointResponse(_message.Message):
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     RESIDENT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     page_count: _builtins.int
-    """Pages that are mapped now."""
+    """page_count is the number of pages that are mapped."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """The working set now."""
+        """resident is the working set, in admission order."""
 
     def __init__(
         self,
@@ -2565,7 +2571,7 @@ Global___RestoreCheckpointResponse: _TypeAlias = RestoreCheckpointResponse  # no
 
 @_typing.final
 class DeleteCheckpointRequest(_message.Message):
-    """Which checkpoint."""
+    """DeleteCheckpointRequest names the checkpoint to forget."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2574,13 +2580,13 @@ class DeleteCheckpointRequest(_message.Message):
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the checkpoint belongs to."""
     checkpoint_id: _builtins.str
-    """The checkpoint."""
+    """checkpoint_id is the checkpoint's id."""
     expected_revision: _builtins.int
-    """Refuse when the session is not at this revision; 0 accepts any."""
+    """expected_revision is the revision that the session must be at; 0 accepts any."""
     def __init__(
         self,
         *,
@@ -2599,13 +2605,13 @@ Global___DeleteCheckpointRequest: _TypeAlias = DeleteCheckpointRequest  # noqa: 
 
 @_typing.final
 class DeleteCheckpointResponse(_message.Message):
-    """Gone."""
+    """DeleteCheckpointResponse says that the checkpoint is forgotten."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     def __init__(
         self,
         *,
@@ -2621,7 +2627,7 @@ Global___DeleteCheckpointResponse: _TypeAlias = DeleteCheckpointResponse  # noqa
 
 @_typing.final
 class ForkSessionRequest(_message.Message):
-    """What to fork."""
+    """ForkSessionRequest says which session to fork, and where."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2651,16 +2657,16 @@ class ForkSessionRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
-    """The parent."""
+    """session_id is the session to fork, the parent."""
     new_session_id: _builtins.str
-    """Chosen by the caller, or empty for one derived from `request_id`."""
+    """new_session_id is the new session's id, chosen by the caller; when empty, the platform derives one from `request_id`."""
     at_revision: _builtins.int
-    """The parent's revision to begin at; 0 for the current one."""
+    """at_revision is the parent's revision to begin at; 0 for the current one."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the new session."""
+        """labels are the new session's labels."""
 
     def __init__(
         self,
@@ -2681,14 +2687,14 @@ Global___ForkSessionRequest: _TypeAlias = ForkSessionRequest  # noqa: Y015
 
 @_typing.final
 class ForkSessionResponse(_message.Message):
-    """The new session."""
+    """ForkSessionResponse holds the session that was forked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The new session."""
+        """session is the session that begins as the parent was."""
 
     def __init__(
         self,
@@ -2705,7 +2711,7 @@ Global___ForkSessionResponse: _TypeAlias = ForkSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetContextAtRequest(_message.Message):
-    """When."""
+    """GetContextAtRequest says when to look at the working set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2715,15 +2721,15 @@ class GetContextAtRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to look at."""
     turn: _builtins.int
-    """At the end of this turn."""
+    """turn is the turn at whose end to look."""
     revision: _builtins.int
-    """Just after this revision."""
+    """revision is the revision just after which to look."""
     min_revision: _builtins.int
-    """The oldest revision that may be answered; 0 accepts any."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2745,7 +2751,7 @@ Global___GetContextAtRequest: _TypeAlias = GetContextAtRequest  # noqa: Y015
 
 @_typing.final
 class GetContextAtResponse(_message.Message):
-    """The working set then."""
+    """GetContextAtResponse holds the working set as it was."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2754,16 +2760,16 @@ class GetContextAtResponse(_message.Message):
     PAGES_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision that is shown."""
+    """revision is the revision that is shown."""
     turn: _builtins.int
-    """The turn then."""
+    """turn is the number of turns begun at that revision."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """In admission order."""
+        """pages is the working set at that revision, in admission order."""
 
     @_builtins.property
     def stats(self) -> _session_pb2.SessionStats:
-        """Counters then."""
+        """stats are the session's counters at that revision."""
 
     def __init__(
         self,
@@ -2783,7 +2789,7 @@ Global___GetContextAtResponse: _TypeAlias = GetContextAtResponse  # noqa: Y015
 
 @_typing.final
 class DiffContextRequest(_message.Message):
-    """Between which two."""
+    """DiffContextRequest says which two times to compare."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2795,19 +2801,19 @@ class DiffContextRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to compare with itself."""
     from_turn: _builtins.int
-    """At the end of this turn."""
+    """from_turn is the turn at whose end the comparison begins."""
     from_revision: _builtins.int
-    """Just after this revision."""
+    """from_revision is the revision just after which the comparison begins."""
     to_turn: _builtins.int
-    """At the end of this turn."""
+    """to_turn is the turn at whose end the comparison ends."""
     to_revision: _builtins.int
-    """Just after this revision."""
+    """to_revision is the revision just after which the comparison ends."""
     min_revision: _builtins.int
-    """The oldest revision that may be answered; 0 accepts any."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -2836,7 +2842,7 @@ Global___DiffContextRequest: _TypeAlias = DiffContextRequest  # noqa: Y015
 
 @_typing.final
 class DiffContextResponse(_message.Message):
-    """The difference."""
+    """DiffContextResponse holds the difference between two working sets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2846,20 +2852,20 @@ class DiffContextResponse(_message.Message):
     LEFT_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
     from_revision: _builtins.int
-    """The first revision."""
+    """from_revision is the revision of the first working set."""
     to_revision: _builtins.int
-    """The second revision."""
+    """to_revision is the revision of the second working set."""
     @_builtins.property
     def entered(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """In the second only."""
+        """entered are the pages of the second working set that the first did not have."""
 
     @_builtins.property
     def left(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """In the first only."""
+        """left are the pages of the first working set that the second did not have."""
 
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """In both, at another level or version; as in the second."""
+        """changed are the pages that both have, at another level or version; shown as in the second."""
 
     def __init__(
         self,
@@ -2880,7 +2886,7 @@ Global___DiffContextResponse: _TypeAlias = DiffContextResponse  # noqa: Y015
 
 @_typing.final
 class GetPageHistoryRequest(_message.Message):
-    """Which page."""
+    """GetPageHistoryRequest names the page whose history to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2891,17 +2897,17 @@ class GetPageHistoryRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the page belongs to."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page whose history is read."""
     page_size: _builtins.int
-    """At most this many; 100 when 0, at most 1,000."""
+    """page_size is the largest number of entries to answer."""
     page_token: _builtins.str
-    """From the last answer; empty for the beginning."""
+    """page_token is where to go on: `next_page_token` of the last answer; empty for the beginning."""
     min_revision: _builtins.int
-    """The oldest revision that may be answered; 0 accepts any."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict changes nothing here: a history is always read from the log."""
     def __init__(
         self,
         *,
@@ -2922,17 +2928,17 @@ Global___GetPageHistoryRequest: _TypeAlias = GetPageHistoryRequest  # noqa: Y015
 
 @_typing.final
 class GetPageHistoryResponse(_message.Message):
-    """What happened to it, oldest first."""
+    """GetPageHistoryResponse holds what happened to a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next call; empty at the end."""
+    """next_page_token is where the next call goes on; empty at the end."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.PageHistoryEntry]:
-        """Entries."""
+        """entries are the page's events, oldest first."""
 
     def __init__(
         self,
@@ -2950,7 +2956,7 @@ Global___GetPageHistoryResponse: _TypeAlias = GetPageHistoryResponse  # noqa: Y0
 
 @_typing.final
 class ReplaySessionRequest(_message.Message):
-    """What to fold again."""
+    """ReplaySessionRequest says how far to fold a log again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2959,13 +2965,13 @@ class ReplaySessionRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose log is folded."""
     to_revision: _builtins.int
-    """Stop after this revision; 0 for the end."""
+    """to_revision is the last revision to fold; 0 for the end."""
     min_revision: _builtins.int
-    """The oldest revision that may be answered; 0 accepts any."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict changes nothing here: a log is always folded to its end."""
     def __init__(
         self,
         *,
@@ -2984,7 +2990,7 @@ Global___ReplaySessionRequest: _TypeAlias = ReplaySessionRequest  # noqa: Y015
 
 @_typing.final
 class ReplaySessionResponse(_message.Message):
-    """Every decision."""
+    """ReplaySessionResponse says what a log folds to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2995,17 +3001,17 @@ class ReplaySessionResponse(_message.Message):
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     MATCHES_SERVED_STATE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The last revision folded."""
+    """revision is the last revision that was folded."""
     transactions: _builtins.int
-    """Transactions folded."""
+    """transactions is the number of transactions that were folded."""
     decisions: _builtins.int
-    """Decisions made."""
+    """decisions is the number of decisions that the fold made."""
     decisions_digest: _builtins.bytes
-    """SHA-256 over all decisions in order."""
+    """decisions_digest is the SHA-256 over all decisions in order; equal for logs that decide alike."""
     state_digest: _builtins.bytes
-    """SHA-256 of the folded state; equal on every replica."""
+    """state_digest is the SHA-256 of the folded state; equal on every replica."""
     matches_served_state: _builtins.bool
-    """True when the fold again and the served state agree at that revision."""
+    """matches_served_state says that the folded state and the state that the replica serves agree."""
     def __init__(
         self,
         *,

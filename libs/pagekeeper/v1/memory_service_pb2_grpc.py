@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     def __init__(self, channel):
@@ -226,14 +227,15 @@ class MemoryServiceStub:
 
 
 class MemoryServiceServicer:
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     def OpenSession(self, request, context):
-        """Opens a session.
+        """OpenSession opens a session with the given settings and labels.
 
         Errors: SESSION_EXISTS, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -242,7 +244,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Reads a session's settings and position.
+        """GetSession reads a session's settings and position.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -251,7 +253,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the tenant's sessions by id.
+        """ListSessions lists the tenant's sessions by id.
 
         Errors: none of its own.
         """
@@ -260,7 +262,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfigureSession(self, request, context):
-        """Replaces settings or labels.
+        """ConfigureSession replaces settings or labels of a session.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -269,7 +271,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Ends a session; it can still be read.
+        """CloseSession ends a session, which can still be read.
 
         Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -278,7 +280,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Deletes a session: at once for everybody, its bytes later.
+        """DeleteSession deletes a session: at once for everybody, its bytes later.
 
         Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -287,8 +289,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AppendPages(self, request, context):
-        """Appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one transaction.
-        A page of role USER begins the next turn.
+        """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
+        transaction. A page of role USER begins the next turn.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
         REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -298,7 +300,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BeginTurn(self, request, context):
-        """Begins a turn that no user's message begins.
+        """BeginTurn begins a turn that no user's message begins.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -307,7 +309,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AssemblePrompt(self, request, context):
-        """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
+        """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
+        same digest.
 
         Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -316,9 +319,9 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportUsage(self, request, context):
-        """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
-        models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
-        what they leave room for, at most by half. A report that changes neither writes nothing.
+        """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
+        family of models keep to the count: the margin grows with the first report that exceeds it, and after eight reports
+        the margin shrinks to what they leave room for, at most by half. A report that changes neither writes nothing.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -327,8 +330,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HandleToolCalls(self, request, context):
-        """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
-        the model inside the message, never as a failed call.
+        """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
+        is told to the model inside the message, never as a failed call.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -337,8 +340,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FaultPage(self, request, context):
-        """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
-        while it was brought in.
+        """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
+        the page while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
@@ -348,7 +351,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FaultPages(self, request, context):
-        """Brings several pages in; each has a status of its own.
+        """FaultPages brings several pages into the working set; each has a status of its own.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -357,7 +360,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamFault(self, request, context):
-        """Answers what is known of the page at once, then the page.
+        """StreamFault answers what is known of a page at once, then the page.
 
         Errors: those of FaultPage.
         """
@@ -366,7 +369,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchPages(self, request, context):
-        """Full-text search over the content and hints of the whole session.
+        """SearchPages finds pages by words, over the content and hints of the whole session.
 
         Errors: SESSION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -375,7 +378,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPage(self, request, context):
-        """Reads what is known about a page.
+        """GetPage reads what is known about a page.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
         """
@@ -384,7 +387,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPages(self, request, context):
-        """Lists pages in mapping order.
+        """ListPages lists pages in mapping order.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -393,7 +396,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadPage(self, request, context):
-        """Reads a page's content, whole or a range, at any level; the working set does not change.
+        """ReadPage reads a page's content, whole or a range, at any level; the working set does not change.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -402,7 +405,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinPages(self, request, context):
-        """Protects pages from eviction.
+        """PinPages protects pages from eviction.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, PIN_BUDGET_EXCEEDED, REVISION_CONFLICT,
         REQUEST_ID_REUSED, LOG_FULL.
@@ -412,7 +415,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnpinPages(self, request, context):
-        """Ends that protection.
+        """UnpinPages ends the protection that PinPages gave.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -421,7 +424,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetImportance(self, request, context):
-        """Overrides a page's importance.
+        """SetImportance overrides a page's importance.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -430,7 +433,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LinkPages(self, request, context):
-        """Relates pages.
+        """LinkPages relates a page to other pages of the session.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -439,7 +442,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AnnotatePage(self, request, context):
-        """Changes a page's hint, type or metadata.
+        """AnnotatePage changes a page's hint, type or metadata.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -448,7 +451,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DropPages(self, request, context):
-        """Drops pages from the session; history still knows them.
+        """DropPages drops pages from the session; history still knows them.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -457,7 +460,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompressPages(self, request, context):
-        """Makes the lower representations of pages now instead of in the background.
+        """CompressPages makes the lower representations of pages now instead of in the background.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -466,7 +469,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FlushSession(self, request, context):
-        """Moves the bytes of all dirty pages to the object store now instead of in the background.
+        """FlushSession moves the bytes of all dirty pages to the object store now instead of in the background.
 
         Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -475,7 +478,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Reads a session's counters and pressure.
+        """GetStats reads a session's counters and pressure.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -484,7 +487,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCheckpoint(self, request, context):
-        """Names the current revision.
+        """CreateCheckpoint names the session's current revision.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -493,7 +496,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """Lists checkpoints, oldest first.
+        """ListCheckpoints lists a session's checkpoints, oldest first.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -502,7 +505,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """Inspects a checkpoint.
+        """GetCheckpoint reads one checkpoint of a session.
 
         Errors: SESSION_NOT_FOUND, CHECKPOINT_NOT_FOUND.
         """
@@ -511,7 +514,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RestoreCheckpoint(self, request, context):
-        """Makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be undone.
+        """RestoreCheckpoint makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be
+        undone.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_NOT_FOUND, REVISION_CONFLICT,
         REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -521,7 +525,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCheckpoint(self, request, context):
-        """Forgets a checkpoint's name.
+        """DeleteCheckpoint forgets a checkpoint; the revision that it named stays in history.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -530,7 +534,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """Makes a new session that begins as this one was at a revision. No page is copied.
+        """ForkSession makes a new session that begins as this one was at a revision. No page is copied.
 
         Errors: SESSION_NOT_FOUND, SESSION_EXISTS, REVISION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -539,7 +543,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetContextAt(self, request, context):
-        """The working set at a turn or revision.
+        """GetContextAt reads the working set at a turn or revision.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -548,7 +552,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiffContext(self, request, context):
-        """What entered, left or changed level between two turns or revisions.
+        """DiffContext reads what entered, left or changed level between two turns or revisions.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -557,7 +561,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPageHistory(self, request, context):
-        """All that happened to one page.
+        """GetPageHistory reads all that happened to one page, oldest first.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -566,7 +570,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplaySession(self, request, context):
-        """Folds the log again from its beginning and answers every decision, with a digest that is equal for equal logs.
+        """ReplaySession folds the log again from its beginning and answers every decision, with a digest that is equal for equal
+        logs.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -771,10 +776,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     @staticmethod

@@ -4,9 +4,10 @@ isort:skip_file
 The public API. The tenant comes from the caller's token and from nowhere else.
 
 Every mutation takes a `request_id` (the same id with the same body is done once and answered alike) and answers the
-session's new `revision`; only FlushSession takes none, since flushing twice moves nothing twice. Every read of a
-session's present takes `min_revision` and answers from a state at least that new; reads of its past, and lists of
-sessions, ask the log's leader and need none.
+session's new `revision`. FlushSession alone takes none, since flushing twice moves nothing twice.
+
+Every read says how new its answer must be: `min_revision` is the oldest revision that may be answered, and `strict` asks
+for the last one. Both hold where both are set. ListSessions has `strict` alone, for each session of its list.
 """
 
 from collections import abc as _abc
@@ -33,10 +34,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     @_typing.overload
@@ -44,409 +46,417 @@ class MemoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MemoryServiceAsyncStub: ...
     OpenSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.OpenSessionRequest, _memory_service_pb2.OpenSessionResponse]
-    """Opens a session.
+    """OpenSession opens a session with the given settings and labels.
 
     Errors: SESSION_EXISTS, REQUEST_ID_REUSED, LOG_FULL.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionRequest, _memory_service_pb2.GetSessionResponse]
-    """Reads a session's settings and position.
+    """GetSession reads a session's settings and position.
 
     Errors: SESSION_NOT_FOUND.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]
-    """Lists the tenant's sessions by id.
+    """ListSessions lists the tenant's sessions by id.
 
     Errors: none of its own.
     """
     ConfigureSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ConfigureSessionRequest, _memory_service_pb2.ConfigureSessionResponse]
-    """Replaces settings or labels.
+    """ConfigureSession replaces settings or labels of a session.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CloseSessionRequest, _memory_service_pb2.CloseSessionResponse]
-    """Ends a session; it can still be read.
+    """CloseSession ends a session, which can still be read.
 
     Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteSessionRequest, _memory_service_pb2.DeleteSessionResponse]
-    """Deletes a session: at once for everybody, its bytes later.
+    """DeleteSession deletes a session: at once for everybody, its bytes later.
 
     Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
     """
     AppendPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]
-    """Appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one transaction.
-    A page of role USER begins the next turn.
+    """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
+    transaction. A page of role USER begins the next turn.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
     REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     BeginTurn: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.BeginTurnRequest, _memory_service_pb2.BeginTurnResponse]
-    """Begins a turn that no user's message begins.
+    """BeginTurn begins a turn that no user's message begins.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     AssemblePrompt: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AssemblePromptRequest, _memory_service_pb2.AssemblePromptResponse]
-    """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
+    """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
+    same digest.
 
     Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]
-    """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
-    models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
-    what they leave room for, at most by half. A report that changes neither writes nothing.
+    """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
+    family of models keep to the count: the margin grows with the first report that exceeds it, and after eight reports
+    the margin shrinks to what they leave room for, at most by half. A report that changes neither writes nothing.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
     """
     HandleToolCalls: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]
-    """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
-    the model inside the message, never as a failed call.
+    """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
+    is told to the model inside the message, never as a failed call.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     FaultPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]
-    """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
-    while it was brought in.
+    """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
+    the page while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FaultPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]
-    """Brings several pages in; each has a status of its own.
+    """FaultPages brings several pages into the working set; each has a status of its own.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     StreamFault: _grpc.UnaryStreamMultiCallable[_memory_service_pb2.StreamFaultRequest, _memory_service_pb2.StreamFaultResponse]
-    """Answers what is known of the page at once, then the page.
+    """StreamFault answers what is known of a page at once, then the page.
 
     Errors: those of FaultPage.
     """
     SearchPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]
-    """Full-text search over the content and hints of the whole session.
+    """SearchPages finds pages by words, over the content and hints of the whole session.
 
     Errors: SESSION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     GetPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageRequest, _memory_service_pb2.GetPageResponse]
-    """Reads what is known about a page.
+    """GetPage reads what is known about a page.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
     """
     ListPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListPagesRequest, _memory_service_pb2.ListPagesResponse]
-    """Lists pages in mapping order.
+    """ListPages lists pages in mapping order.
 
     Errors: SESSION_NOT_FOUND.
     """
     ReadPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReadPageRequest, _memory_service_pb2.ReadPageResponse]
-    """Reads a page's content, whole or a range, at any level; the working set does not change.
+    """ReadPage reads a page's content, whole or a range, at any level; the working set does not change.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     PinPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]
-    """Protects pages from eviction.
+    """PinPages protects pages from eviction.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, PIN_BUDGET_EXCEEDED, REVISION_CONFLICT,
     REQUEST_ID_REUSED, LOG_FULL.
     """
     UnpinPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UnpinPagesRequest, _memory_service_pb2.UnpinPagesResponse]
-    """Ends that protection.
+    """UnpinPages ends the protection that PinPages gave.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     SetImportance: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]
-    """Overrides a page's importance.
+    """SetImportance overrides a page's importance.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     LinkPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]
-    """Relates pages.
+    """LinkPages relates a page to other pages of the session.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     AnnotatePage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]
-    """Changes a page's hint, type or metadata.
+    """AnnotatePage changes a page's hint, type or metadata.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     DropPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DropPagesRequest, _memory_service_pb2.DropPagesResponse]
-    """Drops pages from the session; history still knows them.
+    """DropPages drops pages from the session; history still knows them.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     CompressPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CompressPagesRequest, _memory_service_pb2.CompressPagesResponse]
-    """Makes the lower representations of pages now instead of in the background.
+    """CompressPages makes the lower representations of pages now instead of in the background.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FlushSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]
-    """Moves the bytes of all dirty pages to the object store now instead of in the background.
+    """FlushSession moves the bytes of all dirty pages to the object store now instead of in the background.
 
     Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
     """
     GetStats: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]
-    """Reads a session's counters and pressure.
+    """GetStats reads a session's counters and pressure.
 
     Errors: SESSION_NOT_FOUND.
     """
     CreateCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]
-    """Names the current revision.
+    """CreateCheckpoint names the session's current revision.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]
-    """Lists checkpoints, oldest first.
+    """ListCheckpoints lists a session's checkpoints, oldest first.
 
     Errors: SESSION_NOT_FOUND.
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetCheckpointRequest, _memory_service_pb2.GetCheckpointResponse]
-    """Inspects a checkpoint.
+    """GetCheckpoint reads one checkpoint of a session.
 
     Errors: SESSION_NOT_FOUND, CHECKPOINT_NOT_FOUND.
     """
     RestoreCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreCheckpointRequest, _memory_service_pb2.RestoreCheckpointResponse]
-    """Makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be undone.
+    """RestoreCheckpoint makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be
+    undone.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_NOT_FOUND, REVISION_CONFLICT,
     REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     DeleteCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteCheckpointRequest, _memory_service_pb2.DeleteCheckpointResponse]
-    """Forgets a checkpoint's name.
+    """DeleteCheckpoint forgets a checkpoint; the revision that it named stays in history.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForkSessionRequest, _memory_service_pb2.ForkSessionResponse]
-    """Makes a new session that begins as this one was at a revision. No page is copied.
+    """ForkSession makes a new session that begins as this one was at a revision. No page is copied.
 
     Errors: SESSION_NOT_FOUND, SESSION_EXISTS, REVISION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     GetContextAt: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]
-    """The working set at a turn or revision.
+    """GetContextAt reads the working set at a turn or revision.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     DiffContext: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DiffContextRequest, _memory_service_pb2.DiffContextResponse]
-    """What entered, left or changed level between two turns or revisions.
+    """DiffContext reads what entered, left or changed level between two turns or revisions.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     GetPageHistory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageHistoryRequest, _memory_service_pb2.GetPageHistoryResponse]
-    """All that happened to one page.
+    """GetPageHistory reads all that happened to one page, oldest first.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, STORE_UNAVAILABLE.
     """
     ReplaySession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReplaySessionRequest, _memory_service_pb2.ReplaySessionResponse]
-    """Folds the log again from its beginning and answers every decision, with a digest that is equal for equal logs.
+    """ReplaySession folds the log again from its beginning and answers every decision, with a digest that is equal for equal
+    logs.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
 class MemoryServiceAsyncStub(MemoryServiceStub):
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.OpenSessionRequest, _memory_service_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """Opens a session.
+    """OpenSession opens a session with the given settings and labels.
 
     Errors: SESSION_EXISTS, REQUEST_ID_REUSED, LOG_FULL.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionRequest, _memory_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """Reads a session's settings and position.
+    """GetSession reads a session's settings and position.
 
     Errors: SESSION_NOT_FOUND.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the tenant's sessions by id.
+    """ListSessions lists the tenant's sessions by id.
 
     Errors: none of its own.
     """
     ConfigureSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ConfigureSessionRequest, _memory_service_pb2.ConfigureSessionResponse]  # type: ignore[assignment]
-    """Replaces settings or labels.
+    """ConfigureSession replaces settings or labels of a session.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CloseSessionRequest, _memory_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """Ends a session; it can still be read.
+    """CloseSession ends a session, which can still be read.
 
     Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteSessionRequest, _memory_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Deletes a session: at once for everybody, its bytes later.
+    """DeleteSession deletes a session: at once for everybody, its bytes later.
 
     Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
     """
     AppendPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]  # type: ignore[assignment]
-    """Appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one transaction.
-    A page of role USER begins the next turn.
+    """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
+    transaction. A page of role USER begins the next turn.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
     REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     BeginTurn: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BeginTurnRequest, _memory_service_pb2.BeginTurnResponse]  # type: ignore[assignment]
-    """Begins a turn that no user's message begins.
+    """BeginTurn begins a turn that no user's message begins.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     AssemblePrompt: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AssemblePromptRequest, _memory_service_pb2.AssemblePromptResponse]  # type: ignore[assignment]
-    """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
+    """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
+    same digest.
 
     Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     ReportUsage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
-    """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
-    models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
-    what they leave room for, at most by half. A report that changes neither writes nothing.
+    """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
+    family of models keep to the count: the margin grows with the first report that exceeds it, and after eight reports
+    the margin shrinks to what they leave room for, at most by half. A report that changes neither writes nothing.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
     """
     HandleToolCalls: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]  # type: ignore[assignment]
-    """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
-    the model inside the message, never as a failed call.
+    """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
+    is told to the model inside the message, never as a failed call.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     FaultPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]  # type: ignore[assignment]
-    """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
-    while it was brought in.
+    """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
+    the page while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FaultPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]  # type: ignore[assignment]
-    """Brings several pages in; each has a status of its own.
+    """FaultPages brings several pages into the working set; each has a status of its own.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     StreamFault: _aio.UnaryStreamMultiCallable[_memory_service_pb2.StreamFaultRequest, _memory_service_pb2.StreamFaultResponse]  # type: ignore[assignment]
-    """Answers what is known of the page at once, then the page.
+    """StreamFault answers what is known of a page at once, then the page.
 
     Errors: those of FaultPage.
     """
     SearchPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]  # type: ignore[assignment]
-    """Full-text search over the content and hints of the whole session.
+    """SearchPages finds pages by words, over the content and hints of the whole session.
 
     Errors: SESSION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     GetPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageRequest, _memory_service_pb2.GetPageResponse]  # type: ignore[assignment]
-    """Reads what is known about a page.
+    """GetPage reads what is known about a page.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
     """
     ListPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListPagesRequest, _memory_service_pb2.ListPagesResponse]  # type: ignore[assignment]
-    """Lists pages in mapping order.
+    """ListPages lists pages in mapping order.
 
     Errors: SESSION_NOT_FOUND.
     """
     ReadPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReadPageRequest, _memory_service_pb2.ReadPageResponse]  # type: ignore[assignment]
-    """Reads a page's content, whole or a range, at any level; the working set does not change.
+    """ReadPage reads a page's content, whole or a range, at any level; the working set does not change.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     PinPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]  # type: ignore[assignment]
-    """Protects pages from eviction.
+    """PinPages protects pages from eviction.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, PIN_BUDGET_EXCEEDED, REVISION_CONFLICT,
     REQUEST_ID_REUSED, LOG_FULL.
     """
     UnpinPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UnpinPagesRequest, _memory_service_pb2.UnpinPagesResponse]  # type: ignore[assignment]
-    """Ends that protection.
+    """UnpinPages ends the protection that PinPages gave.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     SetImportance: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]  # type: ignore[assignment]
-    """Overrides a page's importance.
+    """SetImportance overrides a page's importance.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     LinkPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]  # type: ignore[assignment]
-    """Relates pages.
+    """LinkPages relates a page to other pages of the session.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     AnnotatePage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]  # type: ignore[assignment]
-    """Changes a page's hint, type or metadata.
+    """AnnotatePage changes a page's hint, type or metadata.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     DropPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DropPagesRequest, _memory_service_pb2.DropPagesResponse]  # type: ignore[assignment]
-    """Drops pages from the session; history still knows them.
+    """DropPages drops pages from the session; history still knows them.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     CompressPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CompressPagesRequest, _memory_service_pb2.CompressPagesResponse]  # type: ignore[assignment]
-    """Makes the lower representations of pages now instead of in the background.
+    """CompressPages makes the lower representations of pages now instead of in the background.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
     """
     FlushSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]  # type: ignore[assignment]
-    """Moves the bytes of all dirty pages to the object store now instead of in the background.
+    """FlushSession moves the bytes of all dirty pages to the object store now instead of in the background.
 
     Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """Reads a session's counters and pressure.
+    """GetStats reads a session's counters and pressure.
 
     Errors: SESSION_NOT_FOUND.
     """
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
-    """Names the current revision.
+    """CreateCheckpoint names the session's current revision.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
-    """Lists checkpoints, oldest first.
+    """ListCheckpoints lists a session's checkpoints, oldest first.
 
     Errors: SESSION_NOT_FOUND.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetCheckpointRequest, _memory_service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """Inspects a checkpoint.
+    """GetCheckpoint reads one checkpoint of a session.
 
     Errors: SESSION_NOT_FOUND, CHECKPOINT_NOT_FOUND.
     """
     RestoreCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreCheckpointRequest, _memory_service_pb2.RestoreCheckpointResponse]  # type: ignore[assignment]
-    """Makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be undone.
+    """RestoreCheckpoint makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be
+    undone.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_NOT_FOUND, REVISION_CONFLICT,
     REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     DeleteCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteCheckpointRequest, _memory_service_pb2.DeleteCheckpointResponse]  # type: ignore[assignment]
-    """Forgets a checkpoint's name.
+    """DeleteCheckpoint forgets a checkpoint; the revision that it named stays in history.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForkSessionRequest, _memory_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
-    """Makes a new session that begins as this one was at a revision. No page is copied.
+    """ForkSession makes a new session that begins as this one was at a revision. No page is copied.
 
     Errors: SESSION_NOT_FOUND, SESSION_EXISTS, REVISION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
     GetContextAt: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]  # type: ignore[assignment]
-    """The working set at a turn or revision.
+    """GetContextAt reads the working set at a turn or revision.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     DiffContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DiffContextRequest, _memory_service_pb2.DiffContextResponse]  # type: ignore[assignment]
-    """What entered, left or changed level between two turns or revisions.
+    """DiffContext reads what entered, left or changed level between two turns or revisions.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
     GetPageHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageHistoryRequest, _memory_service_pb2.GetPageHistoryResponse]  # type: ignore[assignment]
-    """All that happened to one page.
+    """GetPageHistory reads all that happened to one page, oldest first.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, STORE_UNAVAILABLE.
     """
     ReplaySession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReplaySessionRequest, _memory_service_pb2.ReplaySessionResponse]  # type: ignore[assignment]
-    """Folds the log again from its beginning and answers every decision, with a digest that is equal for equal logs.
+    """ReplaySession folds the log again from its beginning and answers every decision, with a digest that is equal for equal
+    logs.
 
     Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Virtual memory for conversations.
+    """MemoryService is virtual memory for conversations.
 
     Every call may also fail with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_AUDIENCE, INVALID_FIELD,
-    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL.
+    TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE, LOG_UNAVAILABLE, RELEASE_TOO_OLD, DEADLINE_EXCEEDED or INTERNAL. Every read may
+    fail with REVISION_NOT_FOUND when the log has not reached `min_revision`.
     """
 
     @_abc_1.abstractmethod
@@ -455,7 +465,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.OpenSessionResponse, _abc.Awaitable[_memory_service_pb2.OpenSessionResponse]]:
-        """Opens a session.
+        """OpenSession opens a session with the given settings and labels.
 
         Errors: SESSION_EXISTS, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -466,7 +476,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetSessionResponse, _abc.Awaitable[_memory_service_pb2.GetSessionResponse]]:
-        """Reads a session's settings and position.
+        """GetSession reads a session's settings and position.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -477,7 +487,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListSessionsResponse, _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]]:
-        """Lists the tenant's sessions by id.
+        """ListSessions lists the tenant's sessions by id.
 
         Errors: none of its own.
         """
@@ -488,7 +498,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ConfigureSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ConfigureSessionResponse, _abc.Awaitable[_memory_service_pb2.ConfigureSessionResponse]]:
-        """Replaces settings or labels.
+        """ConfigureSession replaces settings or labels of a session.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -499,7 +509,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CloseSessionResponse, _abc.Awaitable[_memory_service_pb2.CloseSessionResponse]]:
-        """Ends a session; it can still be read.
+        """CloseSession ends a session, which can still be read.
 
         Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -510,7 +520,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DeleteSessionResponse, _abc.Awaitable[_memory_service_pb2.DeleteSessionResponse]]:
-        """Deletes a session: at once for everybody, its bytes later.
+        """DeleteSession deletes a session: at once for everybody, its bytes later.
 
         Errors: SESSION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -521,8 +531,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.AppendPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AppendPagesResponse, _abc.Awaitable[_memory_service_pb2.AppendPagesResponse]]:
-        """Appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one transaction.
-        A page of role USER begins the next turn.
+        """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
+        transaction. A page of role USER begins the next turn.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
         REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -534,7 +544,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.BeginTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.BeginTurnResponse, _abc.Awaitable[_memory_service_pb2.BeginTurnResponse]]:
-        """Begins a turn that no user's message begins.
+        """BeginTurn begins a turn that no user's message begins.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -545,7 +555,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.AssemblePromptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AssemblePromptResponse, _abc.Awaitable[_memory_service_pb2.AssemblePromptResponse]]:
-        """Assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the same digest.
+        """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
+        same digest.
 
         Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -556,9 +567,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ReportUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ReportUsageResponse, _abc.Awaitable[_memory_service_pb2.ReportUsageResponse]]:
-        """Tells what the provider counted for a prompt that was assembled here. Later prompts of the session for that family of
-        models keep to it: the margin grows with the first report that exceeds it, and after eight reports it shrinks to
-        what they leave room for, at most by half. A report that changes neither writes nothing.
+        """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
+        family of models keep to the count: the margin grows with the first report that exceeds it, and after eight reports
+        the margin shrinks to what they leave room for, at most by half. A report that changes neither writes nothing.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -569,8 +580,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.HandleToolCallsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.HandleToolCallsResponse, _abc.Awaitable[_memory_service_pb2.HandleToolCallsResponse]]:
-        """Does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong is told to
-        the model inside the message, never as a failed call.
+        """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
+        is told to the model inside the message, never as a failed call.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -581,8 +592,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPageResponse, _abc.Awaitable[_memory_service_pb2.FaultPageResponse]]:
-        """Brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing the page
-        while it was brought in.
+        """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
+        the page while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
@@ -594,7 +605,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPagesResponse, _abc.Awaitable[_memory_service_pb2.FaultPagesResponse]]:
-        """Brings several pages in; each has a status of its own.
+        """FaultPages brings several pages into the working set; each has a status of its own.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -605,7 +616,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.StreamFaultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_service_pb2.StreamFaultResponse], _abc.AsyncIterator[_memory_service_pb2.StreamFaultResponse]]:
-        """Answers what is known of the page at once, then the page.
+        """StreamFault answers what is known of a page at once, then the page.
 
         Errors: those of FaultPage.
         """
@@ -616,7 +627,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.SearchPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SearchPagesResponse, _abc.Awaitable[_memory_service_pb2.SearchPagesResponse]]:
-        """Full-text search over the content and hints of the whole session.
+        """SearchPages finds pages by words, over the content and hints of the whole session.
 
         Errors: SESSION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -627,7 +638,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetPageResponse, _abc.Awaitable[_memory_service_pb2.GetPageResponse]]:
-        """Reads what is known about a page.
+        """GetPage reads what is known about a page.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
         """
@@ -638,7 +649,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListPagesResponse, _abc.Awaitable[_memory_service_pb2.ListPagesResponse]]:
-        """Lists pages in mapping order.
+        """ListPages lists pages in mapping order.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -649,7 +660,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ReadPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ReadPageResponse, _abc.Awaitable[_memory_service_pb2.ReadPageResponse]]:
-        """Reads a page's content, whole or a range, at any level; the working set does not change.
+        """ReadPage reads a page's content, whole or a range, at any level; the working set does not change.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -660,7 +671,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.PinPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.PinPagesResponse, _abc.Awaitable[_memory_service_pb2.PinPagesResponse]]:
-        """Protects pages from eviction.
+        """PinPages protects pages from eviction.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, PIN_BUDGET_EXCEEDED, REVISION_CONFLICT,
         REQUEST_ID_REUSED, LOG_FULL.
@@ -672,7 +683,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.UnpinPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.UnpinPagesResponse, _abc.Awaitable[_memory_service_pb2.UnpinPagesResponse]]:
-        """Ends that protection.
+        """UnpinPages ends the protection that PinPages gave.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -683,7 +694,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.SetImportanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SetImportanceResponse, _abc.Awaitable[_memory_service_pb2.SetImportanceResponse]]:
-        """Overrides a page's importance.
+        """SetImportance overrides a page's importance.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -694,7 +705,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.LinkPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.LinkPagesResponse, _abc.Awaitable[_memory_service_pb2.LinkPagesResponse]]:
-        """Relates pages.
+        """LinkPages relates a page to other pages of the session.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -705,7 +716,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.AnnotatePageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AnnotatePageResponse, _abc.Awaitable[_memory_service_pb2.AnnotatePageResponse]]:
-        """Changes a page's hint, type or metadata.
+        """AnnotatePage changes a page's hint, type or metadata.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -716,7 +727,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DropPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DropPagesResponse, _abc.Awaitable[_memory_service_pb2.DropPagesResponse]]:
-        """Drops pages from the session; history still knows them.
+        """DropPages drops pages from the session; history still knows them.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -727,7 +738,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CompressPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CompressPagesResponse, _abc.Awaitable[_memory_service_pb2.CompressPagesResponse]]:
-        """Makes the lower representations of pages now instead of in the background.
+        """CompressPages makes the lower representations of pages now instead of in the background.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
         """
@@ -738,7 +749,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FlushSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FlushSessionResponse, _abc.Awaitable[_memory_service_pb2.FlushSessionResponse]]:
-        """Moves the bytes of all dirty pages to the object store now instead of in the background.
+        """FlushSession moves the bytes of all dirty pages to the object store now instead of in the background.
 
         Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -749,7 +760,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetStatsResponse, _abc.Awaitable[_memory_service_pb2.GetStatsResponse]]:
-        """Reads a session's counters and pressure.
+        """GetStats reads a session's counters and pressure.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -760,7 +771,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CreateCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CreateCheckpointResponse, _abc.Awaitable[_memory_service_pb2.CreateCheckpointResponse]]:
-        """Names the current revision.
+        """CreateCheckpoint names the session's current revision.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -771,7 +782,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListCheckpointsResponse, _abc.Awaitable[_memory_service_pb2.ListCheckpointsResponse]]:
-        """Lists checkpoints, oldest first.
+        """ListCheckpoints lists a session's checkpoints, oldest first.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -782,7 +793,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetCheckpointResponse, _abc.Awaitable[_memory_service_pb2.GetCheckpointResponse]]:
-        """Inspects a checkpoint.
+        """GetCheckpoint reads one checkpoint of a session.
 
         Errors: SESSION_NOT_FOUND, CHECKPOINT_NOT_FOUND.
         """
@@ -793,7 +804,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.RestoreCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.RestoreCheckpointResponse, _abc.Awaitable[_memory_service_pb2.RestoreCheckpointResponse]]:
-        """Makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be undone.
+        """RestoreCheckpoint makes the session what it was at a checkpoint or revision. History goes on: the restore can itself be
+        undone.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_NOT_FOUND, REVISION_CONFLICT,
         REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -805,7 +817,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DeleteCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DeleteCheckpointResponse, _abc.Awaitable[_memory_service_pb2.DeleteCheckpointResponse]]:
-        """Forgets a checkpoint's name.
+        """DeleteCheckpoint forgets a checkpoint; the revision that it named stays in history.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_NOT_FOUND, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
         """
@@ -816,7 +828,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ForkSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ForkSessionResponse, _abc.Awaitable[_memory_service_pb2.ForkSessionResponse]]:
-        """Makes a new session that begins as this one was at a revision. No page is copied.
+        """ForkSession makes a new session that begins as this one was at a revision. No page is copied.
 
         Errors: SESSION_NOT_FOUND, SESSION_EXISTS, REVISION_NOT_FOUND, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -827,7 +839,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetContextAtRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetContextAtResponse, _abc.Awaitable[_memory_service_pb2.GetContextAtResponse]]:
-        """The working set at a turn or revision.
+        """GetContextAt reads the working set at a turn or revision.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -838,7 +850,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DiffContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DiffContextResponse, _abc.Awaitable[_memory_service_pb2.DiffContextResponse]]:
-        """What entered, left or changed level between two turns or revisions.
+        """DiffContext reads what entered, left or changed level between two turns or revisions.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -849,7 +861,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetPageHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetPageHistoryResponse, _abc.Awaitable[_memory_service_pb2.GetPageHistoryResponse]]:
-        """All that happened to one page.
+        """GetPageHistory reads all that happened to one page, oldest first.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -860,7 +872,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ReplaySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ReplaySessionResponse, _abc.Awaitable[_memory_service_pb2.ReplaySessionResponse]]:
-        """Folds the log again from its beginning and answers every decision, with a digest that is equal for equal logs.
+        """ReplaySession folds the log again from its beginning and answers every decision, with a digest that is equal for equal
+        logs.
 
         Errors: SESSION_NOT_FOUND, REVISION_NOT_FOUND, STORE_UNAVAILABLE.
         """

@@ -26,33 +26,33 @@ class _Modality:
 class _ModalityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Modality.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MODALITY_UNSPECIFIED: _Modality.ValueType  # 0
-    """Means TEXT where a page is written; never answered."""
+    """MODALITY_UNSPECIFIED means TEXT where a page is written; no answer has it."""
     MODALITY_TEXT: _Modality.ValueType  # 1
-    """Prose, code, a message."""
+    """MODALITY_TEXT is prose, code, or a message."""
     MODALITY_IMAGE: _Modality.ValueType  # 2
-    """A picture; the model sees its caption and dimensions."""
+    """MODALITY_IMAGE is a picture; the model sees the picture's caption and dimensions."""
     MODALITY_AUDIO: _Modality.ValueType  # 3
-    """A sound; the model sees its transcript and duration."""
+    """MODALITY_AUDIO is a sound; the model sees the sound's transcript and duration."""
     MODALITY_VIDEO: _Modality.ValueType  # 4
-    """A moving picture; the model sees its scenes, transcript and duration."""
+    """MODALITY_VIDEO is a moving picture; the model sees the film's scenes, transcript and duration."""
     MODALITY_STRUCTURED: _Modality.ValueType  # 5
-    """JSON, such as a tool's result."""
+    """MODALITY_STRUCTURED is JSON, such as a tool's result."""
 
 class Modality(_Modality, metaclass=_ModalityEnumTypeWrapper):
-    """What kind of content a page holds."""
+    """Modality is the kind of content that a page holds."""
 
 MODALITY_UNSPECIFIED: Modality.ValueType  # 0
-"""Means TEXT where a page is written; never answered."""
+"""MODALITY_UNSPECIFIED means TEXT where a page is written; no answer has it."""
 MODALITY_TEXT: Modality.ValueType  # 1
-"""Prose, code, a message."""
+"""MODALITY_TEXT is prose, code, or a message."""
 MODALITY_IMAGE: Modality.ValueType  # 2
-"""A picture; the model sees its caption and dimensions."""
+"""MODALITY_IMAGE is a picture; the model sees the picture's caption and dimensions."""
 MODALITY_AUDIO: Modality.ValueType  # 3
-"""A sound; the model sees its transcript and duration."""
+"""MODALITY_AUDIO is a sound; the model sees the sound's transcript and duration."""
 MODALITY_VIDEO: Modality.ValueType  # 4
-"""A moving picture; the model sees its scenes, transcript and duration."""
+"""MODALITY_VIDEO is a moving picture; the model sees the film's scenes, transcript and duration."""
 MODALITY_STRUCTURED: Modality.ValueType  # 5
-"""JSON, such as a tool's result."""
+"""MODALITY_STRUCTURED is JSON, such as a tool's result."""
 Global___Modality: _TypeAlias = Modality  # noqa: Y015
 
 class _PageType:
@@ -62,37 +62,37 @@ class _PageType:
 class _PageTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PageType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PAGE_TYPE_UNSPECIFIED: _PageType.ValueType  # 0
-    """Means TRANSCRIPT where a page is written; never answered."""
+    """PAGE_TYPE_UNSPECIFIED means TRANSCRIPT where a page is written; no answer has it."""
     PAGE_TYPE_TRANSCRIPT: _PageType.ValueType  # 1
-    """A raw turn: messages and tool results."""
+    """PAGE_TYPE_TRANSCRIPT is a raw turn: messages and tool results."""
     PAGE_TYPE_SUMMARY: _PageType.ValueType  # 2
-    """Derived from other pages and rebuildable from them."""
+    """PAGE_TYPE_SUMMARY is derived from other pages and can be rebuilt from them."""
     PAGE_TYPE_ARTIFACT: _PageType.ValueType  # 3
-    """Something a tool made."""
+    """PAGE_TYPE_ARTIFACT is something that a tool made, such as a file or a report."""
     PAGE_TYPE_CLAIM: _PageType.ValueType  # 4
-    """A decision, a fact, a plan: small, valuable, kept longest."""
+    """PAGE_TYPE_CLAIM is a decision, a fact or a plan: small, valuable, kept longest."""
     PAGE_TYPE_PROCEDURE: _PageType.ValueType  # 5
-    """A learned way of doing something."""
+    """PAGE_TYPE_PROCEDURE is a learned way of doing something."""
     PAGE_TYPE_INDEX: _PageType.ValueType  # 6
-    """Metadata for search; never compressed."""
+    """PAGE_TYPE_INDEX is metadata for search, which is never compressed."""
 
 class PageType(_PageType, metaclass=_PageTypeEnumTypeWrapper):
-    """What a page is for; drives retention and compression."""
+    """PageType is what a page is for. Retention and compression depend on the type."""
 
 PAGE_TYPE_UNSPECIFIED: PageType.ValueType  # 0
-"""Means TRANSCRIPT where a page is written; never answered."""
+"""PAGE_TYPE_UNSPECIFIED means TRANSCRIPT where a page is written; no answer has it."""
 PAGE_TYPE_TRANSCRIPT: PageType.ValueType  # 1
-"""A raw turn: messages and tool results."""
+"""PAGE_TYPE_TRANSCRIPT is a raw turn: messages and tool results."""
 PAGE_TYPE_SUMMARY: PageType.ValueType  # 2
-"""Derived from other pages and rebuildable from them."""
+"""PAGE_TYPE_SUMMARY is derived from other pages and can be rebuilt from them."""
 PAGE_TYPE_ARTIFACT: PageType.ValueType  # 3
-"""Something a tool made."""
+"""PAGE_TYPE_ARTIFACT is something that a tool made, such as a file or a report."""
 PAGE_TYPE_CLAIM: PageType.ValueType  # 4
-"""A decision, a fact, a plan: small, valuable, kept longest."""
+"""PAGE_TYPE_CLAIM is a decision, a fact or a plan: small, valuable, kept longest."""
 PAGE_TYPE_PROCEDURE: PageType.ValueType  # 5
-"""A learned way of doing something."""
+"""PAGE_TYPE_PROCEDURE is a learned way of doing something."""
 PAGE_TYPE_INDEX: PageType.ValueType  # 6
-"""Metadata for search; never compressed."""
+"""PAGE_TYPE_INDEX is metadata for search, which is never compressed."""
 Global___PageType: _TypeAlias = PageType  # noqa: Y015
 
 class _MessageRole:
@@ -102,29 +102,29 @@ class _MessageRole:
 class _MessageRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageRole.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_ROLE_UNSPECIFIED: _MessageRole.ValueType  # 0
-    """Means USER where a page is written; never answered."""
+    """MESSAGE_ROLE_UNSPECIFIED means USER where a page is written; no answer has it."""
     MESSAGE_ROLE_USER: _MessageRole.ValueType  # 1
-    """The person, or whoever speaks for them. Mapping such a page begins the next turn."""
+    """MESSAGE_ROLE_USER is the person, or whoever speaks for the person. Mapping a page of this role begins the next turn."""
     MESSAGE_ROLE_ASSISTANT: _MessageRole.ValueType  # 2
-    """The model."""
+    """MESSAGE_ROLE_ASSISTANT is the model that answers the user."""
     MESSAGE_ROLE_TOOL: _MessageRole.ValueType  # 3
-    """A tool's result."""
+    """MESSAGE_ROLE_TOOL is a tool that the model called."""
     MESSAGE_ROLE_SYSTEM: _MessageRole.ValueType  # 4
-    """Instructions of the application; pinned."""
+    """MESSAGE_ROLE_SYSTEM is the application, whose instructions are pinned."""
 
 class MessageRole(_MessageRole, metaclass=_MessageRoleEnumTypeWrapper):
-    """Who said what a page holds."""
+    """MessageRole is who said what a page holds."""
 
 MESSAGE_ROLE_UNSPECIFIED: MessageRole.ValueType  # 0
-"""Means USER where a page is written; never answered."""
+"""MESSAGE_ROLE_UNSPECIFIED means USER where a page is written; no answer has it."""
 MESSAGE_ROLE_USER: MessageRole.ValueType  # 1
-"""The person, or whoever speaks for them. Mapping such a page begins the next turn."""
+"""MESSAGE_ROLE_USER is the person, or whoever speaks for the person. Mapping a page of this role begins the next turn."""
 MESSAGE_ROLE_ASSISTANT: MessageRole.ValueType  # 2
-"""The model."""
+"""MESSAGE_ROLE_ASSISTANT is the model that answers the user."""
 MESSAGE_ROLE_TOOL: MessageRole.ValueType  # 3
-"""A tool's result."""
+"""MESSAGE_ROLE_TOOL is a tool that the model called."""
 MESSAGE_ROLE_SYSTEM: MessageRole.ValueType  # 4
-"""Instructions of the application; pinned."""
+"""MESSAGE_ROLE_SYSTEM is the application, whose instructions are pinned."""
 Global___MessageRole: _TypeAlias = MessageRole  # noqa: Y015
 
 class _StorageTier:
@@ -134,33 +134,33 @@ class _StorageTier:
 class _StorageTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StorageTier.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STORAGE_TIER_UNSPECIFIED: _StorageTier.ValueType  # 0
-    """Never answered."""
+    """STORAGE_TIER_UNSPECIFIED means any tier where pages are listed; no answer has it."""
     STORAGE_TIER_L0: _StorageTier.ValueType  # 1
-    """In the prompt."""
+    """STORAGE_TIER_L0 is the prompt: the page is in the working set."""
     STORAGE_TIER_L1: _StorageTier.ValueType  # 2
-    """Hot: its bytes are still in the log's tail, or in a cache."""
+    """STORAGE_TIER_L1 is hot storage: the page's bytes are still in the log's tail, or in a cache."""
     STORAGE_TIER_L2: _StorageTier.ValueType  # 3
-    """In the hot bucket."""
+    """STORAGE_TIER_L2 is the hot bucket of the object store."""
     STORAGE_TIER_L3: _StorageTier.ValueType  # 4
-    """In the cold bucket."""
+    """STORAGE_TIER_L3 is the cold bucket of the object store."""
     STORAGE_TIER_L4: _StorageTier.ValueType  # 5
-    """Archived."""
+    """STORAGE_TIER_L4 is the archive of the object store."""
 
 class StorageTier(_StorageTier, metaclass=_StorageTierEnumTypeWrapper):
-    """Where a page is right now, from the prompt outwards."""
+    """StorageTier is where a page is right now, from the prompt outwards."""
 
 STORAGE_TIER_UNSPECIFIED: StorageTier.ValueType  # 0
-"""Never answered."""
+"""STORAGE_TIER_UNSPECIFIED means any tier where pages are listed; no answer has it."""
 STORAGE_TIER_L0: StorageTier.ValueType  # 1
-"""In the prompt."""
+"""STORAGE_TIER_L0 is the prompt: the page is in the working set."""
 STORAGE_TIER_L1: StorageTier.ValueType  # 2
-"""Hot: its bytes are still in the log's tail, or in a cache."""
+"""STORAGE_TIER_L1 is hot storage: the page's bytes are still in the log's tail, or in a cache."""
 STORAGE_TIER_L2: StorageTier.ValueType  # 3
-"""In the hot bucket."""
+"""STORAGE_TIER_L2 is the hot bucket of the object store."""
 STORAGE_TIER_L3: StorageTier.ValueType  # 4
-"""In the cold bucket."""
+"""STORAGE_TIER_L3 is the cold bucket of the object store."""
 STORAGE_TIER_L4: StorageTier.ValueType  # 5
-"""Archived."""
+"""STORAGE_TIER_L4 is the archive of the object store."""
 Global___StorageTier: _TypeAlias = StorageTier  # noqa: Y015
 
 class _TrustClass:
@@ -170,29 +170,33 @@ class _TrustClass:
 class _TrustClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrustClass.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TRUST_CLASS_UNSPECIFIED: _TrustClass.ValueType  # 0
-    """Means what the role implies: SYSTEM for system, USER for user, MODEL for assistant, TOOL for tool."""
+    """TRUST_CLASS_UNSPECIFIED means what the role implies: SYSTEM for system, USER for user, MODEL for assistant, TOOL for
+    tool.
+    """
     TRUST_CLASS_TOOL: _TrustClass.ValueType  # 1
-    """Came from outside through a tool or an upload."""
+    """TRUST_CLASS_TOOL is content that came from outside, through a tool or an upload."""
     TRUST_CLASS_MODEL: _TrustClass.ValueType  # 2
-    """Written by the model."""
+    """TRUST_CLASS_MODEL is content that the model wrote."""
     TRUST_CLASS_USER: _TrustClass.ValueType  # 3
-    """Written by the user."""
+    """TRUST_CLASS_USER is content that the user wrote."""
     TRUST_CLASS_SYSTEM: _TrustClass.ValueType  # 4
-    """Written by the application."""
+    """TRUST_CLASS_SYSTEM is content that the application wrote."""
 
 class TrustClass(_TrustClass, metaclass=_TrustClassEnumTypeWrapper):
-    """How far a page's content may be trusted. A derived page is trusted as its least trusted parent."""
+    """TrustClass is how far a page's content may be trusted. A derived page is trusted as its least trusted parent."""
 
 TRUST_CLASS_UNSPECIFIED: TrustClass.ValueType  # 0
-"""Means what the role implies: SYSTEM for system, USER for user, MODEL for assistant, TOOL for tool."""
+"""TRUST_CLASS_UNSPECIFIED means what the role implies: SYSTEM for system, USER for user, MODEL for assistant, TOOL for
+tool.
+"""
 TRUST_CLASS_TOOL: TrustClass.ValueType  # 1
-"""Came from outside through a tool or an upload."""
+"""TRUST_CLASS_TOOL is content that came from outside, through a tool or an upload."""
 TRUST_CLASS_MODEL: TrustClass.ValueType  # 2
-"""Written by the model."""
+"""TRUST_CLASS_MODEL is content that the model wrote."""
 TRUST_CLASS_USER: TrustClass.ValueType  # 3
-"""Written by the user."""
+"""TRUST_CLASS_USER is content that the user wrote."""
 TRUST_CLASS_SYSTEM: TrustClass.ValueType  # 4
-"""Written by the application."""
+"""TRUST_CLASS_SYSTEM is content that the application wrote."""
 Global___TrustClass: _TypeAlias = TrustClass  # noqa: Y015
 
 class _FaultReason:
@@ -202,29 +206,29 @@ class _FaultReason:
 class _FaultReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAULT_REASON_UNSPECIFIED: _FaultReason.ValueType  # 0
-    """Means RESOLVE_REFERENCE where a fault is asked for."""
+    """FAULT_REASON_UNSPECIFIED means RESOLVE_REFERENCE where a fault is asked for."""
     FAULT_REASON_USER_REQUESTED_RECALL: _FaultReason.ValueType  # 1
-    """The user asked for something said earlier."""
+    """FAULT_REASON_USER_REQUESTED_RECALL says that the user asked for something said earlier."""
     FAULT_REASON_RESOLVE_REFERENCE: _FaultReason.ValueType  # 2
-    """The model followed a page id."""
+    """FAULT_REASON_RESOLVE_REFERENCE says that the model followed a page id."""
     FAULT_REASON_TOOL_PREREQUISITE: _FaultReason.ValueType  # 3
-    """A tool needs it."""
+    """FAULT_REASON_TOOL_PREREQUISITE says that a tool needs the page."""
     FAULT_REASON_SPECULATIVE: _FaultReason.ValueType  # 4
-    """It may become relevant."""
+    """FAULT_REASON_SPECULATIVE says that the page may become relevant."""
 
 class FaultReason(_FaultReason, metaclass=_FaultReasonEnumTypeWrapper):
-    """Why a page was faulted in."""
+    """FaultReason is why a page was faulted in."""
 
 FAULT_REASON_UNSPECIFIED: FaultReason.ValueType  # 0
-"""Means RESOLVE_REFERENCE where a fault is asked for."""
+"""FAULT_REASON_UNSPECIFIED means RESOLVE_REFERENCE where a fault is asked for."""
 FAULT_REASON_USER_REQUESTED_RECALL: FaultReason.ValueType  # 1
-"""The user asked for something said earlier."""
+"""FAULT_REASON_USER_REQUESTED_RECALL says that the user asked for something said earlier."""
 FAULT_REASON_RESOLVE_REFERENCE: FaultReason.ValueType  # 2
-"""The model followed a page id."""
+"""FAULT_REASON_RESOLVE_REFERENCE says that the model followed a page id."""
 FAULT_REASON_TOOL_PREREQUISITE: FaultReason.ValueType  # 3
-"""A tool needs it."""
+"""FAULT_REASON_TOOL_PREREQUISITE says that a tool needs the page."""
 FAULT_REASON_SPECULATIVE: FaultReason.ValueType  # 4
-"""It may become relevant."""
+"""FAULT_REASON_SPECULATIVE says that the page may become relevant."""
 Global___FaultReason: _TypeAlias = FaultReason  # noqa: Y015
 
 class _LinkKind:
@@ -234,43 +238,43 @@ class _LinkKind:
 class _LinkKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LinkKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LINK_KIND_UNSPECIFIED: _LinkKind.ValueType  # 0
-    """Never accepted."""
+    """LINK_KIND_UNSPECIFIED is refused where a link is written; no answer has it."""
     LINK_KIND_DERIVED_FROM: _LinkKind.ValueType  # 1
-    """The page was made from the target."""
+    """LINK_KIND_DERIVED_FROM says that the page was made from the target."""
     LINK_KIND_REPRESENTS: _LinkKind.ValueType  # 2
-    """The page stands for the target, such as a summary."""
+    """LINK_KIND_REPRESENTS says that the page stands for the target, such as a summary."""
     LINK_KIND_REFERS_TO: _LinkKind.ValueType  # 3
-    """The page mentions the target."""
+    """LINK_KIND_REFERS_TO says that the page mentions the target."""
     LINK_KIND_SUPERSEDES: _LinkKind.ValueType  # 4
-    """The page replaces what the target says."""
+    """LINK_KIND_SUPERSEDES says that the page replaces what the target says."""
 
 class LinkKind(_LinkKind, metaclass=_LinkKindEnumTypeWrapper):
-    """How two pages are related."""
+    """LinkKind is how two pages are related."""
 
 LINK_KIND_UNSPECIFIED: LinkKind.ValueType  # 0
-"""Never accepted."""
+"""LINK_KIND_UNSPECIFIED is refused where a link is written; no answer has it."""
 LINK_KIND_DERIVED_FROM: LinkKind.ValueType  # 1
-"""The page was made from the target."""
+"""LINK_KIND_DERIVED_FROM says that the page was made from the target."""
 LINK_KIND_REPRESENTS: LinkKind.ValueType  # 2
-"""The page stands for the target, such as a summary."""
+"""LINK_KIND_REPRESENTS says that the page stands for the target, such as a summary."""
 LINK_KIND_REFERS_TO: LinkKind.ValueType  # 3
-"""The page mentions the target."""
+"""LINK_KIND_REFERS_TO says that the page mentions the target."""
 LINK_KIND_SUPERSEDES: LinkKind.ValueType  # 4
-"""The page replaces what the target says."""
+"""LINK_KIND_SUPERSEDES says that the page replaces what the target says."""
 Global___LinkKind: _TypeAlias = LinkKind  # noqa: Y015
 
 @_typing.final
 class PageLink(_message.Message):
-    """A relation from one page to another page of the session."""
+    """PageLink is a relation from one page to another page of the session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
     TARGET_PAGE_ID_FIELD_NUMBER: _builtins.int
     kind: Global___LinkKind.ValueType
-    """The relation."""
+    """kind is how the two pages are related."""
     target_page_id: _builtins.str
-    """The page it points to."""
+    """target_page_id is the page that the link points to."""
     def __init__(
         self,
         *,
@@ -287,7 +291,7 @@ Global___PageLink: _TypeAlias = PageLink  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
-    """The physical address of immutable bytes."""
+    """Placement is the physical address of immutable bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -295,11 +299,11 @@ class Placement(_message.Message):
     EXTENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inline(self) -> Global___InlinePlacement:
-        """In the session's log, together with the mapping: the page is dirty."""
+        """inline says that the bytes lie in the session's log, together with the mapping: the page is dirty."""
 
     @_builtins.property
     def extent(self) -> Global___Extent:
-        """In an object of the object store."""
+        """extent is the byte range of an object in the object store."""
 
     def __init__(
         self,
@@ -319,7 +323,7 @@ Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 @_typing.final
 class InlinePlacement(_message.Message):
-    """The bytes lie in the log."""
+    """InlinePlacement says that bytes lie in the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,7 +340,7 @@ Global___InlinePlacement: _TypeAlias = InlinePlacement  # noqa: Y015
 
 @_typing.final
 class Extent(_message.Message):
-    """A byte range of an immutable object."""
+    """Extent is a byte range of an immutable object."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -344,11 +348,11 @@ class Extent(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     object_key: _builtins.str
-    """The object's key; it begins with the tenant."""
+    """object_key is the object's key, which begins with the tenant."""
     offset: _builtins.int
-    """First byte."""
+    """offset is the position of the range's first byte, from 0."""
     length: _builtins.int
-    """Number of bytes."""
+    """length is the number of bytes in the range."""
     def __init__(
         self,
         *,
@@ -366,7 +370,7 @@ Global___Extent: _TypeAlias = Extent  # noqa: Y015
 
 @_typing.final
 class Representation(_message.Message):
-    """A page's bytes at one compression level."""
+    """Representation is a page's bytes at one compression level."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -378,20 +382,22 @@ class Representation(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     PREVIEW_MIME_TYPE_FIELD_NUMBER: _builtins.int
     level: _builtins.int
-    """0 full, 1 reduced, 2 abstract, 3 reference."""
+    """level is the compression level: 0 full, 1 reduced, 2 abstract, 3 reference."""
     size_tokens: _builtins.int
-    """Tokens of the page's line in the prompt at this level, header included, in the session's encoding."""
+    """size_tokens counts the page's line in the prompt at this level, header included, in the session's encoding."""
     size_bytes: _builtins.int
-    """Stored bytes."""
+    """size_bytes is the size of the stored bytes."""
     digest: _builtins.bytes
-    """SHA-256 of the stored bytes; checked on every read."""
+    """digest is the SHA-256 of the stored bytes, which every read checks."""
     compressor: _builtins.str
-    """What made it, with its version; empty for level 0."""
+    """compressor is the name and version of what made the representation, such as `extract/2`; empty for level 0."""
     preview_mime_type: _builtins.str
-    """Content type of the preview that is stored with the text, such as image/jpeg; empty where there is text alone."""
+    """preview_mime_type is the content type of the preview that is stored with the text, such as `image/jpeg`; empty where
+    there is text alone.
+    """
     @_builtins.property
     def placement(self) -> Global___Placement:
-        """Where it lies."""
+        """placement is where the bytes lie."""
 
     def __init__(
         self,
@@ -414,7 +420,7 @@ Global___Representation: _TypeAlias = Representation  # noqa: Y015
 
 @_typing.final
 class MediaDescription(_message.Message):
-    """What the model is told of a picture, sound or film, since it cannot be shown as text."""
+    """MediaDescription is what the model is told of a picture, sound or film, which cannot be shown as text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -425,18 +431,18 @@ class MediaDescription(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     SCENES_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
-    """What is to be seen."""
+    """caption describes what is to be seen."""
     transcript: _builtins.str
-    """What is to be heard."""
+    """transcript holds the words that are to be heard."""
     width: _builtins.int
-    """Pixels."""
+    """width is the picture's width in pixels; 0 when unknown."""
     height: _builtins.int
-    """Pixels."""
+    """height is the picture's height in pixels; 0 when unknown."""
     duration_seconds: _builtins.float
-    """Playing time."""
+    """duration_seconds is the playing time in seconds; 0 when unknown."""
     @_builtins.property
     def scenes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One line per scene."""
+        """scenes describe a film, one line for each scene."""
 
     def __init__(
         self,
@@ -458,7 +464,7 @@ Global___MediaDescription: _TypeAlias = MediaDescription  # noqa: Y015
 
 @_typing.final
 class Page(_message.Message):
-    """What is known about a page at one revision of its session."""
+    """Page is what is known about a page at one revision of its session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,58 +512,58 @@ class Page(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     MAPPED_TYPE_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Unique in the session."""
+    """page_id is the page's id, unique in the session."""
     version: _builtins.int
-    """The version these facts are about, from 1."""
+    """version is the number of the version that these facts are about, from 1."""
     modality: Global___Modality.ValueType
-    """Kind of content."""
+    """modality is the kind of content that the page holds."""
     page_type: Global___PageType.ValueType
-    """What it is for."""
+    """page_type is what the page is for, as its last annotation has it."""
     role: Global___MessageRole.ValueType
-    """Who said it."""
+    """role is who said what the page holds."""
     trust: Global___TrustClass.ValueType
-    """How far it may be trusted."""
+    """trust is how far the page's content may be trusted."""
     tier: Global___StorageTier.ValueType
-    """Where the best resident or stored copy is."""
+    """tier is where the best resident or stored copy of the page is."""
     resident_level: _builtins.int
-    """The level at which it is resident; meaningful when tier is L0."""
+    """resident_level is the level at which the page is resident; meaningful when `tier` is L0."""
     hint: _builtins.str
-    """One line for navigation; never evidence."""
+    """hint is one line for navigation, which is never evidence."""
     importance: _builtins.float
-    """0 to 1."""
+    """importance is what the page is worth to the caller, from 0 to 1."""
     pinned: _builtins.bool
-    """Explicitly or automatically protected from eviction."""
+    """pinned says that the page is protected from eviction, by PinPages or because its turn is recent."""
     turn: _builtins.int
-    """The turn in which it was mapped, from 1; 0 before the first turn."""
+    """turn is the turn in which the version was mapped, from 1; 0 before the first turn."""
     revision: _builtins.int
-    """The revision that mapped this version."""
+    """revision is the session's revision that mapped the version."""
     created_unix_ms: _builtins.int
-    """Wall clock of the writer when the page was mapped, for people."""
+    """created_unix_ms is the writer's wall clock when the version was mapped, in milliseconds since 1970, for people."""
     fault_count: _builtins.int
-    """Times it was faulted in."""
+    """fault_count is the number of times that the page was faulted in."""
     mime_type: _builtins.str
-    """Content type of the bytes."""
+    """mime_type is the content type of the full bytes, such as `text/plain`."""
     tool_name: _builtins.str
-    """The tool that made it, when role is TOOL."""
+    """tool_name is the tool that made the content, when the role is TOOL."""
     tool_call_id: _builtins.str
-    """The call it answers, when role is TOOL."""
+    """tool_call_id is the provider's id of the call that the page answers, when the role is TOOL."""
     mapped_type: Global___PageType.ValueType
-    """The type that this version was mapped as, which its line in a prompt shows."""
+    """mapped_type is the type that the version was mapped as, which its line in a prompt shows."""
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Representation]:
-        """All levels there are, full first."""
+        """representations are all levels that the page has, the full one first."""
 
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageLink]:
-        """Relations to other pages."""
+        """links are the page's relations to other pages."""
 
     @_builtins.property
     def media(self) -> Global___MediaDescription:
-        """Present for image, audio and video."""
+        """media describes a picture, sound or film; absent for other modalities."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The application's own facts."""
+        """metadata holds the application's own facts."""
 
     def __init__(
         self,
@@ -596,7 +602,7 @@ Global___Page: _TypeAlias = Page  # noqa: Y015
 
 @_typing.final
 class PageInput(_message.Message):
-    """A page to append."""
+    """PageInput is a page to append."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -638,46 +644,46 @@ class PageInput(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """Chosen by the caller, or empty for the page's ordinal in the session: its 17th page is `p17`. An ordinal whose id
-    another page has is passed over. AppendPagesResponse says which id each page has.
+    """page_id is the page's id, chosen by the caller; when empty, the page's ordinal in the session: its 17th page is `p17`. An
+    ordinal whose id another page has is passed over. AppendPagesResponse says which id each page has.
     """
     new_version: _builtins.bool
-    """Set to append another version of a page that exists."""
+    """new_version says that `page_id` exists, and that another version of it is appended."""
     modality: Global___Modality.ValueType
-    """Kind of content; TEXT when unset."""
+    """modality is the kind of content; TEXT when unset."""
     page_type: Global___PageType.ValueType
-    """What it is for; TRANSCRIPT when unset."""
+    """page_type is what the page is for; TRANSCRIPT when unset."""
     role: Global___MessageRole.ValueType
-    """Who says it; USER when unset."""
+    """role is who says what the page holds; USER when unset."""
     trust: Global___TrustClass.ValueType
-    """At most what the role implies."""
+    """trust is how far the content may be trusted: at most what the role implies, which is also the default."""
     text: _builtins.str
-    """Text, code or JSON (which must parse when modality is STRUCTURED)."""
+    """text is prose, code or JSON; JSON must parse when the modality is STRUCTURED."""
     data: _builtins.bytes
-    """A picture, a sound, a film."""
+    """data holds the bytes of a picture, a sound or a film."""
     mime_type: _builtins.str
-    """Content type; derived from the modality when empty."""
+    """mime_type is the content type; derived from the modality when empty."""
     hint: _builtins.str
-    """One line for navigation; made from the content when empty."""
+    """hint is one line for navigation; made from the content when empty."""
     importance: _builtins.float
-    """0 to 1; 0.5 when unset."""
+    """importance is what the page is worth to the caller; the default when absent."""
     pinned: _builtins.bool
-    """Pin it at once."""
+    """pinned protects the page from eviction at once, as PinPages does."""
     tool_name: _builtins.str
-    """The tool that made it."""
+    """tool_name is the tool that made the content."""
     tool_call_id: _builtins.str
-    """The call it answers."""
+    """tool_call_id is the provider's id of the call that the page answers."""
     @_builtins.property
     def media(self) -> Global___MediaDescription:
-        """For image, audio and video."""
+        """media describes a picture, sound or film; absent for other modalities."""
 
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageLink]:
-        """Relations to pages that exist or come earlier in the same call."""
+        """links relate the page to pages that exist or that come earlier in the same call."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The application's own facts: at most 32 entries of at most 1 KiB."""
+        """metadata holds the application's own facts; no decision reads them."""
 
     def __init__(
         self,
@@ -717,7 +723,7 @@ Global___PageInput: _TypeAlias = PageInput  # noqa: Y015
 
 @_typing.final
 class PageContent(_message.Message):
-    """A page's content as the caller asked for it."""
+    """PageContent is a page's content as a caller asked for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -730,22 +736,22 @@ class PageContent(_message.Message):
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that the content belongs to."""
     version: _builtins.int
-    """The version."""
+    """version is the number of the version that was read, from 1."""
     level: _builtins.int
-    """The level that was served."""
+    """level is the compression level that was served: 0 full, 1 reduced, 2 abstract, 3 reference."""
     source_tier: Global___StorageTier.ValueType
-    """Where it came from."""
+    """source_tier is where the content came from."""
     text: _builtins.str
-    """Text."""
+    """text is the content, or the asked range of it, as text."""
     data: _builtins.bytes
-    """A medium's bytes."""
+    """data holds a medium's bytes, or a range of text that splits a character."""
     size_tokens: _builtins.int
-    """Tokens of its line in the prompt."""
+    """size_tokens counts the page's line in the prompt at that level."""
     @_builtins.property
     def preview(self) -> Global___MediaPreview:
-        """What a lower level of a medium shows beside its text, if it shows anything."""
+        """preview is what a lower level of a medium shows beside its text; absent when the level shows nothing."""
 
     def __init__(
         self,
@@ -771,16 +777,16 @@ Global___PageContent: _TypeAlias = PageContent  # noqa: Y015
 
 @_typing.final
 class MediaPreview(_message.Message):
-    """A picture that stands for a medium: a thumbnail, the key frames of a film's scenes, a cover. At most 48 KiB."""
+    """MediaPreview is a picture that stands for a medium: a thumbnail, the key frames of a film's scenes, or a cover."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     mime_type: _builtins.str
-    """Its content type: image/jpeg or image/png."""
+    """mime_type is the preview's content type: `image/jpeg` or `image/png`."""
     data: _builtins.bytes
-    """Its bytes."""
+    """data holds the preview's bytes."""
     def __init__(
         self,
         *,

@@ -23,39 +23,58 @@ _sym_db = _symbol_database.Default()
 
 
 from pagekeeper.v1 import event_pb2 as pagekeeper_dot_v1_dot_event__pb2
+from pagekeeper.v1 import limits_pb2 as pagekeeper_dot_v1_dot_limits__pb2
 from pagekeeper.v1 import memory_service_pb2 as pagekeeper_dot_v1_dot_memory__service__pb2
 from pagekeeper.v1 import page_pb2 as pagekeeper_dot_v1_dot_page__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pagekeeper/v1/page_table_service.proto\x12\rpagekeeper.v1\x1a\x19pagekeeper/v1/event.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\"l\n\rLookupRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08page_ids\x18\x02 \x03(\t\x12\x14\n\x0cmin_revision\x18\x03 \x01(\x04\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x0e\n\x06strict\x18\x05 \x01(\x08\"M\n\x0eLookupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.pagekeeper.v1.PageEntry\"Z\n\tPageEntry\x12!\n\x04page\x18\x01 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x02 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"*\n\x0bInlineBytes\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8c\x01\n\x12RecallPagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x13\n\x0broom_tokens\x18\x03 \x01(\r\x12\x14\n\x0cmin_revision\x18\x04 \x01(\x04\x12\x18\n\x10residents_placed\x18\x05 \x01(\x08\x12\x0e\n\x06strict\x18\x06 \x01(\x08\"i\n\x13RecallPagesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12*\n\x05pages\x18\x02 \x03(\x0b\x32\x1b.pagekeeper.v1.RecalledPage\x12\x14\n\x0c\x63\x61lls_before\x18\x03 \x01(\r\"F\n\x0cRecalledPage\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.pagekeeper.v1.PageEntry\x12\r\n\x05worth\x18\x02 \x01(\x01\"\x80\x01\n\x19\x41\x64\x64RepresentationsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12;\n\x0frepresentations\x18\x03 \x03(\x0b\x32\".pagekeeper.v1.AddedRepresentation\"_\n\x1a\x41\x64\x64RepresentationsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x04made\x18\x02 \x03(\x0b\x32!.pagekeeper.v1.MadeRepresentation\",\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"Z\n\x17SnapshotSessionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x10replaced_records\x18\x02 \x01(\r\x12\x13\n\x0bstate_bytes\x18\x03 \x01(\x04\x32\xeb\x10\n\x10PageTableService\x12T\n\x0bOpenSession\x12!.pagekeeper.v1.OpenSessionRequest\x1a\".pagekeeper.v1.OpenSessionResponse\x12Q\n\nGetSession\x12 .pagekeeper.v1.GetSessionRequest\x1a!.pagekeeper.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".pagekeeper.v1.ListSessionsRequest\x1a#.pagekeeper.v1.ListSessionsResponse\x12\x63\n\x10\x43onfigureSession\x12&.pagekeeper.v1.ConfigureSessionRequest\x1a\'.pagekeeper.v1.ConfigureSessionResponse\x12W\n\x0c\x43loseSession\x12\".pagekeeper.v1.CloseSessionRequest\x1a#.pagekeeper.v1.CloseSessionResponse\x12Z\n\rDeleteSession\x12#.pagekeeper.v1.DeleteSessionRequest\x1a$.pagekeeper.v1.DeleteSessionResponse\x12T\n\x0b\x46orkSession\x12!.pagekeeper.v1.ForkSessionRequest\x1a\".pagekeeper.v1.ForkSessionResponse\x12Q\n\x08MapPages\x12!.pagekeeper.v1.AppendPagesRequest\x1a\".pagekeeper.v1.AppendPagesResponse\x12\x45\n\x06Lookup\x12\x1c.pagekeeper.v1.LookupRequest\x1a\x1d.pagekeeper.v1.LookupResponse\x12H\n\x07GetPage\x12\x1d.pagekeeper.v1.GetPageRequest\x1a\x1e.pagekeeper.v1.GetPageResponse\x12N\n\tListPages\x12\x1f.pagekeeper.v1.ListPagesRequest\x1a .pagekeeper.v1.ListPagesResponse\x12T\n\x0bSearchPages\x12!.pagekeeper.v1.SearchPagesRequest\x1a\".pagekeeper.v1.SearchPagesResponse\x12T\n\x0bRecallPages\x12!.pagekeeper.v1.RecallPagesRequest\x1a\".pagekeeper.v1.RecallPagesResponse\x12N\n\tLinkPages\x12\x1f.pagekeeper.v1.LinkPagesRequest\x1a .pagekeeper.v1.LinkPagesResponse\x12W\n\x0c\x41nnotatePage\x12\".pagekeeper.v1.AnnotatePageRequest\x1a#.pagekeeper.v1.AnnotatePageResponse\x12O\n\nUnmapPages\x12\x1f.pagekeeper.v1.DropPagesRequest\x1a .pagekeeper.v1.DropPagesResponse\x12i\n\x12\x41\x64\x64Representations\x12(.pagekeeper.v1.AddRepresentationsRequest\x1a).pagekeeper.v1.AddRepresentationsResponse\x12W\n\x0c\x46lushSession\x12\".pagekeeper.v1.FlushSessionRequest\x1a#.pagekeeper.v1.FlushSessionResponse\x12\x63\n\x10\x43reateCheckpoint\x12&.pagekeeper.v1.CreateCheckpointRequest\x1a\'.pagekeeper.v1.CreateCheckpointResponse\x12`\n\x0fListCheckpoints\x12%.pagekeeper.v1.ListCheckpointsRequest\x1a&.pagekeeper.v1.ListCheckpointsResponse\x12Z\n\rGetCheckpoint\x12#.pagekeeper.v1.GetCheckpointRequest\x1a$.pagekeeper.v1.GetCheckpointResponse\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.pagekeeper.v1.DeleteCheckpointRequest\x1a\'.pagekeeper.v1.DeleteCheckpointResponse\x12]\n\x0eGetPageHistory\x12$.pagekeeper.v1.GetPageHistoryRequest\x1a%.pagekeeper.v1.GetPageHistoryResponse\x12`\n\x0fSnapshotSession\x12%.pagekeeper.v1.SnapshotSessionRequest\x1a&.pagekeeper.v1.SnapshotSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pagekeeper/v1/page_table_service.proto\x12\rpagekeeper.v1\x1a\x19pagekeeper/v1/event.proto\x1a\x1apagekeeper/v1/limits.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\"\x83\x01\n\rLookupRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x1d\n\x08page_ids\x18\x02 \x03(\tB\x0b\xa2\xbb\x18\x07\x10\x01\x18\x01 \x80\x08\x12\x14\n\x0cmin_revision\x18\x03 \x01(\x04\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x0e\n\x06strict\x18\x05 \x01(\x08\"M\n\x0eLookupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.pagekeeper.v1.PageEntry\"Z\n\tPageEntry\x12!\n\x04page\x18\x01 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x02 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"*\n\x0bInlineBytes\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xa9\x01\n\x12RecallPagesRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x18\n\x05query\x18\x02 \x01(\tB\t\xa2\xbb\x18\x05(\x80\x80\x80\x02\x12\x1b\n\x0broom_tokens\x18\x03 \x01(\rB\x06\xa2\xbb\x18\x02\x08\x01\x12\x14\n\x0cmin_revision\x18\x04 \x01(\x04\x12\x18\n\x10residents_placed\x18\x05 \x01(\x08\x12\x0e\n\x06strict\x18\x06 \x01(\x08\"i\n\x13RecallPagesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12*\n\x05pages\x18\x02 \x03(\x0b\x32\x1b.pagekeeper.v1.RecalledPage\x12\x14\n\x0c\x63\x61lls_before\x18\x03 \x01(\r\"F\n\x0cRecalledPage\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.pagekeeper.v1.PageEntry\x12\r\n\x05worth\x18\x02 \x01(\x01\"\x9f\x01\n\x19\x41\x64\x64RepresentationsRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x46\n\x0frepresentations\x18\x03 \x03(\x0b\x32\".pagekeeper.v1.AddedRepresentationB\t\xa2\xbb\x18\x05\x18\x01 \x80\x08\"_\n\x1a\x41\x64\x64RepresentationsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12/\n\x04made\x18\x02 \x03(\x0b\x32!.pagekeeper.v1.MadeRepresentation\"6\n\x16SnapshotSessionRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\"Z\n\x17SnapshotSessionResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x10replaced_records\x18\x02 \x01(\r\x12\x13\n\x0bstate_bytes\x18\x03 \x01(\x04\x32\xeb\x10\n\x10PageTableService\x12T\n\x0bOpenSession\x12!.pagekeeper.v1.OpenSessionRequest\x1a\".pagekeeper.v1.OpenSessionResponse\x12Q\n\nGetSession\x12 .pagekeeper.v1.GetSessionRequest\x1a!.pagekeeper.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".pagekeeper.v1.ListSessionsRequest\x1a#.pagekeeper.v1.ListSessionsResponse\x12\x63\n\x10\x43onfigureSession\x12&.pagekeeper.v1.ConfigureSessionRequest\x1a\'.pagekeeper.v1.ConfigureSessionResponse\x12W\n\x0c\x43loseSession\x12\".pagekeeper.v1.CloseSessionRequest\x1a#.pagekeeper.v1.CloseSessionResponse\x12Z\n\rDeleteSession\x12#.pagekeeper.v1.DeleteSessionRequest\x1a$.pagekeeper.v1.DeleteSessionResponse\x12T\n\x0b\x46orkSession\x12!.pagekeeper.v1.ForkSessionRequest\x1a\".pagekeeper.v1.ForkSessionResponse\x12Q\n\x08MapPages\x12!.pagekeeper.v1.AppendPagesRequest\x1a\".pagekeeper.v1.AppendPagesResponse\x12\x45\n\x06Lookup\x12\x1c.pagekeeper.v1.LookupRequest\x1a\x1d.pagekeeper.v1.LookupResponse\x12H\n\x07GetPage\x12\x1d.pagekeeper.v1.GetPageRequest\x1a\x1e.pagekeeper.v1.GetPageResponse\x12N\n\tListPages\x12\x1f.pagekeeper.v1.ListPagesRequest\x1a .pagekeeper.v1.ListPagesResponse\x12T\n\x0bSearchPages\x12!.pagekeeper.v1.SearchPagesRequest\x1a\".pagekeeper.v1.SearchPagesResponse\x12T\n\x0bRecallPages\x12!.pagekeeper.v1.RecallPagesRequest\x1a\".pagekeeper.v1.RecallPagesResponse\x12N\n\tLinkPages\x12\x1f.pagekeeper.v1.LinkPagesRequest\x1a .pagekeeper.v1.LinkPagesResponse\x12W\n\x0c\x41nnotatePage\x12\".pagekeeper.v1.AnnotatePageRequest\x1a#.pagekeeper.v1.AnnotatePageResponse\x12O\n\nUnmapPages\x12\x1f.pagekeeper.v1.DropPagesRequest\x1a .pagekeeper.v1.DropPagesResponse\x12i\n\x12\x41\x64\x64Representations\x12(.pagekeeper.v1.AddRepresentationsRequest\x1a).pagekeeper.v1.AddRepresentationsResponse\x12W\n\x0c\x46lushSession\x12\".pagekeeper.v1.FlushSessionRequest\x1a#.pagekeeper.v1.FlushSessionResponse\x12\x63\n\x10\x43reateCheckpoint\x12&.pagekeeper.v1.CreateCheckpointRequest\x1a\'.pagekeeper.v1.CreateCheckpointResponse\x12`\n\x0fListCheckpoints\x12%.pagekeeper.v1.ListCheckpointsRequest\x1a&.pagekeeper.v1.ListCheckpointsResponse\x12Z\n\rGetCheckpoint\x12#.pagekeeper.v1.GetCheckpointRequest\x1a$.pagekeeper.v1.GetCheckpointResponse\x12\x63\n\x10\x44\x65leteCheckpoint\x12&.pagekeeper.v1.DeleteCheckpointRequest\x1a\'.pagekeeper.v1.DeleteCheckpointResponse\x12]\n\x0eGetPageHistory\x12$.pagekeeper.v1.GetPageHistoryRequest\x1a%.pagekeeper.v1.GetPageHistoryResponse\x12`\n\x0fSnapshotSession\x12%.pagekeeper.v1.SnapshotSessionRequest\x1a&.pagekeeper.v1.SnapshotSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagekeeper.v1.page_table_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOOKUPREQUEST']._serialized_start=146
-  _globals['_LOOKUPREQUEST']._serialized_end=254
-  _globals['_LOOKUPRESPONSE']._serialized_start=256
-  _globals['_LOOKUPRESPONSE']._serialized_end=333
-  _globals['_PAGEENTRY']._serialized_start=335
-  _globals['_PAGEENTRY']._serialized_end=425
-  _globals['_INLINEBYTES']._serialized_start=427
-  _globals['_INLINEBYTES']._serialized_end=469
-  _globals['_RECALLPAGESREQUEST']._serialized_start=472
-  _globals['_RECALLPAGESREQUEST']._serialized_end=612
-  _globals['_RECALLPAGESRESPONSE']._serialized_start=614
-  _globals['_RECALLPAGESRESPONSE']._serialized_end=719
-  _globals['_RECALLEDPAGE']._serialized_start=721
-  _globals['_RECALLEDPAGE']._serialized_end=791
-  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_start=794
-  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_end=922
-  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_start=924
-  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_end=1019
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1021
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1065
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1067
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1157
-  _globals['_PAGETABLESERVICE']._serialized_start=1160
-  _globals['_PAGETABLESERVICE']._serialized_end=3315
+  _globals['_LOOKUPREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LOOKUPREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_LOOKUPREQUEST'].fields_by_name['page_ids']._loaded_options = None
+  _globals['_LOOKUPREQUEST'].fields_by_name['page_ids']._serialized_options = b'\242\273\030\007\020\001\030\001 \200\010'
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['query']._serialized_options = b'\242\273\030\005(\200\200\200\002'
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['room_tokens']._loaded_options = None
+  _globals['_RECALLPAGESREQUEST'].fields_by_name['room_tokens']._serialized_options = b'\242\273\030\002\010\001'
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['representations']._loaded_options = None
+  _globals['_ADDREPRESENTATIONSREQUEST'].fields_by_name['representations']._serialized_options = b'\242\273\030\005\030\001 \200\010'
+  _globals['_SNAPSHOTSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_SNAPSHOTSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_LOOKUPREQUEST']._serialized_start=175
+  _globals['_LOOKUPREQUEST']._serialized_end=306
+  _globals['_LOOKUPRESPONSE']._serialized_start=308
+  _globals['_LOOKUPRESPONSE']._serialized_end=385
+  _globals['_PAGEENTRY']._serialized_start=387
+  _globals['_PAGEENTRY']._serialized_end=477
+  _globals['_INLINEBYTES']._serialized_start=479
+  _globals['_INLINEBYTES']._serialized_end=521
+  _globals['_RECALLPAGESREQUEST']._serialized_start=524
+  _globals['_RECALLPAGESREQUEST']._serialized_end=693
+  _globals['_RECALLPAGESRESPONSE']._serialized_start=695
+  _globals['_RECALLPAGESRESPONSE']._serialized_end=800
+  _globals['_RECALLEDPAGE']._serialized_start=802
+  _globals['_RECALLEDPAGE']._serialized_end=872
+  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_start=875
+  _globals['_ADDREPRESENTATIONSREQUEST']._serialized_end=1034
+  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_start=1036
+  _globals['_ADDREPRESENTATIONSRESPONSE']._serialized_end=1131
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1133
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1187
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1189
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1279
+  _globals['_PAGETABLESERVICE']._serialized_start=1282
+  _globals['_PAGETABLESERVICE']._serialized_end=3437
 # @@protoc_insertion_point(module_scope)

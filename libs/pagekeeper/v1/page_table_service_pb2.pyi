@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LookupRequest(_message.Message):
-    """Which entries."""
+    """LookupRequest names the entries to answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,16 +33,16 @@ class LookupRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     version: _builtins.int
-    """This version of each page; 0 for the current one."""
+    """version is the number of the version to answer of each page; 0 for the current one."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     @_builtins.property
     def page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 1,024 pages."""
+        """page_ids are the pages to look up."""
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ Global___LookupRequest: _TypeAlias = LookupRequest  # noqa: Y015
 
 @_typing.final
 class LookupResponse(_message.Message):
-    """Entries."""
+    """LookupResponse holds entries of the page table."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision they are about."""
+    """revision is the session's revision that the entries are about."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageEntry]:
-        """In the order of the request."""
+        """entries are the pages' entries, in the order of the request."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ Global___LookupResponse: _TypeAlias = LookupResponse  # noqa: Y015
 
 @_typing.final
 class PageEntry(_message.Message):
-    """A page table entry."""
+    """PageEntry is an entry of the page table."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,11 +99,11 @@ class PageEntry(_message.Message):
     INLINE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def page(self) -> _page_pb2.Page:
-        """What is known."""
+        """page is what is known of the page."""
 
     @_builtins.property
     def inline(self) -> _containers.RepeatedCompositeFieldContainer[Global___InlineBytes]:
-        """The bytes of representations that lie in the log."""
+        """inline holds the bytes of the representations that lie in the log."""
 
     def __init__(
         self,
@@ -121,16 +121,16 @@ Global___PageEntry: _TypeAlias = PageEntry  # noqa: Y015
 
 @_typing.final
 class InlineBytes(_message.Message):
-    """Bytes that lie in the log."""
+    """InlineBytes holds the bytes of one representation that lies in the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEVEL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     level: _builtins.int
-    """Level."""
+    """level is the representation's level."""
     data: _builtins.bytes
-    """Bytes."""
+    """data holds the representation's bytes."""
     def __init__(
         self,
         *,
@@ -147,7 +147,7 @@ Global___InlineBytes: _TypeAlias = InlineBytes  # noqa: Y015
 
 @_typing.final
 class RecallPagesRequest(_message.Message):
-    """What a user says, and how much room there is."""
+    """RecallPagesRequest says what a user says, and how much room there is for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -158,17 +158,19 @@ class RecallPagesRequest(_message.Message):
     RESIDENTS_PLACED_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session to recall from."""
     query: _builtins.str
-    """The user's words."""
+    """query is what the user says."""
     room_tokens: _builtins.int
-    """Room in the prompt, in tokens of page lines: pages beyond what could fill it are not answered."""
+    """room_tokens is the room in the prompt, in tokens of page lines: pages beyond what could fill the room are left out."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     residents_placed: _builtins.bool
-    """Every resident page has its place: the room is for others, and one that is worth little beside the best is left out."""
+    """residents_placed says that every resident page has its place, so that the room is for others. A page that is worth
+    little beside the best one is then left out.
+    """
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -189,7 +191,7 @@ Global___RecallPagesRequest: _TypeAlias = RecallPagesRequest  # noqa: Y015
 
 @_typing.final
 class RecallPagesResponse(_message.Message):
-    """Pages, those that are worth most first."""
+    """RecallPagesResponse holds the pages that the words call for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,12 +199,12 @@ class RecallPagesResponse(_message.Message):
     PAGES_FIELD_NUMBER: _builtins.int
     CALLS_BEFORE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision that it is about."""
+    """revision is the session's revision that the pages are about."""
     calls_before: _builtins.int
-    """Of the last 32 turns, those in which the user called for the past, in other words than these."""
+    """calls_before counts, of the last 32 turns, those in which the user called for the past in other words than these."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledPage]:
-        """Entries and what they are worth."""
+        """pages are the pages to recall, the most relevant first."""
 
     def __init__(
         self,
@@ -221,17 +223,17 @@ Global___RecallPagesResponse: _TypeAlias = RecallPagesResponse  # noqa: Y015
 
 @_typing.final
 class RecalledPage(_message.Message):
-    """A page that the words call for."""
+    """RecalledPage is a page that the words call for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRY_FIELD_NUMBER: _builtins.int
     WORTH_FIELD_NUMBER: _builtins.int
     worth: _builtins.float
-    """How relevant, from 0 to 1."""
+    """worth is how relevant the page is to the words, from 0 to 1."""
     @_builtins.property
     def entry(self) -> Global___PageEntry:
-        """Its entry, with the bytes of what lies in the log; of a resident page its id alone."""
+        """entry is the page's entry, with the bytes of what lies in the log; of a resident page, its id alone."""
 
     def __init__(
         self,
@@ -249,7 +251,7 @@ Global___RecalledPage: _TypeAlias = RecalledPage  # noqa: Y015
 
 @_typing.final
 class AddRepresentationsRequest(_message.Message):
-    """What to add."""
+    """AddRepresentationsRequest holds the representations to add."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -257,12 +259,12 @@ class AddRepresentationsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REPRESENTATIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the pages belong to."""
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.AddedRepresentation]:
-        """Representations with their bytes or extents; `size_tokens` may be 0 and is then counted."""
+        """representations are what to add, with bytes or extents; a `size_tokens` of 0 is counted by the service."""
 
     def __init__(
         self,
@@ -281,17 +283,17 @@ Global___AddRepresentationsRequest: _TypeAlias = AddRepresentationsRequest  # no
 
 @_typing.final
 class AddRepresentationsResponse(_message.Message):
-    """Added."""
+    """AddRepresentationsResponse says what was added."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     MADE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     @_builtins.property
     def made(self) -> _containers.RepeatedCompositeFieldContainer[_memory_service_pb2.MadeRepresentation]:
-        """What was new."""
+        """made are the representations that did not exist before."""
 
     def __init__(
         self,
@@ -309,13 +311,13 @@ Global___AddRepresentationsResponse: _TypeAlias = AddRepresentationsResponse  # 
 
 @_typing.final
 class SnapshotSessionRequest(_message.Message):
-    """Which session."""
+    """SnapshotSessionRequest names the session to snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose log records are replaced."""
     def __init__(
         self,
         *,
@@ -331,7 +333,7 @@ Global___SnapshotSessionRequest: _TypeAlias = SnapshotSessionRequest  # noqa: Y0
 
 @_typing.final
 class SnapshotSessionResponse(_message.Message):
-    """The snapshot."""
+    """SnapshotSessionResponse says what the snapshot replaced."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -339,11 +341,11 @@ class SnapshotSessionResponse(_message.Message):
     REPLACED_RECORDS_FIELD_NUMBER: _builtins.int
     STATE_BYTES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision: the snapshot's own."""
+    """revision is the session's revision: the snapshot's own."""
     replaced_records: _builtins.int
-    """Log records that it replaced."""
+    """replaced_records is the number of log records that the snapshot replaced; 0 when there was no need for one."""
     state_bytes: _builtins.int
-    """Size of the serialized state."""
+    """state_bytes is the size of the serialized state."""
     def __init__(
         self,
         *,

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class PageTableServiceStub:
-    """Owns the page table of every session, and queries over it.
+    """PageTableService owns the page table of every session, and queries over it.
     """
 
     def __init__(self, channel):
@@ -159,67 +159,83 @@ class PageTableServiceStub:
 
 
 class PageTableServiceServicer:
-    """Owns the page table of every session, and queries over it.
+    """PageTableService owns the page table of every session, and queries over it.
     """
 
     def OpenSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.OpenSession.
+        """OpenSession opens a session, as MemoryService.OpenSession does.
+
+        Errors: those of MemoryService.OpenSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.GetSession.
+        """GetSession reads a session's settings and position, as MemoryService.GetSession does.
+
+        Errors: those of MemoryService.GetSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ListSessions.
+        """ListSessions lists the tenant's sessions, as MemoryService.ListSessions does.
+
+        Errors: those of MemoryService.ListSessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfigureSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ConfigureSession.
+        """ConfigureSession changes settings or labels, as MemoryService.ConfigureSession does.
+
+        Errors: those of MemoryService.ConfigureSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.CloseSession.
+        """CloseSession ends a session, as MemoryService.CloseSession does.
+
+        Errors: those of MemoryService.CloseSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.DeleteSession.
+        """DeleteSession deletes a session, as MemoryService.DeleteSession does.
+
+        Errors: those of MemoryService.DeleteSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ForkSession.
+        """ForkSession makes a session that begins as another one was, as MemoryService.ForkSession does.
+
+        Errors: those of MemoryService.ForkSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MapPages(self, request, context):
-        """Maps pages: what MemoryService.AppendPages does. Errors: those of MemoryService.AppendPages.
+        """MapPages appends pages to a session, as MemoryService.AppendPages does.
+
+        Errors: those of MemoryService.AppendPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Lookup(self, request, context):
-        """Entries of pages, with the bytes of those that are only in the log.
+        """Lookup answers the entries of pages, with the bytes of those that lie in the log alone.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
         """
@@ -228,28 +244,34 @@ class PageTableServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPage(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.GetPage.
+        """GetPage reads what is known about a page, as MemoryService.GetPage does.
+
+        Errors: those of MemoryService.GetPage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPages(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ListPages.
+        """ListPages lists pages in mapping order, as MemoryService.ListPages does.
+
+        Errors: those of MemoryService.ListPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchPages(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.SearchPages.
+        """SearchPages finds pages by their words, as MemoryService.SearchPages does.
+
+        Errors: those of MemoryService.SearchPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecallPages(self, request, context):
-        """Pages that a prompt for these words should have, of the whole session.
+        """RecallPages answers the pages of the whole session that a prompt for the user's words should have.
 
         Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
         """
@@ -258,28 +280,34 @@ class PageTableServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LinkPages(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.LinkPages.
+        """LinkPages relates pages, as MemoryService.LinkPages does.
+
+        Errors: those of MemoryService.LinkPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AnnotatePage(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.AnnotatePage.
+        """AnnotatePage changes a page's hint, type or metadata, as MemoryService.AnnotatePage does.
+
+        Errors: those of MemoryService.AnnotatePage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnmapPages(self, request, context):
-        """Unmaps pages: what MemoryService.DropPages does. Errors: those of MemoryService.DropPages.
+        """UnmapPages drops pages from a session, as MemoryService.DropPages does.
+
+        Errors: those of MemoryService.DropPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddRepresentations(self, request, context):
-        """Adds representations at lower levels. One that exists already is left alone.
+        """AddRepresentations adds representations at lower levels. A representation that exists already is left alone.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
         """
@@ -288,50 +316,61 @@ class PageTableServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FlushSession(self, request, context):
-        """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
-        of MemoryService.FlushSession.
+        """FlushSession moves the bytes of a session's dirty pages to the object store, as MemoryService.FlushSession does.
+
+        Errors: those of MemoryService.FlushSession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateCheckpoint(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.CreateCheckpoint.
+        """CreateCheckpoint names a revision, as MemoryService.CreateCheckpoint does.
+
+        Errors: those of MemoryService.CreateCheckpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ListCheckpoints.
+        """ListCheckpoints lists checkpoints, as MemoryService.ListCheckpoints does.
+
+        Errors: those of MemoryService.ListCheckpoints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.GetCheckpoint.
+        """GetCheckpoint reads a checkpoint, as MemoryService.GetCheckpoint does.
+
+        Errors: those of MemoryService.GetCheckpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCheckpoint(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.DeleteCheckpoint.
+        """DeleteCheckpoint forgets a checkpoint, as MemoryService.DeleteCheckpoint does.
+
+        Errors: those of MemoryService.DeleteCheckpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPageHistory(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.GetPageHistory.
+        """GetPageHistory reads all that happened to a page, as MemoryService.GetPageHistory does.
+
+        Errors: those of MemoryService.GetPageHistory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotSession(self, request, context):
-        """Replaces a session's history by its folded state, after moving that history to the object store.
+        """SnapshotSession replaces a session's log records by their folded state, after moving them to the object store.
 
         Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -471,7 +510,7 @@ def add_PageTableServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PageTableService:
-    """Owns the page table of every session, and queries over it.
+    """PageTableService owns the page table of every session, and queries over it.
     """
 
     @staticmethod

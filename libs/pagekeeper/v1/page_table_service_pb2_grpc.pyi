@@ -28,145 +28,261 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PageTableServiceStub:
-    """Owns the page table of every session, and queries over it."""
+    """PageTableService owns the page table of every session, and queries over it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PageTableServiceAsyncStub: ...
     OpenSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.OpenSessionRequest, _memory_service_pb2.OpenSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.OpenSession."""
+    """OpenSession opens a session, as MemoryService.OpenSession does.
+
+    Errors: those of MemoryService.OpenSession.
+    """
     GetSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionRequest, _memory_service_pb2.GetSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.GetSession."""
+    """GetSession reads a session's settings and position, as MemoryService.GetSession does.
+
+    Errors: those of MemoryService.GetSession.
+    """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]
-    """See MemoryService. Errors: those of MemoryService.ListSessions."""
+    """ListSessions lists the tenant's sessions, as MemoryService.ListSessions does.
+
+    Errors: those of MemoryService.ListSessions.
+    """
     ConfigureSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ConfigureSessionRequest, _memory_service_pb2.ConfigureSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.ConfigureSession."""
+    """ConfigureSession changes settings or labels, as MemoryService.ConfigureSession does.
+
+    Errors: those of MemoryService.ConfigureSession.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CloseSessionRequest, _memory_service_pb2.CloseSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.CloseSession."""
+    """CloseSession ends a session, as MemoryService.CloseSession does.
+
+    Errors: those of MemoryService.CloseSession.
+    """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteSessionRequest, _memory_service_pb2.DeleteSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.DeleteSession."""
+    """DeleteSession deletes a session, as MemoryService.DeleteSession does.
+
+    Errors: those of MemoryService.DeleteSession.
+    """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForkSessionRequest, _memory_service_pb2.ForkSessionResponse]
-    """See MemoryService. Errors: those of MemoryService.ForkSession."""
+    """ForkSession makes a session that begins as another one was, as MemoryService.ForkSession does.
+
+    Errors: those of MemoryService.ForkSession.
+    """
     MapPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]
-    """Maps pages: what MemoryService.AppendPages does. Errors: those of MemoryService.AppendPages."""
+    """MapPages appends pages to a session, as MemoryService.AppendPages does.
+
+    Errors: those of MemoryService.AppendPages.
+    """
     Lookup: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.LookupRequest, _page_table_service_pb2.LookupResponse]
-    """Entries of pages, with the bytes of those that are only in the log.
+    """Lookup answers the entries of pages, with the bytes of those that lie in the log alone.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
     """
     GetPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageRequest, _memory_service_pb2.GetPageResponse]
-    """See MemoryService. Errors: those of MemoryService.GetPage."""
+    """GetPage reads what is known about a page, as MemoryService.GetPage does.
+
+    Errors: those of MemoryService.GetPage.
+    """
     ListPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListPagesRequest, _memory_service_pb2.ListPagesResponse]
-    """See MemoryService. Errors: those of MemoryService.ListPages."""
+    """ListPages lists pages in mapping order, as MemoryService.ListPages does.
+
+    Errors: those of MemoryService.ListPages.
+    """
     SearchPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]
-    """See MemoryService. Errors: those of MemoryService.SearchPages."""
+    """SearchPages finds pages by their words, as MemoryService.SearchPages does.
+
+    Errors: those of MemoryService.SearchPages.
+    """
     RecallPages: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.RecallPagesRequest, _page_table_service_pb2.RecallPagesResponse]
-    """Pages that a prompt for these words should have, of the whole session.
+    """RecallPages answers the pages of the whole session that a prompt for the user's words should have.
 
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
     """
     LinkPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]
-    """See MemoryService. Errors: those of MemoryService.LinkPages."""
+    """LinkPages relates pages, as MemoryService.LinkPages does.
+
+    Errors: those of MemoryService.LinkPages.
+    """
     AnnotatePage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]
-    """See MemoryService. Errors: those of MemoryService.AnnotatePage."""
+    """AnnotatePage changes a page's hint, type or metadata, as MemoryService.AnnotatePage does.
+
+    Errors: those of MemoryService.AnnotatePage.
+    """
     UnmapPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DropPagesRequest, _memory_service_pb2.DropPagesResponse]
-    """Unmaps pages: what MemoryService.DropPages does. Errors: those of MemoryService.DropPages."""
+    """UnmapPages drops pages from a session, as MemoryService.DropPages does.
+
+    Errors: those of MemoryService.DropPages.
+    """
     AddRepresentations: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.AddRepresentationsRequest, _page_table_service_pb2.AddRepresentationsResponse]
-    """Adds representations at lower levels. One that exists already is left alone.
+    """AddRepresentations adds representations at lower levels. A representation that exists already is left alone.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
     """
     FlushSession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]
-    """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
-    of MemoryService.FlushSession.
+    """FlushSession moves the bytes of a session's dirty pages to the object store, as MemoryService.FlushSession does.
+
+    Errors: those of MemoryService.FlushSession.
     """
     CreateCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]
-    """See MemoryService. Errors: those of MemoryService.CreateCheckpoint."""
+    """CreateCheckpoint names a revision, as MemoryService.CreateCheckpoint does.
+
+    Errors: those of MemoryService.CreateCheckpoint.
+    """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]
-    """See MemoryService. Errors: those of MemoryService.ListCheckpoints."""
+    """ListCheckpoints lists checkpoints, as MemoryService.ListCheckpoints does.
+
+    Errors: those of MemoryService.ListCheckpoints.
+    """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetCheckpointRequest, _memory_service_pb2.GetCheckpointResponse]
-    """See MemoryService. Errors: those of MemoryService.GetCheckpoint."""
+    """GetCheckpoint reads a checkpoint, as MemoryService.GetCheckpoint does.
+
+    Errors: those of MemoryService.GetCheckpoint.
+    """
     DeleteCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteCheckpointRequest, _memory_service_pb2.DeleteCheckpointResponse]
-    """See MemoryService. Errors: those of MemoryService.DeleteCheckpoint."""
+    """DeleteCheckpoint forgets a checkpoint, as MemoryService.DeleteCheckpoint does.
+
+    Errors: those of MemoryService.DeleteCheckpoint.
+    """
     GetPageHistory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageHistoryRequest, _memory_service_pb2.GetPageHistoryResponse]
-    """See MemoryService. Errors: those of MemoryService.GetPageHistory."""
+    """GetPageHistory reads all that happened to a page, as MemoryService.GetPageHistory does.
+
+    Errors: those of MemoryService.GetPageHistory.
+    """
     SnapshotSession: _grpc.UnaryUnaryMultiCallable[_page_table_service_pb2.SnapshotSessionRequest, _page_table_service_pb2.SnapshotSessionResponse]
-    """Replaces a session's history by its folded state, after moving that history to the object store.
+    """SnapshotSession replaces a session's log records by their folded state, after moving them to the object store.
 
     Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
 class PageTableServiceAsyncStub(PageTableServiceStub):
-    """Owns the page table of every session, and queries over it."""
+    """PageTableService owns the page table of every session, and queries over it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.OpenSessionRequest, _memory_service_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.OpenSession."""
+    """OpenSession opens a session, as MemoryService.OpenSession does.
+
+    Errors: those of MemoryService.OpenSession.
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionRequest, _memory_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.GetSession."""
+    """GetSession reads a session's settings and position, as MemoryService.GetSession does.
+
+    Errors: those of MemoryService.GetSession.
+    """
     ListSessions: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListSessionsRequest, _memory_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ListSessions."""
+    """ListSessions lists the tenant's sessions, as MemoryService.ListSessions does.
+
+    Errors: those of MemoryService.ListSessions.
+    """
     ConfigureSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ConfigureSessionRequest, _memory_service_pb2.ConfigureSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ConfigureSession."""
+    """ConfigureSession changes settings or labels, as MemoryService.ConfigureSession does.
+
+    Errors: those of MemoryService.ConfigureSession.
+    """
     CloseSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CloseSessionRequest, _memory_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.CloseSession."""
+    """CloseSession ends a session, as MemoryService.CloseSession does.
+
+    Errors: those of MemoryService.CloseSession.
+    """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteSessionRequest, _memory_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.DeleteSession."""
+    """DeleteSession deletes a session, as MemoryService.DeleteSession does.
+
+    Errors: those of MemoryService.DeleteSession.
+    """
     ForkSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForkSessionRequest, _memory_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ForkSession."""
+    """ForkSession makes a session that begins as another one was, as MemoryService.ForkSession does.
+
+    Errors: those of MemoryService.ForkSession.
+    """
     MapPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]  # type: ignore[assignment]
-    """Maps pages: what MemoryService.AppendPages does. Errors: those of MemoryService.AppendPages."""
+    """MapPages appends pages to a session, as MemoryService.AppendPages does.
+
+    Errors: those of MemoryService.AppendPages.
+    """
     Lookup: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.LookupRequest, _page_table_service_pb2.LookupResponse]  # type: ignore[assignment]
-    """Entries of pages, with the bytes of those that are only in the log.
+    """Lookup answers the entries of pages, with the bytes of those that lie in the log alone.
 
     Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
     """
     GetPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageRequest, _memory_service_pb2.GetPageResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.GetPage."""
+    """GetPage reads what is known about a page, as MemoryService.GetPage does.
+
+    Errors: those of MemoryService.GetPage.
+    """
     ListPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListPagesRequest, _memory_service_pb2.ListPagesResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ListPages."""
+    """ListPages lists pages in mapping order, as MemoryService.ListPages does.
+
+    Errors: those of MemoryService.ListPages.
+    """
     SearchPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SearchPagesRequest, _memory_service_pb2.SearchPagesResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.SearchPages."""
+    """SearchPages finds pages by their words, as MemoryService.SearchPages does.
+
+    Errors: those of MemoryService.SearchPages.
+    """
     RecallPages: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.RecallPagesRequest, _page_table_service_pb2.RecallPagesResponse]  # type: ignore[assignment]
-    """Pages that a prompt for these words should have, of the whole session.
+    """RecallPages answers the pages of the whole session that a prompt for the user's words should have.
 
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
     """
     LinkPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.LinkPagesRequest, _memory_service_pb2.LinkPagesResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.LinkPages."""
+    """LinkPages relates pages, as MemoryService.LinkPages does.
+
+    Errors: those of MemoryService.LinkPages.
+    """
     AnnotatePage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AnnotatePageRequest, _memory_service_pb2.AnnotatePageResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.AnnotatePage."""
+    """AnnotatePage changes a page's hint, type or metadata, as MemoryService.AnnotatePage does.
+
+    Errors: those of MemoryService.AnnotatePage.
+    """
     UnmapPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DropPagesRequest, _memory_service_pb2.DropPagesResponse]  # type: ignore[assignment]
-    """Unmaps pages: what MemoryService.DropPages does. Errors: those of MemoryService.DropPages."""
+    """UnmapPages drops pages from a session, as MemoryService.DropPages does.
+
+    Errors: those of MemoryService.DropPages.
+    """
     AddRepresentations: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.AddRepresentationsRequest, _page_table_service_pb2.AddRepresentationsResponse]  # type: ignore[assignment]
-    """Adds representations at lower levels. One that exists already is left alone.
+    """AddRepresentations adds representations at lower levels. A representation that exists already is left alone.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
     """
     FlushSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FlushSessionRequest, _memory_service_pb2.FlushSessionResponse]  # type: ignore[assignment]
-    """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
-    of MemoryService.FlushSession.
+    """FlushSession moves the bytes of a session's dirty pages to the object store, as MemoryService.FlushSession does.
+
+    Errors: those of MemoryService.FlushSession.
     """
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.CreateCheckpoint."""
+    """CreateCheckpoint names a revision, as MemoryService.CreateCheckpoint does.
+
+    Errors: those of MemoryService.CreateCheckpoint.
+    """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ListCheckpoints."""
+    """ListCheckpoints lists checkpoints, as MemoryService.ListCheckpoints does.
+
+    Errors: those of MemoryService.ListCheckpoints.
+    """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetCheckpointRequest, _memory_service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.GetCheckpoint."""
+    """GetCheckpoint reads a checkpoint, as MemoryService.GetCheckpoint does.
+
+    Errors: those of MemoryService.GetCheckpoint.
+    """
     DeleteCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteCheckpointRequest, _memory_service_pb2.DeleteCheckpointResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.DeleteCheckpoint."""
+    """DeleteCheckpoint forgets a checkpoint, as MemoryService.DeleteCheckpoint does.
+
+    Errors: those of MemoryService.DeleteCheckpoint.
+    """
     GetPageHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetPageHistoryRequest, _memory_service_pb2.GetPageHistoryResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.GetPageHistory."""
+    """GetPageHistory reads all that happened to a page, as MemoryService.GetPageHistory does.
+
+    Errors: those of MemoryService.GetPageHistory.
+    """
     SnapshotSession: _aio.UnaryUnaryMultiCallable[_page_table_service_pb2.SnapshotSessionRequest, _page_table_service_pb2.SnapshotSessionResponse]  # type: ignore[assignment]
-    """Replaces a session's history by its folded state, after moving that history to the object store.
+    """SnapshotSession replaces a session's log records by their folded state, after moving them to the object store.
 
     Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
     """
 
 class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the page table of every session, and queries over it."""
+    """PageTableService owns the page table of every session, and queries over it."""
 
     @_abc_1.abstractmethod
     def OpenSession(
@@ -174,7 +290,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.OpenSessionResponse, _abc.Awaitable[_memory_service_pb2.OpenSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.OpenSession."""
+        """OpenSession opens a session, as MemoryService.OpenSession does.
+
+        Errors: those of MemoryService.OpenSession.
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -182,7 +301,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetSessionResponse, _abc.Awaitable[_memory_service_pb2.GetSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.GetSession."""
+        """GetSession reads a session's settings and position, as MemoryService.GetSession does.
+
+        Errors: those of MemoryService.GetSession.
+        """
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -190,7 +312,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListSessionsResponse, _abc.Awaitable[_memory_service_pb2.ListSessionsResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ListSessions."""
+        """ListSessions lists the tenant's sessions, as MemoryService.ListSessions does.
+
+        Errors: those of MemoryService.ListSessions.
+        """
 
     @_abc_1.abstractmethod
     def ConfigureSession(
@@ -198,7 +323,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ConfigureSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ConfigureSessionResponse, _abc.Awaitable[_memory_service_pb2.ConfigureSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ConfigureSession."""
+        """ConfigureSession changes settings or labels, as MemoryService.ConfigureSession does.
+
+        Errors: those of MemoryService.ConfigureSession.
+        """
 
     @_abc_1.abstractmethod
     def CloseSession(
@@ -206,7 +334,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CloseSessionResponse, _abc.Awaitable[_memory_service_pb2.CloseSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.CloseSession."""
+        """CloseSession ends a session, as MemoryService.CloseSession does.
+
+        Errors: those of MemoryService.CloseSession.
+        """
 
     @_abc_1.abstractmethod
     def DeleteSession(
@@ -214,7 +345,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DeleteSessionResponse, _abc.Awaitable[_memory_service_pb2.DeleteSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.DeleteSession."""
+        """DeleteSession deletes a session, as MemoryService.DeleteSession does.
+
+        Errors: those of MemoryService.DeleteSession.
+        """
 
     @_abc_1.abstractmethod
     def ForkSession(
@@ -222,7 +356,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ForkSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ForkSessionResponse, _abc.Awaitable[_memory_service_pb2.ForkSessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ForkSession."""
+        """ForkSession makes a session that begins as another one was, as MemoryService.ForkSession does.
+
+        Errors: those of MemoryService.ForkSession.
+        """
 
     @_abc_1.abstractmethod
     def MapPages(
@@ -230,7 +367,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.AppendPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AppendPagesResponse, _abc.Awaitable[_memory_service_pb2.AppendPagesResponse]]:
-        """Maps pages: what MemoryService.AppendPages does. Errors: those of MemoryService.AppendPages."""
+        """MapPages appends pages to a session, as MemoryService.AppendPages does.
+
+        Errors: those of MemoryService.AppendPages.
+        """
 
     @_abc_1.abstractmethod
     def Lookup(
@@ -238,7 +378,7 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _page_table_service_pb2.LookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_page_table_service_pb2.LookupResponse, _abc.Awaitable[_page_table_service_pb2.LookupResponse]]:
-        """Entries of pages, with the bytes of those that are only in the log.
+        """Lookup answers the entries of pages, with the bytes of those that lie in the log alone.
 
         Errors: SESSION_NOT_FOUND, PAGE_NOT_FOUND.
         """
@@ -249,7 +389,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetPageResponse, _abc.Awaitable[_memory_service_pb2.GetPageResponse]]:
-        """See MemoryService. Errors: those of MemoryService.GetPage."""
+        """GetPage reads what is known about a page, as MemoryService.GetPage does.
+
+        Errors: those of MemoryService.GetPage.
+        """
 
     @_abc_1.abstractmethod
     def ListPages(
@@ -257,7 +400,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListPagesResponse, _abc.Awaitable[_memory_service_pb2.ListPagesResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ListPages."""
+        """ListPages lists pages in mapping order, as MemoryService.ListPages does.
+
+        Errors: those of MemoryService.ListPages.
+        """
 
     @_abc_1.abstractmethod
     def SearchPages(
@@ -265,7 +411,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.SearchPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SearchPagesResponse, _abc.Awaitable[_memory_service_pb2.SearchPagesResponse]]:
-        """See MemoryService. Errors: those of MemoryService.SearchPages."""
+        """SearchPages finds pages by their words, as MemoryService.SearchPages does.
+
+        Errors: those of MemoryService.SearchPages.
+        """
 
     @_abc_1.abstractmethod
     def RecallPages(
@@ -273,7 +422,7 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _page_table_service_pb2.RecallPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_page_table_service_pb2.RecallPagesResponse, _abc.Awaitable[_page_table_service_pb2.RecallPagesResponse]]:
-        """Pages that a prompt for these words should have, of the whole session.
+        """RecallPages answers the pages of the whole session that a prompt for the user's words should have.
 
         Errors: SESSION_NOT_FOUND, INVALID_FIELD, STORE_UNAVAILABLE.
         """
@@ -284,7 +433,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.LinkPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.LinkPagesResponse, _abc.Awaitable[_memory_service_pb2.LinkPagesResponse]]:
-        """See MemoryService. Errors: those of MemoryService.LinkPages."""
+        """LinkPages relates pages, as MemoryService.LinkPages does.
+
+        Errors: those of MemoryService.LinkPages.
+        """
 
     @_abc_1.abstractmethod
     def AnnotatePage(
@@ -292,7 +444,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.AnnotatePageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AnnotatePageResponse, _abc.Awaitable[_memory_service_pb2.AnnotatePageResponse]]:
-        """See MemoryService. Errors: those of MemoryService.AnnotatePage."""
+        """AnnotatePage changes a page's hint, type or metadata, as MemoryService.AnnotatePage does.
+
+        Errors: those of MemoryService.AnnotatePage.
+        """
 
     @_abc_1.abstractmethod
     def UnmapPages(
@@ -300,7 +455,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DropPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DropPagesResponse, _abc.Awaitable[_memory_service_pb2.DropPagesResponse]]:
-        """Unmaps pages: what MemoryService.DropPages does. Errors: those of MemoryService.DropPages."""
+        """UnmapPages drops pages from a session, as MemoryService.DropPages does.
+
+        Errors: those of MemoryService.DropPages.
+        """
 
     @_abc_1.abstractmethod
     def AddRepresentations(
@@ -308,7 +466,7 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _page_table_service_pb2.AddRepresentationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_page_table_service_pb2.AddRepresentationsResponse, _abc.Awaitable[_page_table_service_pb2.AddRepresentationsResponse]]:
-        """Adds representations at lower levels. One that exists already is left alone.
+        """AddRepresentations adds representations at lower levels. A representation that exists already is left alone.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LOG_FULL.
         """
@@ -319,8 +477,9 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FlushSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FlushSessionResponse, _abc.Awaitable[_memory_service_pb2.FlushSessionResponse]]:
-        """Moves the bytes of a session's dirty pages to the object store: what MemoryService.FlushSession does. Errors: those
-        of MemoryService.FlushSession.
+        """FlushSession moves the bytes of a session's dirty pages to the object store, as MemoryService.FlushSession does.
+
+        Errors: those of MemoryService.FlushSession.
         """
 
     @_abc_1.abstractmethod
@@ -329,7 +488,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.CreateCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.CreateCheckpointResponse, _abc.Awaitable[_memory_service_pb2.CreateCheckpointResponse]]:
-        """See MemoryService. Errors: those of MemoryService.CreateCheckpoint."""
+        """CreateCheckpoint names a revision, as MemoryService.CreateCheckpoint does.
+
+        Errors: those of MemoryService.CreateCheckpoint.
+        """
 
     @_abc_1.abstractmethod
     def ListCheckpoints(
@@ -337,7 +499,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListCheckpointsResponse, _abc.Awaitable[_memory_service_pb2.ListCheckpointsResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ListCheckpoints."""
+        """ListCheckpoints lists checkpoints, as MemoryService.ListCheckpoints does.
+
+        Errors: those of MemoryService.ListCheckpoints.
+        """
 
     @_abc_1.abstractmethod
     def GetCheckpoint(
@@ -345,7 +510,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetCheckpointResponse, _abc.Awaitable[_memory_service_pb2.GetCheckpointResponse]]:
-        """See MemoryService. Errors: those of MemoryService.GetCheckpoint."""
+        """GetCheckpoint reads a checkpoint, as MemoryService.GetCheckpoint does.
+
+        Errors: those of MemoryService.GetCheckpoint.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCheckpoint(
@@ -353,7 +521,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DeleteCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DeleteCheckpointResponse, _abc.Awaitable[_memory_service_pb2.DeleteCheckpointResponse]]:
-        """See MemoryService. Errors: those of MemoryService.DeleteCheckpoint."""
+        """DeleteCheckpoint forgets a checkpoint, as MemoryService.DeleteCheckpoint does.
+
+        Errors: those of MemoryService.DeleteCheckpoint.
+        """
 
     @_abc_1.abstractmethod
     def GetPageHistory(
@@ -361,7 +532,10 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetPageHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetPageHistoryResponse, _abc.Awaitable[_memory_service_pb2.GetPageHistoryResponse]]:
-        """See MemoryService. Errors: those of MemoryService.GetPageHistory."""
+        """GetPageHistory reads all that happened to a page, as MemoryService.GetPageHistory does.
+
+        Errors: those of MemoryService.GetPageHistory.
+        """
 
     @_abc_1.abstractmethod
     def SnapshotSession(
@@ -369,7 +543,7 @@ class PageTableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _page_table_service_pb2.SnapshotSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_page_table_service_pb2.SnapshotSessionResponse, _abc.Awaitable[_page_table_service_pb2.SnapshotSessionResponse]]:
-        """Replaces a session's history by its folded state, after moving that history to the object store.
+        """SnapshotSession replaces a session's log records by their folded state, after moving them to the object store.
 
         Errors: SESSION_NOT_FOUND, LOG_FULL, STORE_UNAVAILABLE.
         """

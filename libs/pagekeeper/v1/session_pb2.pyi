@@ -27,25 +27,25 @@ class _VmMode:
 class _VmModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VmMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VM_MODE_UNSPECIFIED: _VmMode.ValueType  # 0
-    """Means STRICT where a session is opened."""
+    """VM_MODE_UNSPECIFIED means STRICT where a session is opened."""
     VM_MODE_STRICT: _VmMode.ValueType  # 1
-    """Must cite, must not answer from anything but pages."""
+    """VM_MODE_STRICT tells the model to cite pages and to answer from nothing else."""
     VM_MODE_RELAXED: _VmMode.ValueType  # 2
-    """May infer, prefers faulting."""
+    """VM_MODE_RELAXED lets the model infer, and tells it to prefer a fault over a guess."""
     VM_MODE_PASSIVE: _VmMode.ValueType  # 3
-    """Sees the manifest, has no tools."""
+    """VM_MODE_PASSIVE shows the model the manifest and gives it no tools."""
 
 class VmMode(_VmMode, metaclass=_VmModeEnumTypeWrapper):
-    """How strictly the model is bound to its pages."""
+    """VmMode is how strictly the model is bound to its pages."""
 
 VM_MODE_UNSPECIFIED: VmMode.ValueType  # 0
-"""Means STRICT where a session is opened."""
+"""VM_MODE_UNSPECIFIED means STRICT where a session is opened."""
 VM_MODE_STRICT: VmMode.ValueType  # 1
-"""Must cite, must not answer from anything but pages."""
+"""VM_MODE_STRICT tells the model to cite pages and to answer from nothing else."""
 VM_MODE_RELAXED: VmMode.ValueType  # 2
-"""May infer, prefers faulting."""
+"""VM_MODE_RELAXED lets the model infer, and tells it to prefer a fault over a guess."""
 VM_MODE_PASSIVE: VmMode.ValueType  # 3
-"""Sees the manifest, has no tools."""
+"""VM_MODE_PASSIVE shows the model the manifest and gives it no tools."""
 Global___VmMode: _TypeAlias = VmMode  # noqa: Y015
 
 class _PromptLayout:
@@ -55,21 +55,21 @@ class _PromptLayout:
 class _PromptLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptLayout.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROMPT_LAYOUT_UNSPECIFIED: _PromptLayout.ValueType  # 0
-    """Means CACHE_STABLE."""
+    """PROMPT_LAYOUT_UNSPECIFIED means CACHE_STABLE where a session is opened."""
     PROMPT_LAYOUT_CACHE_STABLE: _PromptLayout.ValueType  # 1
-    """What changes every turn comes last, so a provider's prompt cache keeps hitting."""
+    """PROMPT_LAYOUT_CACHE_STABLE puts what changes every turn last, so that a provider's prompt cache keeps hitting."""
     PROMPT_LAYOUT_CLASSIC: _PromptLayout.ValueType  # 2
-    """Rules, manifest, context, in one developer message."""
+    """PROMPT_LAYOUT_CLASSIC puts rules, manifest and context into one developer message, in this order."""
 
 class PromptLayout(_PromptLayout, metaclass=_PromptLayoutEnumTypeWrapper):
-    """Order of the prompt's parts."""
+    """PromptLayout is the order of a prompt's parts."""
 
 PROMPT_LAYOUT_UNSPECIFIED: PromptLayout.ValueType  # 0
-"""Means CACHE_STABLE."""
+"""PROMPT_LAYOUT_UNSPECIFIED means CACHE_STABLE where a session is opened."""
 PROMPT_LAYOUT_CACHE_STABLE: PromptLayout.ValueType  # 1
-"""What changes every turn comes last, so a provider's prompt cache keeps hitting."""
+"""PROMPT_LAYOUT_CACHE_STABLE puts what changes every turn last, so that a provider's prompt cache keeps hitting."""
 PROMPT_LAYOUT_CLASSIC: PromptLayout.ValueType  # 2
-"""Rules, manifest, context, in one developer message."""
+"""PROMPT_LAYOUT_CLASSIC puts rules, manifest and context into one developer message, in this order."""
 Global___PromptLayout: _TypeAlias = PromptLayout  # noqa: Y015
 
 class _DemandPaging:
@@ -79,25 +79,29 @@ class _DemandPaging:
 class _DemandPagingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DemandPaging.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DEMAND_PAGING_UNSPECIFIED: _DemandPaging.ValueType  # 0
-    """Means HYBRID where a session is opened, and the session's where a prompt is asked for."""
+    """DEMAND_PAGING_UNSPECIFIED means HYBRID where a session is opened, and the session's setting where a prompt is asked
+    for.
+    """
     DEMAND_PAGING_MODEL: _DemandPaging.ValueType  # 1
-    """The model alone, by faulting and searching."""
+    """DEMAND_PAGING_MODEL leaves it to the model alone, by faulting and searching."""
     DEMAND_PAGING_RUNTIME: _DemandPaging.ValueType  # 2
-    """The runtime alone: what the user's words call for is in the prompt, and the model has no tools."""
+    """DEMAND_PAGING_RUNTIME leaves it to the runtime alone: the prompt has what the user's words call for, and no tools."""
     DEMAND_PAGING_HYBRID: _DemandPaging.ValueType  # 3
-    """The runtime first, the model for the rest."""
+    """DEMAND_PAGING_HYBRID lets the runtime bring in what the words call for, and the model the rest."""
 
 class DemandPaging(_DemandPaging, metaclass=_DemandPagingEnumTypeWrapper):
-    """Who brings pages into a prompt that are not resident."""
+    """DemandPaging is who brings pages into a prompt that are not resident."""
 
 DEMAND_PAGING_UNSPECIFIED: DemandPaging.ValueType  # 0
-"""Means HYBRID where a session is opened, and the session's where a prompt is asked for."""
+"""DEMAND_PAGING_UNSPECIFIED means HYBRID where a session is opened, and the session's setting where a prompt is asked
+for.
+"""
 DEMAND_PAGING_MODEL: DemandPaging.ValueType  # 1
-"""The model alone, by faulting and searching."""
+"""DEMAND_PAGING_MODEL leaves it to the model alone, by faulting and searching."""
 DEMAND_PAGING_RUNTIME: DemandPaging.ValueType  # 2
-"""The runtime alone: what the user's words call for is in the prompt, and the model has no tools."""
+"""DEMAND_PAGING_RUNTIME leaves it to the runtime alone: the prompt has what the user's words call for, and no tools."""
 DEMAND_PAGING_HYBRID: DemandPaging.ValueType  # 3
-"""The runtime first, the model for the rest."""
+"""DEMAND_PAGING_HYBRID lets the runtime bring in what the words call for, and the model the rest."""
 Global___DemandPaging: _TypeAlias = DemandPaging  # noqa: Y015
 
 class _Pressure:
@@ -107,29 +111,29 @@ class _Pressure:
 class _PressureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pressure.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRESSURE_UNSPECIFIED: _Pressure.ValueType  # 0
-    """Never answered."""
+    """PRESSURE_UNSPECIFIED is not a state of a working set; no answer has it."""
     PRESSURE_LOW: _Pressure.ValueType  # 1
-    """Below the low watermark."""
+    """PRESSURE_LOW says that resident pages take less than `target_utilization`."""
     PRESSURE_MEDIUM: _Pressure.ValueType  # 2
-    """Between the watermarks."""
+    """PRESSURE_MEDIUM says that resident pages take between `target_utilization` and `eviction_threshold`."""
     PRESSURE_HIGH: _Pressure.ValueType  # 3
-    """At the high watermark; the next append evicts."""
+    """PRESSURE_HIGH says that resident pages have reached `eviction_threshold`; the next append evicts."""
     PRESSURE_CRITICAL: _Pressure.ValueType  # 4
-    """What is protected alone exceeds the high watermark."""
+    """PRESSURE_CRITICAL says that protected pages alone exceed `eviction_threshold`."""
 
 class Pressure(_Pressure, metaclass=_PressureEnumTypeWrapper):
-    """How full a working set is."""
+    """Pressure is how full a working set is."""
 
 PRESSURE_UNSPECIFIED: Pressure.ValueType  # 0
-"""Never answered."""
+"""PRESSURE_UNSPECIFIED is not a state of a working set; no answer has it."""
 PRESSURE_LOW: Pressure.ValueType  # 1
-"""Below the low watermark."""
+"""PRESSURE_LOW says that resident pages take less than `target_utilization`."""
 PRESSURE_MEDIUM: Pressure.ValueType  # 2
-"""Between the watermarks."""
+"""PRESSURE_MEDIUM says that resident pages take between `target_utilization` and `eviction_threshold`."""
 PRESSURE_HIGH: Pressure.ValueType  # 3
-"""At the high watermark; the next append evicts."""
+"""PRESSURE_HIGH says that resident pages have reached `eviction_threshold`; the next append evicts."""
 PRESSURE_CRITICAL: Pressure.ValueType  # 4
-"""What is protected alone exceeds the high watermark."""
+"""PRESSURE_CRITICAL says that protected pages alone exceed `eviction_threshold`."""
 Global___Pressure: _TypeAlias = Pressure  # noqa: Y015
 
 class _SessionState:
@@ -139,26 +143,28 @@ class _SessionState:
 class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
-    """Never answered."""
+    """SESSION_STATE_UNSPECIFIED is not a state of a session; no answer has it."""
     SESSION_STATE_OPEN: _SessionState.ValueType  # 1
-    """Reads and writes."""
+    """SESSION_STATE_OPEN says that the session can be read and changed."""
     SESSION_STATE_CLOSED: _SessionState.ValueType  # 2
-    """Reads only."""
+    """SESSION_STATE_CLOSED says that the session can be read only."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """What a session is doing with its life."""
+    """SessionState is what can be done with a session."""
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
-"""Never answered."""
+"""SESSION_STATE_UNSPECIFIED is not a state of a session; no answer has it."""
 SESSION_STATE_OPEN: SessionState.ValueType  # 1
-"""Reads and writes."""
+"""SESSION_STATE_OPEN says that the session can be read and changed."""
 SESSION_STATE_CLOSED: SessionState.ValueType  # 2
-"""Reads only."""
+"""SESSION_STATE_CLOSED says that the session can be read only."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 @_typing.final
 class SessionConfig(_message.Message):
-    """Settings of a session. A zero means the default that the field names."""
+    """SessionConfig holds the settings of a session. A zero means the default where a session is opened, and the setting as it
+    is where a session is configured.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -178,37 +184,43 @@ class SessionConfig(_message.Message):
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     DEMAND_PAGING_FIELD_NUMBER: _builtins.int
     max_l0_tokens: _builtins.int
-    """Size of L0 in tokens: 512 to 2,000,000. Default 128,000."""
+    """max_l0_tokens is the size of L0, the whole request to a model, in tokens."""
     reserved_tokens: _builtins.int
-    """Kept free of pages for rules, tools, manifest, input and the answer. Default 4,000, at most half of L0."""
+    """reserved_tokens are kept free of pages, for rules, tools, manifest, input and the answer; at most half of
+    `max_l0_tokens`.
+    """
     eviction_threshold: _builtins.float
-    """Evict when pages exceed this share of L0 without the reserve. Default 0.85."""
+    """eviction_threshold is the share of L0, without the reserve, beyond which pages are evicted."""
     target_utilization: _builtins.float
-    """Evict down to this share. Default 0.50."""
+    """target_utilization is the share of L0, without the reserve, down to which pages are evicted; at most
+    `eviction_threshold`.
+    """
     max_faults_per_turn: _builtins.int
-    """Page faults a turn. Default 3, at most 100."""
+    """max_faults_per_turn is the number of page faults that the model has in a turn."""
     max_fault_tokens_per_turn: _builtins.int
-    """Tokens that faults may bring in a turn. Default 8,192."""
+    """max_fault_tokens_per_turn is the number of tokens that faults may bring in during a turn."""
     pin_last_turns: _builtins.int
-    """Turns whose pages are pinned automatically, the current one included. Default 3."""
+    """pin_last_turns is the number of turns whose pages are protected, the current turn included."""
     fault_protection_turns: _builtins.int
-    """Turns for which a faulted page is protected. Default 2."""
+    """fault_protection_turns is the number of turns for which a faulted page is protected."""
     eviction_cooldown_turns: _builtins.int
-    """Turns within which faulting an evicted page counts as thrash. Default 3."""
+    """eviction_cooldown_turns is the number of turns within which a fault on an evicted page counts as thrash."""
     eviction_policy: _builtins.str
-    """Eviction policy and version: `reuse/5`, an earlier `reuse`, `importance-lru/1` or `lru/1`. Default `reuse/5`."""
+    """eviction_policy is the policy's name and version: `reuse/5`, an earlier `reuse`, `importance-lru/1` or `lru/1`; `reuse/5`
+    when empty.
+    """
     mode: Global___VmMode.ValueType
-    """Mode. Default STRICT."""
+    """mode is how strictly the model is bound to its pages; STRICT when unspecified."""
     layout: Global___PromptLayout.ValueType
-    """Layout. Default CACHE_STABLE."""
+    """layout is the order of a prompt's parts; CACHE_STABLE when unspecified."""
     model: _builtins.str
-    """Model whose tokens are counted, such as `gpt-4o`. Default `gpt-4o`."""
+    """model is the model whose tokens are counted; `gpt-4o` when empty."""
     ttl_seconds: _builtins.int
-    """Seconds without a mutation after which the session may be deleted. Kept with the session and answered; nothing
-    deletes a session by it yet.
+    """ttl_seconds is how long the application wants the session kept after its last mutation; 0 keeps it. The platform
+    stores and answers the value and, today, deletes no session by it.
     """
     demand_paging: Global___DemandPaging.ValueType
-    """Who brings in pages that are not resident. Default HYBRID."""
+    """demand_paging is who brings in pages that are not resident; HYBRID when unspecified."""
     def __init__(
         self,
         *,
@@ -238,7 +250,7 @@ Global___SessionConfig: _TypeAlias = SessionConfig  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """A session at one revision."""
+    """Session is what is known of a session at one revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,32 +287,32 @@ class Session(_message.Message):
     PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
     PARENT_REVISION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Unique in the tenant."""
+    """session_id is the session's id, unique in the tenant."""
     state: Global___SessionState.ValueType
-    """State."""
+    """state is what can be done with the session."""
     revision: _builtins.int
-    """The revision that all of this is about."""
+    """revision is the session's revision, which all other fields are about."""
     turn: _builtins.int
-    """Turns begun."""
+    """turn is the number of turns begun."""
     page_count: _builtins.int
-    """Pages mapped."""
+    """page_count is the number of pages that are mapped."""
     created_unix_ms: _builtins.int
-    """Wall clock of the writer of the first event."""
+    """created_unix_ms is the wall clock of the first event's writer, in milliseconds since 1970."""
     updated_unix_ms: _builtins.int
-    """Wall clock of the writer of the last event."""
+    """updated_unix_ms is the wall clock of the last event's writer, in milliseconds since 1970."""
     idle_seconds: _builtins.int
-    """Seconds since the last event, on the answering replica's clock."""
+    """idle_seconds is the time since the last event, on the answering replica's clock."""
     parent_session_id: _builtins.str
-    """The session this one was forked from; empty when it was not."""
+    """parent_session_id is the session that this one was forked from; empty when there is none."""
     parent_revision: _builtins.int
-    """The parent's revision at the fork."""
+    """parent_revision is the parent's revision at the fork; 0 when there is no parent."""
     @_builtins.property
     def config(self) -> Global___SessionConfig:
-        """Settings, defaults filled in."""
+        """config holds the settings, with defaults filled in."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The application's labels."""
+        """labels are the application's own labels."""
 
     def __init__(
         self,
@@ -328,7 +340,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class ResidentPage(_message.Message):
-    """One page of the working set."""
+    """ResidentPage is one page of the working set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -341,21 +353,21 @@ class ResidentPage(_message.Message):
     FAULTED_FIELD_NUMBER: _builtins.int
     ADMITTED_TURN_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that is resident."""
     version: _builtins.int
-    """Version."""
+    """version is the number of the version that is resident."""
     level: _builtins.int
-    """Level in the prompt."""
+    """level is the compression level that the prompt shows."""
     size_tokens: _builtins.int
-    """Tokens of its line."""
+    """size_tokens counts the page's line in the prompt at that level."""
     importance: _builtins.float
-    """Importance in force."""
+    """importance is what the page is worth to the caller, from 0 to 1."""
     pinned: _builtins.bool
-    """Cannot be evicted."""
+    """pinned says that the page cannot be evicted now."""
     faulted: _builtins.bool
-    """Came by a fault, not by an append."""
+    """faulted says that a fault brought the page in, not an append."""
     admitted_turn: _builtins.int
-    """Turn of its admission."""
+    """admitted_turn is the turn in which the page was admitted."""
     def __init__(
         self,
         *,
@@ -378,7 +390,7 @@ Global___ResidentPage: _TypeAlias = ResidentPage  # noqa: Y015
 
 @_typing.final
 class Happening(_message.Message):
-    """What happened to a page, derived from the log."""
+    """Happening is something that the working set did, derived from the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -391,32 +403,32 @@ class Happening(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """At which revision."""
+    """revision is the revision of the log record that made it happen."""
     turn: _builtins.int
-    """In which turn."""
+    """turn is the turn in which it happened."""
     @_builtins.property
     def evicted(self) -> Global___Evicted:
-        """Left the working set."""
+        """evicted says that a page left the working set."""
 
     @_builtins.property
     def compressed(self) -> Global___Compressed:
-        """Went down a level to make room."""
+        """compressed says that a page went down a level to make room."""
 
     @_builtins.property
     def admitted(self) -> Global___Admitted:
-        """Entered the working set."""
+        """admitted says that a page entered the working set."""
 
     @_builtins.property
     def not_admitted(self) -> Global___NotAdmitted:
-        """Was too large to enter."""
+        """not_admitted says that a page was too large to enter."""
 
     @_builtins.property
     def pressure_changed(self) -> Global___PressureChanged:
-        """Pressure changed."""
+        """pressure_changed says that the pressure is another from here."""
 
     @_builtins.property
     def turn_started(self) -> Global___TurnStarted:
-        """A turn began."""
+        """turn_started says that the next turn began."""
 
     def __init__(
         self,
@@ -442,16 +454,16 @@ Global___Happening: _TypeAlias = Happening  # noqa: Y015
 
 @_typing.final
 class Evicted(_message.Message):
-    """A page left the working set."""
+    """Evicted says that a page left the working set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_ID_FIELD_NUMBER: _builtins.int
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that left."""
     size_tokens: _builtins.int
-    """Tokens freed."""
+    """size_tokens counts the tokens that became free."""
     def __init__(
         self,
         *,
@@ -468,7 +480,7 @@ Global___Evicted: _TypeAlias = Evicted  # noqa: Y015
 
 @_typing.final
 class Compressed(_message.Message):
-    """A page went down a level."""
+    """Compressed says that a page went down a level to make room."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -477,13 +489,13 @@ class Compressed(_message.Message):
     LEVEL_AFTER_FIELD_NUMBER: _builtins.int
     FREED_TOKENS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page whose level changed."""
     level_before: _builtins.int
-    """From level."""
+    """level_before is the level at which the page was resident."""
     level_after: _builtins.int
-    """To level."""
+    """level_after is the level at which the page is resident from here."""
     freed_tokens: _builtins.int
-    """Tokens freed."""
+    """freed_tokens counts the tokens that became free."""
     def __init__(
         self,
         *,
@@ -502,7 +514,7 @@ Global___Compressed: _TypeAlias = Compressed  # noqa: Y015
 
 @_typing.final
 class Admitted(_message.Message):
-    """A page entered the working set, or came up to a higher fidelity."""
+    """Admitted says that a page entered the working set, or came up to a higher fidelity."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -512,15 +524,15 @@ class Admitted(_message.Message):
     FAULTED_FIELD_NUMBER: _builtins.int
     THRASH_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that entered."""
     level: _builtins.int
-    """At level."""
+    """level is the level at which the page is resident from here."""
     size_tokens: _builtins.int
-    """Tokens taken."""
+    """size_tokens counts the tokens that the page takes."""
     faulted: _builtins.bool
-    """By a fault."""
+    """faulted says that a fault brought the page in, not an append."""
     thrash: _builtins.bool
-    """The fault undid an eviction of the last few turns."""
+    """thrash says that the fault undid an eviction of the last `eviction_cooldown_turns` turns."""
     def __init__(
         self,
         *,
@@ -540,7 +552,9 @@ Global___Admitted: _TypeAlias = Admitted  # noqa: Y015
 
 @_typing.final
 class NotAdmitted(_message.Message):
-    """A page was too large to enter the working set; it is stored and can be faulted in at a lower level."""
+    """NotAdmitted says that a page was too large to enter the working set; the page is stored, and can be faulted in at a
+    lower level.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -548,11 +562,11 @@ class NotAdmitted(_message.Message):
     SIZE_TOKENS_FIELD_NUMBER: _builtins.int
     ROOM_TOKENS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page that did not enter."""
     size_tokens: _builtins.int
-    """Tokens it would take."""
+    """size_tokens counts the tokens that the page would take."""
     room_tokens: _builtins.int
-    """Tokens there could be at most."""
+    """room_tokens counts the tokens that there was room for."""
     def __init__(
         self,
         *,
@@ -570,16 +584,16 @@ Global___NotAdmitted: _TypeAlias = NotAdmitted  # noqa: Y015
 
 @_typing.final
 class PressureChanged(_message.Message):
-    """Pressure changed."""
+    """PressureChanged says that the working set's pressure is another from here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     before: Global___Pressure.ValueType
-    """Before."""
+    """before is the pressure until here."""
     after: Global___Pressure.ValueType
-    """After."""
+    """after is the pressure from here."""
     def __init__(
         self,
         *,
@@ -596,7 +610,7 @@ Global___PressureChanged: _TypeAlias = PressureChanged  # noqa: Y015
 
 @_typing.final
 class TurnStarted(_message.Message):
-    """A turn began."""
+    """TurnStarted says that the next turn began."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -613,7 +627,7 @@ Global___TurnStarted: _TypeAlias = TurnStarted  # noqa: Y015
 
 @_typing.final
 class SessionStats(_message.Message):
-    """A session's counters at one revision."""
+    """SessionStats holds a session's counters at one revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -634,40 +648,40 @@ class SessionStats(_message.Message):
     TOKENS_BY_MODALITY_FIELD_NUMBER: _builtins.int
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     limit_tokens: _builtins.int
-    """Tokens of L0 without the reserve."""
+    """limit_tokens is what resident pages may take together: L0 without the reserve."""
     used_tokens: _builtins.int
-    """Sum of the resident pages' tokens."""
+    """used_tokens is the sum of the resident pages' tokens."""
     resident_pages: _builtins.int
-    """Resident pages."""
+    """resident_pages is the number of pages in the working set."""
     total_pages: _builtins.int
-    """All pages."""
+    """total_pages is the number of pages that are mapped."""
     dirty_pages: _builtins.int
-    """Pages whose bytes are in the log alone."""
+    """dirty_pages is the number of pages whose bytes lie in the log alone."""
     faults_total: _builtins.int
-    """Faults that brought a page in, ever."""
+    """faults_total is the number of faults that brought a page in, over the session's life."""
     faults_this_turn: _builtins.int
-    """The same, this turn."""
+    """faults_this_turn is the number of faults that brought a page in during the current turn."""
     fault_tokens_this_turn: _builtins.int
-    """Tokens brought in by faults this turn."""
+    """fault_tokens_this_turn counts the tokens that faults brought in during the current turn."""
     evictions_total: _builtins.int
-    """Evictions, ever."""
+    """evictions_total is the number of evictions, over the session's life."""
     compressions_total: _builtins.int
-    """Pages that went down a level to make room, ever."""
+    """compressions_total is the number of times that a page went down a level to make room."""
     thrash_faults_total: _builtins.int
-    """Faults that undid an eviction of the last few turns, ever."""
+    """thrash_faults_total is the number of faults that undid an eviction of the last `eviction_cooldown_turns` turns."""
     thrash_index: _builtins.float
-    """thrash_faults_total over faults_total, or over 4 where there were fewer faults."""
+    """thrash_index is `thrash_faults_total` over `faults_total`, or over 4 where there were fewer faults."""
     pressure: Global___Pressure.ValueType
-    """Pressure."""
+    """pressure is how full the working set is."""
     total_tokens: _builtins.int
-    """All pages' tokens at full level."""
+    """total_tokens is the sum of all mapped pages' tokens at level 0."""
     @_builtins.property
     def faults_by_reason(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaultCount]:
-        """Faults by reason."""
+        """faults_by_reason splits `faults_total` by reason."""
 
     @_builtins.property
     def tokens_by_modality(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModalityTokens]:
-        """Tokens by modality."""
+        """tokens_by_modality splits `used_tokens` by modality."""
 
     def __init__(
         self,
@@ -699,16 +713,16 @@ Global___SessionStats: _TypeAlias = SessionStats  # noqa: Y015
 
 @_typing.final
 class FaultCount(_message.Message):
-    """Faults with one reason."""
+    """FaultCount is the number of faults with one reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     reason: _page_pb2.FaultReason.ValueType
-    """The reason."""
+    """reason is the reason that is counted."""
     count: _builtins.int
-    """How many."""
+    """count is the number of faults with that reason."""
     def __init__(
         self,
         *,
@@ -725,16 +739,16 @@ Global___FaultCount: _TypeAlias = FaultCount  # noqa: Y015
 
 @_typing.final
 class ModalityTokens(_message.Message):
-    """Resident tokens of one modality."""
+    """ModalityTokens counts the resident tokens of one modality."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODALITY_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     modality: _page_pb2.Modality.ValueType
-    """The modality."""
+    """modality is the modality that is counted."""
     tokens: _builtins.int
-    """Tokens."""
+    """tokens is the sum of the tokens of resident pages with that modality."""
     def __init__(
         self,
         *,
@@ -751,7 +765,7 @@ Global___ModalityTokens: _TypeAlias = ModalityTokens  # noqa: Y015
 
 @_typing.final
 class Checkpoint(_message.Message):
-    """A named revision of a session."""
+    """Checkpoint is a named revision of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -763,19 +777,19 @@ class Checkpoint(_message.Message):
     USED_TOKENS_FIELD_NUMBER: _builtins.int
     CREATED_UNIX_MS_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
-    """Unique in the session."""
+    """checkpoint_id is the checkpoint's id, unique in the session."""
     name: _builtins.str
-    """For people."""
+    """name is the checkpoint's name, for people."""
     revision: _builtins.int
-    """What it names."""
+    """revision is the revision that the checkpoint names."""
     turn: _builtins.int
-    """The turn at that revision."""
+    """turn is the turn at that revision."""
     page_count: _builtins.int
-    """Pages mapped then."""
+    """page_count is the number of pages that were mapped then."""
     used_tokens: _builtins.int
-    """Tokens resident then."""
+    """used_tokens is the sum of the resident pages' tokens then."""
     created_unix_ms: _builtins.int
-    """Wall clock of the writer."""
+    """created_unix_ms is the writer's wall clock, in milliseconds since 1970."""
     def __init__(
         self,
         *,
@@ -797,7 +811,7 @@ Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
 @_typing.final
 class ProviderUsage(_message.Message):
-    """What a provider's counts of a family's prompts have shown."""
+    """ProviderUsage is what a provider's counts of the prompts of one family of models have shown."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -806,13 +820,13 @@ class ProviderUsage(_message.Message):
     COUNTED_TOKENS_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     family: _builtins.str
-    """The family."""
+    """family is the family of models that share a tokenizer, such as `claude`."""
     reports: _builtins.int
-    """Reports that were written."""
+    """reports is the number of reports that were written to the log."""
     counted_tokens: _builtins.int
-    """Tokens counted here of the prompt whose report differs most."""
+    """counted_tokens is the platform's count of the prompt whose report differs most."""
     input_tokens: _builtins.int
-    """Tokens counted by the provider of the same prompt."""
+    """input_tokens is the provider's count of the same prompt."""
     def __init__(
         self,
         *,
@@ -831,13 +845,15 @@ Global___ProviderUsage: _TypeAlias = ProviderUsage  # noqa: Y015
 
 @_typing.final
 class PageHistoryEntry(_message.Message):
-    """One event of a page's history: either what a caller or a service did to the page, or what the working set did with it."""
+    """PageHistoryEntry is one event of a page's history: what a caller or a service did to the page, or what the working set
+    did with it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
     class Mapped(_message.Message):
-        """A version of the page exists from here."""
+        """Mapped says that a version of the page exists from here."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -845,11 +861,11 @@ class PageHistoryEntry(_message.Message):
         SIZE_BYTES_FIELD_NUMBER: _builtins.int
         INHERITED_FROM_SESSION_ID_FIELD_NUMBER: _builtins.int
         version: _builtins.int
-        """The version's number, from 1."""
+        """version is the number of the version, from 1."""
         size_bytes: _builtins.int
-        """The size of the version's full content, in bytes; 0 when it was inherited."""
+        """size_bytes is the size of the version's full content; 0 when the version was inherited."""
         inherited_from_session_id: _builtins.str
-        """The session that a fork inherited the page from; empty when the page was appended here."""
+        """inherited_from_session_id is the session that a fork inherited the page from; empty when the page was appended."""
         def __init__(
             self,
             *,
@@ -865,7 +881,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Annotated(_message.Message):
-        """The page's hint, type or metadata changed."""
+        """Annotated says that the page's hint, type or metadata changed."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -893,12 +909,12 @@ class PageHistoryEntry(_message.Message):
         PAGE_TYPE_FIELD_NUMBER: _builtins.int
         METADATA_FIELD_NUMBER: _builtins.int
         hint: _builtins.str
-        """The new hint; absent when the hint stayed."""
+        """hint is the new hint; absent when the hint stayed."""
         page_type: _page_pb2.PageType.ValueType
-        """The new type; unspecified when the type stayed."""
+        """page_type is the new type; unspecified when the type stayed."""
         @_builtins.property
         def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-            """The metadata entries that were set; an empty value says that its key was removed."""
+            """metadata holds the entries that were set; an empty value says that its key was removed."""
 
         def __init__(
             self,
@@ -917,7 +933,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Unmapped(_message.Message):
-        """The page was dropped from the session."""
+        """Unmapped says that the page was dropped from the session."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -932,7 +948,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Represented(_message.Message):
-        """The page got a representation at a lower level."""
+        """Represented says that the page got a representation at a lower level."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -941,13 +957,13 @@ class PageHistoryEntry(_message.Message):
         SIZE_TOKENS_FIELD_NUMBER: _builtins.int
         COMPRESSOR_FIELD_NUMBER: _builtins.int
         version: _builtins.int
-        """The version that is represented."""
+        """version is the number of the version that is represented."""
         level: _builtins.int
-        """The representation's level: 1 reduced, 2 abstract, 3 reference."""
+        """level is the representation's level: 1 reduced, 2 abstract, 3 reference."""
         size_tokens: _builtins.int
-        """Tokens of the page's line at that level."""
+        """size_tokens counts the page's line in the prompt at that level."""
         compressor: _builtins.str
-        """The compressor that made the representation, with its version, such as `extractive/3`."""
+        """compressor is the name and version of what made the representation, such as `extract/2`."""
         def __init__(
             self,
             *,
@@ -964,16 +980,16 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Placed(_message.Message):
-        """The bytes of one representation moved to the object store."""
+        """Placed says that the bytes of one representation moved to the object store."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         VERSION_FIELD_NUMBER: _builtins.int
         LEVEL_FIELD_NUMBER: _builtins.int
         version: _builtins.int
-        """The version whose bytes moved."""
+        """version is the number of the version whose bytes moved."""
         level: _builtins.int
-        """The level whose bytes moved."""
+        """level is the level whose bytes moved."""
         def __init__(
             self,
             *,
@@ -988,7 +1004,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Admitted(_message.Message):
-        """The page entered the working set, or came up to a higher fidelity."""
+        """Admitted says that the page entered the working set, or came up to a higher fidelity."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -997,13 +1013,13 @@ class PageHistoryEntry(_message.Message):
         FAULT_REASON_FIELD_NUMBER: _builtins.int
         THRASH_FIELD_NUMBER: _builtins.int
         level: _builtins.int
-        """The level at which the page is resident from here."""
+        """level is the level at which the page is resident from here."""
         size_tokens: _builtins.int
-        """Tokens that the page takes in the working set."""
+        """size_tokens counts the tokens that the page takes in the working set."""
         fault_reason: _page_pb2.FaultReason.ValueType
-        """Why the page was faulted in; unspecified when it was appended or restored."""
+        """fault_reason is why the page was faulted in; unspecified when the page was appended or restored."""
         thrash: _builtins.bool
-        """True when the fault undid an eviction of the last `eviction_cooldown_turns` turns."""
+        """thrash says that the fault undid an eviction of the last `eviction_cooldown_turns` turns."""
         def __init__(
             self,
             *,
@@ -1020,7 +1036,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Compressed(_message.Message):
-        """The page went down a level to make room."""
+        """Compressed says that the page went down a level to make room."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1028,11 +1044,11 @@ class PageHistoryEntry(_message.Message):
         LEVEL_AFTER_FIELD_NUMBER: _builtins.int
         FREED_TOKENS_FIELD_NUMBER: _builtins.int
         level_before: _builtins.int
-        """The level before."""
+        """level_before is the level at which the page was resident."""
         level_after: _builtins.int
-        """The level after."""
+        """level_after is the level at which the page is resident from here."""
         freed_tokens: _builtins.int
-        """Tokens that became free."""
+        """freed_tokens counts the tokens that became free."""
         def __init__(
             self,
             *,
@@ -1048,13 +1064,13 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Evicted(_message.Message):
-        """The page left the working set."""
+        """Evicted says that the page left the working set."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         SIZE_TOKENS_FIELD_NUMBER: _builtins.int
         size_tokens: _builtins.int
-        """Tokens that became free."""
+        """size_tokens counts the tokens that became free."""
         def __init__(
             self,
             *,
@@ -1068,16 +1084,18 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class NotAdmitted(_message.Message):
-        """The page was too large to enter the working set; it is stored, and can be faulted in at a lower level."""
+        """NotAdmitted says that the page was too large to enter the working set; the page is stored, and can be faulted in at a
+        lower level.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
         SIZE_TOKENS_FIELD_NUMBER: _builtins.int
         ROOM_TOKENS_FIELD_NUMBER: _builtins.int
         size_tokens: _builtins.int
-        """Tokens that the page would take."""
+        """size_tokens counts the tokens that the page would take."""
         room_tokens: _builtins.int
-        """Tokens that there was room for."""
+        """room_tokens counts the tokens that there was room for."""
         def __init__(
             self,
             *,
@@ -1092,7 +1110,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Pinned(_message.Message):
-        """The page was protected from eviction."""
+        """Pinned says that the page is protected from eviction from here."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1107,7 +1125,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Unpinned(_message.Message):
-        """The page's protection from eviction ended."""
+        """Unpinned says that the page's protection from eviction ended."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1122,13 +1140,13 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class ImportanceSet(_message.Message):
-        """The page's importance was overridden."""
+        """ImportanceSet says that the page's importance was overridden."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         IMPORTANCE_FIELD_NUMBER: _builtins.int
         importance: _builtins.float
-        """The new importance, from 0 to 1."""
+        """importance is the new importance, from 0 to 1."""
         def __init__(
             self,
             *,
@@ -1142,7 +1160,7 @@ class PageHistoryEntry(_message.Message):
 
     @_typing.final
     class Restored(_message.Message):
-        """The session was made what it was at an earlier revision."""
+        """Restored says that the session was made what it was at an earlier revision."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1150,11 +1168,11 @@ class PageHistoryEntry(_message.Message):
         CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
         VERSION_FIELD_NUMBER: _builtins.int
         revision: _builtins.int
-        """The revision that the session is like from here."""
+        """revision is the revision that the session is like from here."""
         checkpoint_id: _builtins.str
-        """The checkpoint that was asked for; empty when a revision was."""
+        """checkpoint_id is the checkpoint that was asked for; empty when a revision was."""
         version: _builtins.int
-        """The page's version from here; 0 when the page did not exist at that revision."""
+        """version is the number of the page's version from here; 0 when the page did not exist at that revision."""
         def __init__(
             self,
             *,
@@ -1186,66 +1204,66 @@ class PageHistoryEntry(_message.Message):
     IMPORTANCE_SET_FIELD_NUMBER: _builtins.int
     RESTORED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Revision of the log record that holds the event."""
+    """revision is the revision of the log record that holds the event."""
     turn: _builtins.int
-    """Number of turns begun after that record."""
+    """turn is the number of turns begun after that record."""
     unix_ms: _builtins.int
-    """Wall clock of the record's writer, in milliseconds since 1970."""
+    """unix_ms is the wall clock of the record's writer, in milliseconds since 1970."""
     @_builtins.property
     def mapped(self) -> Global___PageHistoryEntry.Mapped:
-        """A version of the page was appended, or inherited by a fork."""
+        """mapped says that a version was appended, or inherited by a fork."""
 
     @_builtins.property
     def annotated(self) -> Global___PageHistoryEntry.Annotated:
-        """AnnotatePage changed the page's hint, type or metadata."""
+        """annotated says that AnnotatePage changed the page's hint, type or metadata."""
 
     @_builtins.property
     def linked(self) -> _page_pb2.PageLink:
-        """LinkPages related the page to another; the link names the other page."""
+        """linked says that LinkPages related the page to the target of this link."""
 
     @_builtins.property
     def unmapped(self) -> Global___PageHistoryEntry.Unmapped:
-        """DropPages dropped the page."""
+        """unmapped says that DropPages dropped the page."""
 
     @_builtins.property
     def represented(self) -> Global___PageHistoryEntry.Represented:
-        """A lower level was made, in the background or by CompressPages."""
+        """represented says that a lower level was made, in the background or by CompressPages."""
 
     @_builtins.property
     def placed(self) -> Global___PageHistoryEntry.Placed:
-        """Bytes of the page were written back, in the background or by FlushSession."""
+        """placed says that bytes were written back, in the background or by FlushSession."""
 
     @_builtins.property
     def admitted(self) -> Global___PageHistoryEntry.Admitted:
-        """An append, a fault or a restore brought the page into the working set."""
+        """admitted says that an append, a fault or a restore brought the page into the working set."""
 
     @_builtins.property
     def compressed(self) -> Global___PageHistoryEntry.Compressed:
-        """Making room lowered the page's level."""
+        """compressed says that making room lowered the page's level."""
 
     @_builtins.property
     def evicted(self) -> Global___PageHistoryEntry.Evicted:
-        """Making room, or dropping the page, took it out of the working set."""
+        """evicted says that making room, or dropping the page, took the page out of the working set."""
 
     @_builtins.property
     def not_admitted(self) -> Global___PageHistoryEntry.NotAdmitted:
-        """An append found no room for the page."""
+        """not_admitted says that an append found no room for the page."""
 
     @_builtins.property
     def pinned(self) -> Global___PageHistoryEntry.Pinned:
-        """PinPages protected the page from eviction."""
+        """pinned says that PinPages protected the page from eviction."""
 
     @_builtins.property
     def unpinned(self) -> Global___PageHistoryEntry.Unpinned:
-        """UnpinPages ended that protection from eviction."""
+        """unpinned says that UnpinPages ended that protection."""
 
     @_builtins.property
     def importance_set(self) -> Global___PageHistoryEntry.ImportanceSet:
-        """SetImportance overrode the page's importance."""
+        """importance_set says that SetImportance overrode the page's importance."""
 
     @_builtins.property
     def restored(self) -> Global___PageHistoryEntry.Restored:
-        """RestoreCheckpoint decided what the page is from here."""
+        """restored says that RestoreCheckpoint decided what the page is from here."""
 
     def __init__(
         self,

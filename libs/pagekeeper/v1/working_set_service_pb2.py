@@ -22,29 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from pagekeeper.v1 import limits_pb2 as pagekeeper_dot_v1_dot_limits__pb2
 from pagekeeper.v1 import memory_service_pb2 as pagekeeper_dot_v1_dot_memory__service__pb2
 from pagekeeper.v1 import page_pb2 as pagekeeper_dot_v1_dot_page__pb2
 from pagekeeper.v1 import page_table_service_pb2 as pagekeeper_dot_v1_dot_page__table__service__pb2
 from pagekeeper.v1 import session_pb2 as pagekeeper_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pagekeeper/v1/working_set_service.proto\x12\rpagekeeper.v1\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\x1a&pagekeeper/v1/page_table_service.proto\x1a\x1bpagekeeper/v1/session.proto\"|\n\x0fResidentRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cmin_revision\x18\x02 \x01(\x04\x12\x16\n\x0eknown_revision\x18\x03 \x01(\x04\x12\x17\n\x0f\x61vailable_limit\x18\x04 \x01(\r\x12\x0e\n\x06strict\x18\x05 \x01(\x08\"\x83\x03\n\x10ResidentResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x12.\n\x08resident\x18\x03 \x03(\x0b\x32\x1c.pagekeeper.v1.ResidentEntry\x12&\n\tavailable\x18\x04 \x03(\x0b\x32\x13.pagekeeper.v1.Page\x12,\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1c.pagekeeper.v1.SessionConfig\x12*\n\x05stats\x18\x06 \x01(\x0b\x32\x1b.pagekeeper.v1.SessionStats\x12\x0c\n\x04turn\x18\x07 \x01(\r\x12\x16\n\x0e\x65viction_order\x18\x08 \x03(\t\x12\x15\n\rinput_page_id\x18\t \x01(\t\x12\x17\n\x0f\x61vailable_total\x18\n \x01(\r\x12+\n\x05usage\x18\x0b \x03(\x0b\x32\x1c.pagekeeper.v1.ProviderUsage\x12\x15\n\rwords_page_id\x18\x0c \x01(\t\"\x8d\x01\n\rResidentEntry\x12-\n\x08resident\x18\x01 \x01(\x0b\x32\x1b.pagekeeper.v1.ResidentPage\x12!\n\x04page\x18\x02 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x03 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"\xd1\x01\n\x0c\x41\x64mitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07page_id\x18\x03 \x01(\t\x12\x14\n\x0ctarget_level\x18\x04 \x01(\r\x12*\n\x06reason\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.FaultReason\x12\x14\n\x0cmin_revision\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\r\x12\r\n\x05level\x18\t \x01(\rJ\x04\x08\x06\x10\x07R\nprefetched\"\x8d\x01\n\rAdmitResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x19\n\x11previous_revision\x18\x02 \x01(\x04\x12,\n\x07outcome\x18\x03 \x01(\x0b\x32\x1b.pagekeeper.v1.FaultOutcome\x12!\n\x04page\x18\x04 \x01(\x0b\x32\x13.pagekeeper.v1.Page2\xef\x07\n\x11WorkingSetService\x12N\n\tBeginTurn\x12\x1f.pagekeeper.v1.BeginTurnRequest\x1a .pagekeeper.v1.BeginTurnResponse\x12K\n\x08Resident\x12\x1e.pagekeeper.v1.ResidentRequest\x1a\x1f.pagekeeper.v1.ResidentResponse\x12\x42\n\x05\x41\x64mit\x12\x1b.pagekeeper.v1.AdmitRequest\x1a\x1c.pagekeeper.v1.AdmitResponse\x12\x46\n\x03Pin\x12\x1e.pagekeeper.v1.PinPagesRequest\x1a\x1f.pagekeeper.v1.PinPagesResponse\x12L\n\x05Unpin\x12 .pagekeeper.v1.UnpinPagesRequest\x1a!.pagekeeper.v1.UnpinPagesResponse\x12Z\n\rSetImportance\x12#.pagekeeper.v1.SetImportanceRequest\x1a$.pagekeeper.v1.SetImportanceResponse\x12T\n\x0bReportUsage\x12!.pagekeeper.v1.ReportUsageRequest\x1a\".pagekeeper.v1.ReportUsageResponse\x12K\n\x08GetStats\x12\x1e.pagekeeper.v1.GetStatsRequest\x1a\x1f.pagekeeper.v1.GetStatsResponse\x12T\n\tContextAt\x12\".pagekeeper.v1.GetContextAtRequest\x1a#.pagekeeper.v1.GetContextAtResponse\x12T\n\x0b\x44iffContext\x12!.pagekeeper.v1.DiffContextRequest\x1a\".pagekeeper.v1.DiffContextResponse\x12\\\n\x07Restore\x12\'.pagekeeper.v1.RestoreCheckpointRequest\x1a(.pagekeeper.v1.RestoreCheckpointResponse\x12Z\n\rReplaySession\x12#.pagekeeper.v1.ReplaySessionRequest\x1a$.pagekeeper.v1.ReplaySessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pagekeeper/v1/working_set_service.proto\x12\rpagekeeper.v1\x1a\x1apagekeeper/v1/limits.proto\x1a\"pagekeeper/v1/memory_service.proto\x1a\x18pagekeeper/v1/page.proto\x1a&pagekeeper/v1/page_table_service.proto\x1a\x1bpagekeeper/v1/session.proto\"\x95\x01\n\x0fResidentRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x14\n\x0cmin_revision\x18\x02 \x01(\x04\x12\x16\n\x0eknown_revision\x18\x03 \x01(\x04\x12&\n\x0f\x61vailable_limit\x18\x04 \x01(\rB\r\xa2\xbb\x18\tI\x00\x00\x00\x00\x00\x00p@\x12\x0e\n\x06strict\x18\x05 \x01(\x08\"\x83\x03\n\x10ResidentResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x08\x12.\n\x08resident\x18\x03 \x03(\x0b\x32\x1c.pagekeeper.v1.ResidentEntry\x12&\n\tavailable\x18\x04 \x03(\x0b\x32\x13.pagekeeper.v1.Page\x12,\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1c.pagekeeper.v1.SessionConfig\x12*\n\x05stats\x18\x06 \x01(\x0b\x32\x1b.pagekeeper.v1.SessionStats\x12\x0c\n\x04turn\x18\x07 \x01(\r\x12\x16\n\x0e\x65viction_order\x18\x08 \x03(\t\x12\x15\n\rinput_page_id\x18\t \x01(\t\x12\x17\n\x0f\x61vailable_total\x18\n \x01(\r\x12+\n\x05usage\x18\x0b \x03(\x0b\x32\x1c.pagekeeper.v1.ProviderUsage\x12\x15\n\rwords_page_id\x18\x0c \x01(\t\"\x8d\x01\n\rResidentEntry\x12-\n\x08resident\x18\x01 \x01(\x0b\x32\x1b.pagekeeper.v1.ResidentPage\x12!\n\x04page\x18\x02 \x01(\x0b\x32\x13.pagekeeper.v1.Page\x12*\n\x06inline\x18\x03 \x03(\x0b\x32\x1a.pagekeeper.v1.InlineBytes\"\x8d\x02\n\x0c\x41\x64mitRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12\x19\n\x07page_id\x18\x03 \x01(\tB\x08\xa2\xbb\x18\x04\x08\x01\x10\x01\x12#\n\x0ctarget_level\x18\x04 \x01(\rB\r\xa2\xbb\x18\tI\x00\x00\x00\x00\x00\x00\x08@\x12*\n\x06reason\x18\x05 \x01(\x0e\x32\x1a.pagekeeper.v1.FaultReason\x12\x14\n\x0cmin_revision\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\r\x12\x1c\n\x05level\x18\t \x01(\rB\r\xa2\xbb\x18\tI\x00\x00\x00\x00\x00\x00\x08@J\x04\x08\x06\x10\x07R\nprefetched\"\x8d\x01\n\rAdmitResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x19\n\x11previous_revision\x18\x02 \x01(\x04\x12,\n\x07outcome\x18\x03 \x01(\x0b\x32\x1b.pagekeeper.v1.FaultOutcome\x12!\n\x04page\x18\x04 \x01(\x0b\x32\x13.pagekeeper.v1.Page2\xef\x07\n\x11WorkingSetService\x12N\n\tBeginTurn\x12\x1f.pagekeeper.v1.BeginTurnRequest\x1a .pagekeeper.v1.BeginTurnResponse\x12K\n\x08Resident\x12\x1e.pagekeeper.v1.ResidentRequest\x1a\x1f.pagekeeper.v1.ResidentResponse\x12\x42\n\x05\x41\x64mit\x12\x1b.pagekeeper.v1.AdmitRequest\x1a\x1c.pagekeeper.v1.AdmitResponse\x12\x46\n\x03Pin\x12\x1e.pagekeeper.v1.PinPagesRequest\x1a\x1f.pagekeeper.v1.PinPagesResponse\x12L\n\x05Unpin\x12 .pagekeeper.v1.UnpinPagesRequest\x1a!.pagekeeper.v1.UnpinPagesResponse\x12Z\n\rSetImportance\x12#.pagekeeper.v1.SetImportanceRequest\x1a$.pagekeeper.v1.SetImportanceResponse\x12T\n\x0bReportUsage\x12!.pagekeeper.v1.ReportUsageRequest\x1a\".pagekeeper.v1.ReportUsageResponse\x12K\n\x08GetStats\x12\x1e.pagekeeper.v1.GetStatsRequest\x1a\x1f.pagekeeper.v1.GetStatsResponse\x12T\n\tContextAt\x12\".pagekeeper.v1.GetContextAtRequest\x1a#.pagekeeper.v1.GetContextAtResponse\x12T\n\x0b\x44iffContext\x12!.pagekeeper.v1.DiffContextRequest\x1a\".pagekeeper.v1.DiffContextResponse\x12\\\n\x07Restore\x12\'.pagekeeper.v1.RestoreCheckpointRequest\x1a(.pagekeeper.v1.RestoreCheckpointResponse\x12Z\n\rReplaySession\x12#.pagekeeper.v1.ReplaySessionRequest\x1a$.pagekeeper.v1.ReplaySessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pagekeeper.v1.working_set_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESIDENTREQUEST']._serialized_start=189
-  _globals['_RESIDENTREQUEST']._serialized_end=313
-  _globals['_RESIDENTRESPONSE']._serialized_start=316
-  _globals['_RESIDENTRESPONSE']._serialized_end=703
-  _globals['_RESIDENTENTRY']._serialized_start=706
-  _globals['_RESIDENTENTRY']._serialized_end=847
-  _globals['_ADMITREQUEST']._serialized_start=850
-  _globals['_ADMITREQUEST']._serialized_end=1059
-  _globals['_ADMITRESPONSE']._serialized_start=1062
-  _globals['_ADMITRESPONSE']._serialized_end=1203
-  _globals['_WORKINGSETSERVICE']._serialized_start=1206
-  _globals['_WORKINGSETSERVICE']._serialized_end=2213
+  _globals['_RESIDENTREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RESIDENTREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_RESIDENTREQUEST'].fields_by_name['available_limit']._loaded_options = None
+  _globals['_RESIDENTREQUEST'].fields_by_name['available_limit']._serialized_options = b'\242\273\030\tI\000\000\000\000\000\000p@'
+  _globals['_ADMITREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADMITREQUEST'].fields_by_name['request_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_ADMITREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_ADMITREQUEST'].fields_by_name['session_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_ADMITREQUEST'].fields_by_name['page_id']._loaded_options = None
+  _globals['_ADMITREQUEST'].fields_by_name['page_id']._serialized_options = b'\242\273\030\004\010\001\020\001'
+  _globals['_ADMITREQUEST'].fields_by_name['target_level']._loaded_options = None
+  _globals['_ADMITREQUEST'].fields_by_name['target_level']._serialized_options = b'\242\273\030\tI\000\000\000\000\000\000\010@'
+  _globals['_ADMITREQUEST'].fields_by_name['level']._loaded_options = None
+  _globals['_ADMITREQUEST'].fields_by_name['level']._serialized_options = b'\242\273\030\tI\000\000\000\000\000\000\010@'
+  _globals['_RESIDENTREQUEST']._serialized_start=218
+  _globals['_RESIDENTREQUEST']._serialized_end=367
+  _globals['_RESIDENTRESPONSE']._serialized_start=370
+  _globals['_RESIDENTRESPONSE']._serialized_end=757
+  _globals['_RESIDENTENTRY']._serialized_start=760
+  _globals['_RESIDENTENTRY']._serialized_end=901
+  _globals['_ADMITREQUEST']._serialized_start=904
+  _globals['_ADMITREQUEST']._serialized_end=1173
+  _globals['_ADMITRESPONSE']._serialized_start=1176
+  _globals['_ADMITRESPONSE']._serialized_end=1317
+  _globals['_WORKINGSETSERVICE']._serialized_start=1320
+  _globals['_WORKINGSETSERVICE']._serialized_end=2327
 # @@protoc_insertion_point(module_scope)

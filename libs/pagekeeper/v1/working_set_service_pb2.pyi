@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ResidentRequest(_message.Message):
-    """For which prompt."""
+    """ResidentRequest names the session that a prompt is for, and what the caller has of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,17 +34,17 @@ class ResidentRequest(_message.Message):
     AVAILABLE_LIMIT_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session that the prompt is for."""
     min_revision: _builtins.int
-    """Answer from a state at least this new."""
+    """min_revision is the oldest revision that may be answered; 0 accepts any."""
     known_revision: _builtins.int
-    """The caller's own copy is of this revision: answer `unchanged` when it is current, and leave out the bytes of pages
-    that were mapped up to it. 0 for no copy.
+    """known_revision is the revision of the caller's own copy; 0 for no copy. When the copy is current, the answer is
+    `unchanged`; otherwise the bytes of pages that were mapped up to that revision are left out.
     """
     available_limit: _builtins.int
-    """Pages that the manifest may offer, at most."""
+    """available_limit is the largest number of pages that the manifest may offer."""
     strict: _builtins.bool
-    """Reads the last revision from the log, whatever this replica has cached."""
+    """strict asks the log for its last revision, whatever the replica has cached."""
     def __init__(
         self,
         *,
@@ -64,7 +64,7 @@ Global___ResidentRequest: _TypeAlias = ResidentRequest  # noqa: Y015
 
 @_typing.final
 class ResidentResponse(_message.Message):
-    """What a prompt needs."""
+    """ResidentResponse holds what a prompt needs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -81,40 +81,46 @@ class ResidentResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     WORDS_PAGE_ID_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision that it is about."""
+    """revision is the session's revision that all other fields are about."""
     unchanged: _builtins.bool
-    """The caller's copy is current; nothing else is answered."""
+    """unchanged says that the caller's copy is current; nothing else is answered."""
     turn: _builtins.int
-    """The turn."""
+    """turn is the number of turns begun."""
     input_page_id: _builtins.str
-    """The user's message of the current turn, while nothing but tool results has come after it; empty when there is none."""
+    """input_page_id is the user's message of the current turn, while nothing but tool results has come after it; empty when
+    there is none.
+    """
     available_total: _builtins.int
-    """How many such pages there are."""
+    """available_total is the number of pages that `available` would have without a limit."""
     words_page_id: _builtins.str
-    """The user's last message of the current turn, whatever has come after it; empty when there is none."""
+    """words_page_id is the user's last message of the current turn, whatever has come after it; empty when there is none."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentEntry]:
-        """Resident pages in admission order, with the bytes that lie in the log of those mapped after `known_revision`."""
+        """resident are the resident pages in admission order, with the bytes that lie in the log of those mapped after
+        `known_revision`.
+        """
 
     @_builtins.property
     def available(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.Page]:
-        """Pages that are not in the context, the most useful first: those that were faulted in stay on the list."""
+        """available are pages that the context does not have, the most useful first. Pages that were faulted in stay on the list."""
 
     @_builtins.property
     def config(self) -> _session_pb2.SessionConfig:
-        """Settings."""
+        """config holds the session's settings."""
 
     @_builtins.property
     def stats(self) -> _session_pb2.SessionStats:
-        """Counters."""
+        """stats holds the session's counters."""
 
     @_builtins.property
     def eviction_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of resident pages from the first to be given up to the last; protected pages are not among them."""
+        """eviction_order are the ids of resident pages from the first to be given up to the last; protected pages are not among
+        them.
+        """
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
-        """What providers counted, by family of models."""
+        """usage is what providers counted, by family of models."""
 
     def __init__(
         self,
@@ -142,7 +148,7 @@ Global___ResidentResponse: _TypeAlias = ResidentResponse  # noqa: Y015
 
 @_typing.final
 class ResidentEntry(_message.Message):
-    """One resident page, with what its line needs."""
+    """ResidentEntry is one resident page, with what its line needs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -151,15 +157,15 @@ class ResidentEntry(_message.Message):
     INLINE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def resident(self) -> _session_pb2.ResidentPage:
-        """The residency."""
+        """resident is the page's residency."""
 
     @_builtins.property
     def page(self) -> _page_pb2.Page:
-        """What is known of the page."""
+        """page is what is known of the page."""
 
     @_builtins.property
     def inline(self) -> _containers.RepeatedCompositeFieldContainer[_page_table_service_pb2.InlineBytes]:
-        """Bytes that lie in the log."""
+        """inline holds the bytes of the representations that lie in the log."""
 
     def __init__(
         self,
@@ -178,7 +184,7 @@ Global___ResidentEntry: _TypeAlias = ResidentEntry  # noqa: Y015
 
 @_typing.final
 class AdmitRequest(_message.Message):
-    """Which page."""
+    """AdmitRequest names the page to admit, and the bytes that the caller has read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,21 +197,21 @@ class AdmitRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """request_id makes a retry safe: the same id with the same body is done once."""
     session_id: _builtins.str
-    """The session."""
+    """session_id is the session whose working set the page enters."""
     page_id: _builtins.str
-    """The page."""
+    """page_id is the page to admit."""
     target_level: _builtins.int
-    """The lowest fidelity that will do."""
+    """target_level is the lowest fidelity that will do: 0 full, 1 reduced, 2 abstract, 3 reference."""
     reason: _page_pb2.FaultReason.ValueType
-    """Why."""
+    """reason is why the page is faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int
-    """Decide on a state at least this new."""
+    """min_revision is the oldest revision that may be decided on; 0 accepts any."""
     version: _builtins.int
-    """The version that the caller has read."""
+    """version is the number of the version that the caller has read."""
     level: _builtins.int
-    """The level at which it has read it."""
+    """level is the level at which the caller has read the version."""
     def __init__(
         self,
         *,
@@ -228,7 +234,7 @@ Global___AdmitRequest: _TypeAlias = AdmitRequest  # noqa: Y015
 
 @_typing.final
 class AdmitResponse(_message.Message):
-    """Brought in."""
+    """AdmitResponse says what admitting the page did."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,16 +243,16 @@ class AdmitResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The session's revision."""
+    """revision is the session's revision after the call."""
     previous_revision: _builtins.int
-    """Revision before; equal to `revision` when nothing had to be done."""
+    """previous_revision is the revision before the call; equal to `revision` when nothing had to be done."""
     @_builtins.property
     def outcome(self) -> _memory_service_pb2.FaultOutcome:
-        """What it did; `source_tier` is where the page was."""
+        """outcome is what the fault did; its `source_tier` is where the page was."""
 
     @_builtins.property
     def page(self) -> _page_pb2.Page:
-        """What is known of it now."""
+        """page is what is known of the page after the call."""
 
     def __init__(
         self,

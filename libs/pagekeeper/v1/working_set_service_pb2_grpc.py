@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class WorkingSetServiceStub:
-    """Owns the working set of every session: budgets, pins, turns, eviction.
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction.
     """
 
     def __init__(self, channel):
@@ -99,18 +99,20 @@ class WorkingSetServiceStub:
 
 
 class WorkingSetServiceServicer:
-    """Owns the working set of every session: budgets, pins, turns, eviction.
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction.
     """
 
     def BeginTurn(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.BeginTurn.
+        """BeginTurn begins a turn, as MemoryService.BeginTurn does.
+
+        Errors: those of MemoryService.BeginTurn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Resident(self, request, context):
-        """What a prompt needs: the resident pages, and the pages that the manifest may offer.
+        """Resident answers what a prompt needs: the resident pages, and the pages that the manifest may offer.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -119,8 +121,8 @@ class WorkingSetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Admit(self, request, context):
-        """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
-        another version or level would be admitted by now: look the page up again.
+        """Admit brings a page in and makes room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says
+        that another version or level would be admitted by now, so that the caller has to look the page up again.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
@@ -130,64 +132,81 @@ class WorkingSetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Pin(self, request, context):
-        """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages.
+        """Pin protects pages from eviction, as MemoryService.PinPages does.
+
+        Errors: those of MemoryService.PinPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unpin(self, request, context):
-        """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages.
+        """Unpin ends the protection of pages, as MemoryService.UnpinPages does.
+
+        Errors: those of MemoryService.UnpinPages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetImportance(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.SetImportance.
+        """SetImportance overrides a page's importance, as MemoryService.SetImportance does.
+
+        Errors: those of MemoryService.SetImportance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportUsage(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ReportUsage.
+        """ReportUsage takes a provider's count of a prompt, as MemoryService.ReportUsage does.
+
+        Errors: those of MemoryService.ReportUsage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats.
+        """GetStats reads a session's counters and pressure, as MemoryService.GetStats does.
+
+        Errors: those of MemoryService.GetStats.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContextAt(self, request, context):
-        """The working set at a turn or revision. Errors: those of MemoryService.GetContextAt.
+        """ContextAt reads the working set at a turn or revision, as MemoryService.GetContextAt does.
+
+        Errors: those of MemoryService.GetContextAt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiffContext(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.DiffContext.
+        """DiffContext compares the working set at two turns or revisions, as MemoryService.DiffContext does.
+
+        Errors: those of MemoryService.DiffContext.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Restore(self, request, context):
-        """Makes the session what it was: what MemoryService.RestoreCheckpoint does. Errors: those of
-        MemoryService.RestoreCheckpoint.
+        """Restore makes the session what it was, as MemoryService.RestoreCheckpoint does.
+
+        Errors: those of MemoryService.RestoreCheckpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplaySession(self, request, context):
-        """See MemoryService. Errors: those of MemoryService.ReplaySession.
+        """ReplaySession folds a session's log again, as MemoryService.ReplaySession does.
+
+        Errors: those of MemoryService.ReplaySession.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,7 +284,7 @@ def add_WorkingSetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkingSetService:
-    """Owns the working set of every session: budgets, pins, turns, eviction.
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction.
     """
 
     @staticmethod

@@ -28,89 +28,145 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkingSetServiceStub:
-    """Owns the working set of every session: budgets, pins, turns, eviction."""
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkingSetServiceAsyncStub: ...
     BeginTurn: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.BeginTurnRequest, _memory_service_pb2.BeginTurnResponse]
-    """See MemoryService. Errors: those of MemoryService.BeginTurn."""
+    """BeginTurn begins a turn, as MemoryService.BeginTurn does.
+
+    Errors: those of MemoryService.BeginTurn.
+    """
     Resident: _grpc.UnaryUnaryMultiCallable[_working_set_service_pb2.ResidentRequest, _working_set_service_pb2.ResidentResponse]
-    """What a prompt needs: the resident pages, and the pages that the manifest may offer.
+    """Resident answers what a prompt needs: the resident pages, and the pages that the manifest may offer.
 
     Errors: SESSION_NOT_FOUND.
     """
     Admit: _grpc.UnaryUnaryMultiCallable[_working_set_service_pb2.AdmitRequest, _working_set_service_pb2.AdmitResponse]
-    """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
-    another version or level would be admitted by now: look the page up again.
+    """Admit brings a page in and makes room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says
+    that another version or level would be admitted by now, so that the caller has to look the page up again.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     Pin: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]
-    """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages."""
+    """Pin protects pages from eviction, as MemoryService.PinPages does.
+
+    Errors: those of MemoryService.PinPages.
+    """
     Unpin: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UnpinPagesRequest, _memory_service_pb2.UnpinPagesResponse]
-    """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages."""
+    """Unpin ends the protection of pages, as MemoryService.UnpinPages does.
+
+    Errors: those of MemoryService.UnpinPages.
+    """
     SetImportance: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]
-    """See MemoryService. Errors: those of MemoryService.SetImportance."""
+    """SetImportance overrides a page's importance, as MemoryService.SetImportance does.
+
+    Errors: those of MemoryService.SetImportance.
+    """
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]
-    """See MemoryService. Errors: those of MemoryService.ReportUsage."""
+    """ReportUsage takes a provider's count of a prompt, as MemoryService.ReportUsage does.
+
+    Errors: those of MemoryService.ReportUsage.
+    """
     GetStats: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]
-    """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats."""
+    """GetStats reads a session's counters and pressure, as MemoryService.GetStats does.
+
+    Errors: those of MemoryService.GetStats.
+    """
     ContextAt: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]
-    """The working set at a turn or revision. Errors: those of MemoryService.GetContextAt."""
+    """ContextAt reads the working set at a turn or revision, as MemoryService.GetContextAt does.
+
+    Errors: those of MemoryService.GetContextAt.
+    """
     DiffContext: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DiffContextRequest, _memory_service_pb2.DiffContextResponse]
-    """See MemoryService. Errors: those of MemoryService.DiffContext."""
+    """DiffContext compares the working set at two turns or revisions, as MemoryService.DiffContext does.
+
+    Errors: those of MemoryService.DiffContext.
+    """
     Restore: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreCheckpointRequest, _memory_service_pb2.RestoreCheckpointResponse]
-    """Makes the session what it was: what MemoryService.RestoreCheckpoint does. Errors: those of
-    MemoryService.RestoreCheckpoint.
+    """Restore makes the session what it was, as MemoryService.RestoreCheckpoint does.
+
+    Errors: those of MemoryService.RestoreCheckpoint.
     """
     ReplaySession: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReplaySessionRequest, _memory_service_pb2.ReplaySessionResponse]
-    """See MemoryService. Errors: those of MemoryService.ReplaySession."""
+    """ReplaySession folds a session's log again, as MemoryService.ReplaySession does.
+
+    Errors: those of MemoryService.ReplaySession.
+    """
 
 @_typing.type_check_only
 class WorkingSetServiceAsyncStub(WorkingSetServiceStub):
-    """Owns the working set of every session: budgets, pins, turns, eviction."""
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginTurn: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.BeginTurnRequest, _memory_service_pb2.BeginTurnResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.BeginTurn."""
+    """BeginTurn begins a turn, as MemoryService.BeginTurn does.
+
+    Errors: those of MemoryService.BeginTurn.
+    """
     Resident: _aio.UnaryUnaryMultiCallable[_working_set_service_pb2.ResidentRequest, _working_set_service_pb2.ResidentResponse]  # type: ignore[assignment]
-    """What a prompt needs: the resident pages, and the pages that the manifest may offer.
+    """Resident answers what a prompt needs: the resident pages, and the pages that the manifest may offer.
 
     Errors: SESSION_NOT_FOUND.
     """
     Admit: _aio.UnaryUnaryMultiCallable[_working_set_service_pb2.AdmitRequest, _working_set_service_pb2.AdmitResponse]  # type: ignore[assignment]
-    """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
-    another version or level would be admitted by now: look the page up again.
+    """Admit brings a page in and makes room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says
+    that another version or level would be admitted by now, so that the caller has to look the page up again.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
     """
     Pin: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.PinPagesRequest, _memory_service_pb2.PinPagesResponse]  # type: ignore[assignment]
-    """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages."""
+    """Pin protects pages from eviction, as MemoryService.PinPages does.
+
+    Errors: those of MemoryService.PinPages.
+    """
     Unpin: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UnpinPagesRequest, _memory_service_pb2.UnpinPagesResponse]  # type: ignore[assignment]
-    """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages."""
+    """Unpin ends the protection of pages, as MemoryService.UnpinPages does.
+
+    Errors: those of MemoryService.UnpinPages.
+    """
     SetImportance: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.SetImportanceRequest, _memory_service_pb2.SetImportanceResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.SetImportance."""
+    """SetImportance overrides a page's importance, as MemoryService.SetImportance does.
+
+    Errors: those of MemoryService.SetImportance.
+    """
     ReportUsage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ReportUsage."""
+    """ReportUsage takes a provider's count of a prompt, as MemoryService.ReportUsage does.
+
+    Errors: those of MemoryService.ReportUsage.
+    """
     GetStats: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetStatsRequest, _memory_service_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats."""
+    """GetStats reads a session's counters and pressure, as MemoryService.GetStats does.
+
+    Errors: those of MemoryService.GetStats.
+    """
     ContextAt: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetContextAtRequest, _memory_service_pb2.GetContextAtResponse]  # type: ignore[assignment]
-    """The working set at a turn or revision. Errors: those of MemoryService.GetContextAt."""
+    """ContextAt reads the working set at a turn or revision, as MemoryService.GetContextAt does.
+
+    Errors: those of MemoryService.GetContextAt.
+    """
     DiffContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DiffContextRequest, _memory_service_pb2.DiffContextResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.DiffContext."""
+    """DiffContext compares the working set at two turns or revisions, as MemoryService.DiffContext does.
+
+    Errors: those of MemoryService.DiffContext.
+    """
     Restore: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreCheckpointRequest, _memory_service_pb2.RestoreCheckpointResponse]  # type: ignore[assignment]
-    """Makes the session what it was: what MemoryService.RestoreCheckpoint does. Errors: those of
-    MemoryService.RestoreCheckpoint.
+    """Restore makes the session what it was, as MemoryService.RestoreCheckpoint does.
+
+    Errors: those of MemoryService.RestoreCheckpoint.
     """
     ReplaySession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReplaySessionRequest, _memory_service_pb2.ReplaySessionResponse]  # type: ignore[assignment]
-    """See MemoryService. Errors: those of MemoryService.ReplaySession."""
+    """ReplaySession folds a session's log again, as MemoryService.ReplaySession does.
+
+    Errors: those of MemoryService.ReplaySession.
+    """
 
 class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the working set of every session: budgets, pins, turns, eviction."""
+    """WorkingSetService owns the working set of every session: budgets, pins, turns, eviction."""
 
     @_abc_1.abstractmethod
     def BeginTurn(
@@ -118,7 +174,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.BeginTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.BeginTurnResponse, _abc.Awaitable[_memory_service_pb2.BeginTurnResponse]]:
-        """See MemoryService. Errors: those of MemoryService.BeginTurn."""
+        """BeginTurn begins a turn, as MemoryService.BeginTurn does.
+
+        Errors: those of MemoryService.BeginTurn.
+        """
 
     @_abc_1.abstractmethod
     def Resident(
@@ -126,7 +185,7 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _working_set_service_pb2.ResidentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_working_set_service_pb2.ResidentResponse, _abc.Awaitable[_working_set_service_pb2.ResidentResponse]]:
-        """What a prompt needs: the resident pages, and the pages that the manifest may offer.
+        """Resident answers what a prompt needs: the resident pages, and the pages that the manifest may offer.
 
         Errors: SESSION_NOT_FOUND.
         """
@@ -137,8 +196,8 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _working_set_service_pb2.AdmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_working_set_service_pb2.AdmitResponse, _abc.Awaitable[_working_set_service_pb2.AdmitResponse]]:
-        """Brings a page in, making room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says that
-        another version or level would be admitted by now: look the page up again.
+        """Admit brings a page in and makes room for it: the very bytes that the caller has read, or none. REVISION_CONFLICT says
+        that another version or level would be admitted by now, so that the caller has to look the page up again.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
@@ -150,7 +209,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.PinPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.PinPagesResponse, _abc.Awaitable[_memory_service_pb2.PinPagesResponse]]:
-        """Protects pages: what MemoryService.PinPages does. Errors: those of MemoryService.PinPages."""
+        """Pin protects pages from eviction, as MemoryService.PinPages does.
+
+        Errors: those of MemoryService.PinPages.
+        """
 
     @_abc_1.abstractmethod
     def Unpin(
@@ -158,7 +220,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.UnpinPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.UnpinPagesResponse, _abc.Awaitable[_memory_service_pb2.UnpinPagesResponse]]:
-        """Ends that: what MemoryService.UnpinPages does. Errors: those of MemoryService.UnpinPages."""
+        """Unpin ends the protection of pages, as MemoryService.UnpinPages does.
+
+        Errors: those of MemoryService.UnpinPages.
+        """
 
     @_abc_1.abstractmethod
     def SetImportance(
@@ -166,7 +231,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.SetImportanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.SetImportanceResponse, _abc.Awaitable[_memory_service_pb2.SetImportanceResponse]]:
-        """See MemoryService. Errors: those of MemoryService.SetImportance."""
+        """SetImportance overrides a page's importance, as MemoryService.SetImportance does.
+
+        Errors: those of MemoryService.SetImportance.
+        """
 
     @_abc_1.abstractmethod
     def ReportUsage(
@@ -174,7 +242,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ReportUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ReportUsageResponse, _abc.Awaitable[_memory_service_pb2.ReportUsageResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ReportUsage."""
+        """ReportUsage takes a provider's count of a prompt, as MemoryService.ReportUsage does.
+
+        Errors: those of MemoryService.ReportUsage.
+        """
 
     @_abc_1.abstractmethod
     def GetStats(
@@ -182,7 +253,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetStatsResponse, _abc.Awaitable[_memory_service_pb2.GetStatsResponse]]:
-        """Counters and pressure: what MemoryService.GetStats does. Errors: those of MemoryService.GetStats."""
+        """GetStats reads a session's counters and pressure, as MemoryService.GetStats does.
+
+        Errors: those of MemoryService.GetStats.
+        """
 
     @_abc_1.abstractmethod
     def ContextAt(
@@ -190,7 +264,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.GetContextAtRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.GetContextAtResponse, _abc.Awaitable[_memory_service_pb2.GetContextAtResponse]]:
-        """The working set at a turn or revision. Errors: those of MemoryService.GetContextAt."""
+        """ContextAt reads the working set at a turn or revision, as MemoryService.GetContextAt does.
+
+        Errors: those of MemoryService.GetContextAt.
+        """
 
     @_abc_1.abstractmethod
     def DiffContext(
@@ -198,7 +275,10 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DiffContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DiffContextResponse, _abc.Awaitable[_memory_service_pb2.DiffContextResponse]]:
-        """See MemoryService. Errors: those of MemoryService.DiffContext."""
+        """DiffContext compares the working set at two turns or revisions, as MemoryService.DiffContext does.
+
+        Errors: those of MemoryService.DiffContext.
+        """
 
     @_abc_1.abstractmethod
     def Restore(
@@ -206,8 +286,9 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.RestoreCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.RestoreCheckpointResponse, _abc.Awaitable[_memory_service_pb2.RestoreCheckpointResponse]]:
-        """Makes the session what it was: what MemoryService.RestoreCheckpoint does. Errors: those of
-        MemoryService.RestoreCheckpoint.
+        """Restore makes the session what it was, as MemoryService.RestoreCheckpoint does.
+
+        Errors: those of MemoryService.RestoreCheckpoint.
         """
 
     @_abc_1.abstractmethod
@@ -216,6 +297,9 @@ class WorkingSetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ReplaySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ReplaySessionResponse, _abc.Awaitable[_memory_service_pb2.ReplaySessionResponse]]:
-        """See MemoryService. Errors: those of MemoryService.ReplaySession."""
+        """ReplaySession folds a session's log again, as MemoryService.ReplaySession does.
+
+        Errors: those of MemoryService.ReplaySession.
+        """
 
 def add_WorkingSetServiceServicer_to_server(servicer: WorkingSetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

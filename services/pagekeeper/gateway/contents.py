@@ -15,13 +15,14 @@ from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
 from pagekeeper.runtime.codec import MessageReader
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.limits import limits_of
 from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
-LOOKUPS_PER_CALL_MAX: Final = 1024
+LOOKUPS_PER_CALL_MAX: Final = limits_of(table_pb.LookupRequest, "page_ids").max_items
 
 _LINE_FACTS: Final = MessageReader(LineFacts, page_pb2.Page)
 

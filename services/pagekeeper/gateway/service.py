@@ -1,11 +1,11 @@
-"""MemoryService: what a caller may ask, each request checked and handed to the service that owns the answer.
+"""MemoryService: a table of which service answers which RPC, after its request was checked.
 
-Read-your-writes: this replica remembers the newest revision of a session that it has answered, and asks for a state at
-least that new, whether or not the caller does.
+Read-your-writes: this replica remembers the newest revision of a session that it has answered to a change, and asks for
+a state at least that new, whether or not the caller does.
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,6 +26,8 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 SESSIONS_REMEMBERED_MAX: Final = 100_000
 
 R = TypeVar("R", bound=Message)
+Request_contra = TypeVar("Request_contra", bound=Message, contravariant=True)
+Response_co = TypeVar("Response_co", bound=Message, covariant=True)
 
 
 class SeenRevisions:
@@ -43,7 +45,50 @@ class SeenRevisions:
             self._revisions.put(key, revision)
 
 
+class Ask(Protocol[Request_contra, Response_co]):
+    """An RPC as a method of an object."""
+
+    async def __call__(self, caller: Caller, request: Request_contra) -> Response_co: ...
+
+
+class Forwarded(Generic[Request_contra, Response_co]):
+    """A method of the gateway that another object answers, once the request was checked and completed."""
+
+    def __init__(
+        self, answering: "Callable[[GatewayService], Ask[Request_contra, Response_co]]", *, changes: bool
+    ) -> None:
+        self._answering = answering
+        self._changes = changes
+
+    def __get__(self, gateway: "GatewayService", owner: type) -> Ask[Request_contra, Response_co]:
+        ask = self._answering(gateway)
+
+        async def forward(caller: Caller, request: Request_contra) -> Response_co:
+            response = await ask(caller, gateway.prepare(caller, request))
+            if self._changes:
+                gateway.note(caller, request, response)
+            return response
+
+        return forward
+
+
+def read(
+    answering: "Callable[[GatewayService], Ask[Request_contra, Response_co]]",
+) -> Forwarded[Request_contra, Response_co]:
+    """An RPC that changes nothing."""
+    return Forwarded(answering, changes=False)
+
+
+def change(
+    answering: "Callable[[GatewayService], Ask[Request_contra, Response_co]]",
+) -> Forwarded[Request_contra, Response_co]:
+    """An RPC whose answer has the session's new revision, which later reads here are at least as new as."""
+    return Forwarded(answering, changes=True)
+
+
 class GatewayService:
+    """Implements `MemoryService` of the API. A replica is stateless but for caches and `SeenRevisions`."""
+
     def __init__(
         self,
         page_table: PageTablePort,
@@ -52,16 +97,16 @@ class GatewayService:
         contents: Contents,
         new_request_id: Callable[[], str],
     ) -> None:
-        self._page_table = page_table
-        self._working_set = working_set
-        self._faults = faults
-        self._contents = contents
+        self.page_table = page_table
+        self.working_set = working_set
+        self.faults = faults
+        self.contents = contents
+        self.assembler = PromptAssembler(page_table, working_set, contents)
+        self.tool_calls = ToolCalls(page_table, faults)
         self._new_request_id = new_request_id
-        self._assembler = PromptAssembler(page_table, working_set, contents)
-        self._tool_calls = ToolCalls(page_table, faults)
         self._seen = SeenRevisions()
 
-    def _prepare(self, caller: Caller, request: R) -> R:
+    def prepare(self, caller: Caller, request: R) -> R:
         """Check a request, give it an id when it has none, and raise its `min_revision` to what was answered before."""
         check(request)
         fields = request.DESCRIPTOR.fields_by_name
@@ -73,88 +118,70 @@ class GatewayService:
             open_request.min_revision = max(open_request.min_revision, seen)
         return request
 
-    def _answered(self, caller: Caller, session_id: str, revision: int, response: R) -> R:
-        self._seen.note(caller, session_id, revision)
-        return response
+    def note(self, caller: Caller, request: Any, response: Any) -> None:  # noqa: ANN401 - messages of any RPC that changes
+        """Remember the revision of a response, of the session that it is about."""
+        if "session" in response.DESCRIPTOR.fields_by_name:
+            self._seen.note(caller, response.session.session_id, response.session.revision)
+        else:
+            self._seen.note(caller, request.session_id, response.revision)
 
     # Sessions
+    open_session = change(lambda gateway: gateway.page_table.open_session)
+    get_session = read(lambda gateway: gateway.page_table.get_session)
+    list_sessions = read(lambda gateway: gateway.page_table.list_sessions)
+    configure_session = change(lambda gateway: gateway.page_table.configure_session)
+    close_session = change(lambda gateway: gateway.page_table.close_session)
+    delete_session = change(lambda gateway: gateway.page_table.delete_session)
+    fork_session = change(lambda gateway: gateway.page_table.fork_session)
 
-    async def open_session(self, caller: Caller, request: pb.OpenSessionRequest) -> pb.OpenSessionResponse:
-        response = await self._page_table.open_session(caller, self._prepare(caller, request))
-        return self._answered(caller, response.session.session_id, response.session.revision, response)
-
-    async def get_session(self, caller: Caller, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
-        return await self._page_table.get_session(caller, self._prepare(caller, request))
-
-    async def list_sessions(self, caller: Caller, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
-        return await self._page_table.list_sessions(caller, self._prepare(caller, request))
-
-    async def configure_session(
-        self, caller: Caller, request: pb.ConfigureSessionRequest
-    ) -> pb.ConfigureSessionResponse:
-        response = await self._page_table.configure_session(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.session.revision, response)
-
-    async def close_session(self, caller: Caller, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
-        response = await self._page_table.close_session(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.session.revision, response)
-
-    async def delete_session(self, caller: Caller, request: pb.DeleteSessionRequest) -> pb.DeleteSessionResponse:
-        response = await self._page_table.delete_session(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    # Appending, assembling, tool calls
-
-    async def append_pages(self, caller: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
-        response = await self._page_table.map_pages(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def begin_turn(self, caller: Caller, request: pb.BeginTurnRequest) -> pb.BeginTurnResponse:
-        response = await self._working_set.begin_turn(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def assemble_prompt(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
-        return await self._assembler.assemble(caller, self._prepare(caller, request))
-
-    async def report_usage(self, caller: Caller, request: pb.ReportUsageRequest) -> pb.ReportUsageResponse:
-        response = await self._working_set.report_usage(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def handle_tool_calls(self, caller: Caller, request: pb.HandleToolCallsRequest) -> pb.HandleToolCallsResponse:
-        response = await self._tool_calls.handle(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
+    # Turns, prompts, tool calls
+    append_pages = change(lambda gateway: gateway.page_table.map_pages)
+    begin_turn = change(lambda gateway: gateway.working_set.begin_turn)
+    assemble_prompt = read(lambda gateway: gateway.assembler.assemble)
+    report_usage = change(lambda gateway: gateway.working_set.report_usage)
+    handle_tool_calls = change(lambda gateway: gateway.tool_calls.handle)
 
     # Pages
+    fault_page = change(lambda gateway: gateway.faults.fault)
+    fault_pages = change(lambda gateway: gateway.faults.fault_many)
+    search_pages = read(lambda gateway: gateway.page_table.search_pages)
+    get_page = read(lambda gateway: gateway.page_table.get_page)
+    list_pages = read(lambda gateway: gateway.page_table.list_pages)
+    pin_pages = change(lambda gateway: gateway.working_set.pin)
+    unpin_pages = change(lambda gateway: gateway.working_set.unpin)
+    set_importance = change(lambda gateway: gateway.working_set.set_importance)
+    link_pages = change(lambda gateway: gateway.page_table.link_pages)
+    annotate_page = change(lambda gateway: gateway.page_table.annotate_page)
+    drop_pages = change(lambda gateway: gateway.page_table.unmap_pages)
+    compress_pages = change(lambda gateway: gateway.faults.compress)
+    flush_session = change(lambda gateway: gateway.page_table.flush_session)
+    get_stats = read(lambda gateway: gateway.working_set.get_stats)
 
-    async def fault_page(self, caller: Caller, request: pb.FaultPageRequest) -> pb.FaultPageResponse:
-        response = await self._faults.fault(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
+    # The past
+    create_checkpoint = change(lambda gateway: gateway.page_table.create_checkpoint)
+    list_checkpoints = read(lambda gateway: gateway.page_table.list_checkpoints)
+    get_checkpoint = read(lambda gateway: gateway.page_table.get_checkpoint)
+    restore_checkpoint = change(lambda gateway: gateway.working_set.restore)
+    delete_checkpoint = change(lambda gateway: gateway.page_table.delete_checkpoint)
+    get_context_at = read(lambda gateway: gateway.working_set.context_at)
+    diff_context = read(lambda gateway: gateway.working_set.diff_context)
+    get_page_history = read(lambda gateway: gateway.page_table.get_page_history)
+    replay_session = read(lambda gateway: gateway.working_set.replay_session)
 
-    async def fault_pages(self, caller: Caller, request: pb.FaultPagesRequest) -> pb.FaultPagesResponse:
-        response = await self._faults.fault_many(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
+    # Answered here
 
     async def stream_fault(
         self, caller: Caller, request: pb.StreamFaultRequest
     ) -> AsyncIterator[pb.StreamFaultResponse]:
         check(request)
-        self._prepare(caller, request.fault)
-        async for part in self._faults.stream_fault(caller, request):
+        self.prepare(caller, request.fault)
+        async for part in self.faults.stream_fault(caller, request):
             if part.HasField("page"):
-                self._seen.note(caller, request.fault.session_id, part.page.revision)
+                self.note(caller, request.fault, part.page)
             yield part
 
-    async def search_pages(self, caller: Caller, request: pb.SearchPagesRequest) -> pb.SearchPagesResponse:
-        return await self._page_table.search_pages(caller, self._prepare(caller, request))
-
-    async def get_page(self, caller: Caller, request: pb.GetPageRequest) -> pb.GetPageResponse:
-        return await self._page_table.get_page(caller, self._prepare(caller, request))
-
-    async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
-        return await self._page_table.list_pages(caller, self._prepare(caller, request))
-
     async def read_page(self, caller: Caller, request: pb.ReadPageRequest) -> pb.ReadPageResponse:
-        self._prepare(caller, request)
+        self.prepare(caller, request)
         lookup = table_pb.LookupRequest(
             session_id=request.session_id,
             page_ids=[request.page_id],
@@ -162,11 +189,11 @@ class GatewayService:
             min_revision=request.min_revision,
             strict=request.strict,
         )
-        entry = (await self._page_table.lookup(caller, lookup)).entries[0]
+        entry = (await self.page_table.lookup(caller, lookup)).entries[0]
         page, level = entry.page, request.level
         representation = representation_of(page, level)
         inline = next((one.data for one in entry.inline if one.level == level), None)
-        (content,) = await self._contents.load(caller, request.session_id, [Wanted(page, level, inline)])
+        (content,) = await self.contents.load(caller, request.session_id, [Wanted(page, level, inline)])
         data, preview = parted(content.data, representation.preview_mime_type)
         if request.offset > len(data):
             raise InvalidField("offset", f"must be at most the size of the content, {len(data):,} bytes")
@@ -183,83 +210,6 @@ class GatewayService:
         if preview is not None and not request.offset:
             answer.preview.CopyFrom(page_pb2.MediaPreview(mime_type=preview.mime_type, data=preview.data))
         return pb.ReadPageResponse(content=answer, total_bytes=len(data), digest=representation.digest)
-
-    async def pin_pages(self, caller: Caller, request: pb.PinPagesRequest) -> pb.PinPagesResponse:
-        response = await self._working_set.pin(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def unpin_pages(self, caller: Caller, request: pb.UnpinPagesRequest) -> pb.UnpinPagesResponse:
-        response = await self._working_set.unpin(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def set_importance(self, caller: Caller, request: pb.SetImportanceRequest) -> pb.SetImportanceResponse:
-        response = await self._working_set.set_importance(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def link_pages(self, caller: Caller, request: pb.LinkPagesRequest) -> pb.LinkPagesResponse:
-        response = await self._page_table.link_pages(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def annotate_page(self, caller: Caller, request: pb.AnnotatePageRequest) -> pb.AnnotatePageResponse:
-        response = await self._page_table.annotate_page(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def drop_pages(self, caller: Caller, request: pb.DropPagesRequest) -> pb.DropPagesResponse:
-        response = await self._page_table.unmap_pages(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def compress_pages(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
-        response = await self._faults.compress(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def flush_session(self, caller: Caller, request: pb.FlushSessionRequest) -> pb.FlushSessionResponse:
-        response = await self._page_table.flush_session(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:
-        return await self._working_set.get_stats(caller, self._prepare(caller, request))
-
-    # The past
-
-    async def create_checkpoint(
-        self, caller: Caller, request: pb.CreateCheckpointRequest
-    ) -> pb.CreateCheckpointResponse:
-        response = await self._page_table.create_checkpoint(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def list_checkpoints(self, caller: Caller, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
-        return await self._page_table.list_checkpoints(caller, self._prepare(caller, request))
-
-    async def get_checkpoint(self, caller: Caller, request: pb.GetCheckpointRequest) -> pb.GetCheckpointResponse:
-        return await self._page_table.get_checkpoint(caller, self._prepare(caller, request))
-
-    async def restore_checkpoint(
-        self, caller: Caller, request: pb.RestoreCheckpointRequest
-    ) -> pb.RestoreCheckpointResponse:
-        response = await self._working_set.restore(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def delete_checkpoint(
-        self, caller: Caller, request: pb.DeleteCheckpointRequest
-    ) -> pb.DeleteCheckpointResponse:
-        response = await self._page_table.delete_checkpoint(caller, self._prepare(caller, request))
-        return self._answered(caller, request.session_id, response.revision, response)
-
-    async def fork_session(self, caller: Caller, request: pb.ForkSessionRequest) -> pb.ForkSessionResponse:
-        response = await self._page_table.fork_session(caller, self._prepare(caller, request))
-        return self._answered(caller, response.session.session_id, response.session.revision, response)
-
-    async def get_context_at(self, caller: Caller, request: pb.GetContextAtRequest) -> pb.GetContextAtResponse:
-        return await self._working_set.context_at(caller, self._prepare(caller, request))
-
-    async def diff_context(self, caller: Caller, request: pb.DiffContextRequest) -> pb.DiffContextResponse:
-        return await self._working_set.diff_context(caller, self._prepare(caller, request))
-
-    async def get_page_history(self, caller: Caller, request: pb.GetPageHistoryRequest) -> pb.GetPageHistoryResponse:
-        return await self._page_table.get_page_history(caller, self._prepare(caller, request))
-
-    async def replay_session(self, caller: Caller, request: pb.ReplaySessionRequest) -> pb.ReplaySessionResponse:
-        return await self._working_set.replay_session(caller, self._prepare(caller, request))
 
 
 def _put_part(content: page_pb2.PageContent, part: bytes, *, text: bool) -> None:

@@ -7,14 +7,12 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.ids import check_id, session_key
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id, request_of
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.views import checkpoint_message
 from pagekeeper.v1 import memory_service_pb2 as pb
-
-LISTED_DEFAULT: Final = 50
-LISTED_MAX: Final = 500
 
 _LIST: Final = "checkpoints"
 
@@ -41,7 +39,7 @@ class Checkpoints:
     async def list_checkpoints(self, caller: Caller, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
         key = session_key(caller.tenant, request.session_id)
         session = await self._sessions.read_for(key, request)
-        size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
+        size = limits.number_asked(request, "page_size")
         # Each names a later revision than the one before, so its revision is its place whatever is deleted meanwhile.
         after = index_in(_LIST, request.page_token) if request.page_token else -1
         rest = [checkpoint for checkpoint in session.checkpoints.values() if checkpoint.revision > after]

@@ -12,7 +12,7 @@ from typing import Final
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.decisions import NewPage
-from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.eviction import MESSAGE_ROLES
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.ids import check_id
@@ -37,8 +37,6 @@ from pagekeeper.runtime.views import LINK_KIND_OF, MODALITY_OF, PAGE_TYPE_OF, RO
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 
-PAGES_MAX: Final = 256
-CONTENT_BYTES_MAX: Final = 4 * 1024 * 1024
 IMPORTANCE: Final = 0.5
 """Of a page whose caller does not say."""
 
@@ -57,8 +55,6 @@ class Draft:
 
 def drafts_of(request: pb.AppendPagesRequest) -> list[Draft]:
     """Raises InvalidField, ContentTooLarge."""
-    if not 1 <= len(request.pages) <= PAGES_MAX:
-        raise InvalidField("pages", f"must have 1 to {PAGES_MAX} entries, not {len(request.pages)}")
     return [_draft(f"pages[{index}]", page) for index, page in enumerate(request.pages)]
 
 
@@ -99,8 +95,6 @@ def _draft(where: str, page: page_pb2.PageInput) -> Draft:
     modality = MODALITY_OF.get(page.modality, Modality.TEXT)
     is_medium = modality not in MIME_TYPE_OF
     content = page.data if page.WhichOneof("content") == "data" else page.text.encode()
-    if len(content) > CONTENT_BYTES_MAX:
-        raise ContentTooLarge(where, len(content), CONTENT_BYTES_MAX)
     media = _MEDIA.decode(page.media) if is_medium else None
     role = ROLE_OF.get(page.role, MessageRole.USER)
     mapped = ev.MappedPage(

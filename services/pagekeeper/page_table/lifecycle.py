@@ -12,6 +12,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.page_table.configuration import changed_config, labels_of, opened_config
 from pagekeeper.page_table.mapping import TokenizerOf, cost_of
 from pagekeeper.page_table.page_tokens import page_token, position_in
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import SessionLog
@@ -21,8 +22,6 @@ from pagekeeper.runtime.views import session_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
 
-LISTED_DEFAULT: Final = 50
-LISTED_MAX: Final = 500
 EXAMINED_MAX: Final = 1_000
 """Sessions that one call looks at, whatever the labels leave of them."""
 READS_AT_ONCE: Final = 16
@@ -54,7 +53,7 @@ class Lifecycle:
 
     async def list_sessions(self, caller: Caller, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
         """A page may be shorter than asked for, and even empty, before the end: what was examined is bounded."""
-        size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
+        size = limits.number_asked(request, "page_size")
         after = position_in(_LIST, request.page_token)
         found: list[session_pb2.Session] = []
         for _ in range(EXAMINED_MAX // size + 1):

@@ -18,9 +18,10 @@ from pagekeeper.runtime.work import COMPRESS, WRITEBACK, compress_data
 
 GATHER_SECONDS: Final = 0.25
 """How long work is gathered before it is published: a turn's pages become one item."""
+WORK_PAGES_MAX: Final = 256
+"""Pages of one item of work, so that a worker that dies repeats little."""
 SESSIONS_MAX: Final = 10_000
 """Sessions with work that is not yet published; beyond, the oldest is forgotten."""
-COMPRESS_PAGES_MAX: Final = 256
 PUBLISHED_MAX: Final = 10_000
 """Write-backs that are remembered, so as not to be published again with every further append."""
 REPUBLISH_SECONDS: Final = 150.0
@@ -69,8 +70,8 @@ class Outbox:
                 self._published.put(key, (work_id, self._clock.monotonic()))
         for key, (revision, noted) in compress.items():
             page_ids = list(noted)
-            for start in range(0, len(page_ids), COMPRESS_PAGES_MAX):
-                data = compress_data(page_ids[start : start + COMPRESS_PAGES_MAX])
+            for start in range(0, len(page_ids), WORK_PAGES_MAX):
+                data = compress_data(page_ids[start : start + WORK_PAGES_MAX])
                 await self._put(COMPRESS, key, f"{key.session}.{revision}.{start}", data)
 
     async def _put(self, kind: str, key: SessionKey, work_id: str, data: bytes) -> bool:

@@ -9,6 +9,7 @@ from pagekeeper.core.errors import PageNotFound
 from pagekeeper.core.ids import session_key
 from pagekeeper.core.pages import PageState
 from pagekeeper.page_table.page_tokens import index_in, page_token
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.history import History, Step
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
@@ -16,9 +17,6 @@ from pagekeeper.runtime.views import FAULT_REASON, LINK_KIND, PAGE_TYPE
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1.session_pb2 import PageHistoryEntry as Entry
-
-LISTED_DEFAULT: Final = 100
-LISTED_MAX: Final = 1_000
 
 _LIST: Final = "history"
 
@@ -35,7 +33,7 @@ class PageHistory:
             session = await self._sessions.read_existing(key, strict=True)
             if request.page_id not in session.pages:
                 raise PageNotFound(request.page_id)
-        size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
+        size = limits.number_asked(request, "page_size")
         # History only grows at its end, so a place in it stays the same place.
         first = index_in(_LIST, request.page_token)
         entries: list[Entry] = []

@@ -5,20 +5,17 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from pagekeeper.core import decisions
-from pagekeeper.core.errors import InvalidField, PageNotFound
+from pagekeeper.core.errors import PageNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import PageState, Version
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Read, Sessions
 from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, TIER_OF, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
-
-LOOKUPS_MAX: Final = 1_024
-LISTED_DEFAULT: Final = 100
-LISTED_MAX: Final = 1_000
 
 _LIST: Final = "pages"
 
@@ -30,9 +27,8 @@ class Queries:
         self._sessions = sessions
 
     async def lookup(self, caller: Caller, request: table_pb.LookupRequest) -> table_pb.LookupResponse:
+        limits.check(request)
         key = session_key(caller.tenant, request.session_id)
-        if not 1 <= len(request.page_ids) <= LOOKUPS_MAX:
-            raise InvalidField("page_ids", f"must have 1 to {LOOKUPS_MAX:,} entries, not {len(request.page_ids):,}")
 
         def found(session: Session) -> table_pb.LookupResponse:
             entries = [_entry_at(session, page_id, request.version) for page_id in request.page_ids]
@@ -52,7 +48,7 @@ class Queries:
     async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
         key = session_key(caller.tenant, request.session_id)
         session = await self._sessions.read_for(key, request)
-        size = min(request.page_size or LISTED_DEFAULT, LISTED_MAX)
+        size = limits.number_asked(request, "page_size")
         # Pages never leave the mapping order, dropped ones neither, so a place in it stays the same place.
         position = index_in(_LIST, request.page_token)
         wanted = _filter(session, request)

@@ -4,12 +4,12 @@ A recall changes nothing: a recalled page is in the prompt that asked for it, an
 """
 
 from pagekeeper.core.demand_paging import recalled_pages
-from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import session_key
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.queries import page_entry
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.v1 import page_pb2
@@ -23,9 +23,8 @@ class Recalling:
 
     async def recall_pages(self, caller: Caller, request: table_pb.RecallPagesRequest) -> table_pb.RecallPagesResponse:
         """Raises SessionNotFound, InvalidField, StoreUnavailable."""
+        limits.check(request)
         key = session_key(caller.tenant, request.session_id)
-        if not request.room_tokens:
-            raise InvalidField("room_tokens", "must be at least 1, not 0")
         session = await self._sessions.read_for(key, request)
         async with self._indexes.current(caller, key, session) as indexed:
             recalled = recalled_pages(

@@ -13,12 +13,13 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.errors import InvalidField, PageNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.lines import facts_of_version, page_line
-from pagekeeper.core.pages import StoredRepresentation
+from pagekeeper.core.pages import CompressionLevel, StoredRepresentation
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, parted
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.mapping import TokenizerOf, note_tail
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.spilling import spill
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.artifacts import ArtifactPort, blob_of
 from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.identity import Caller
@@ -30,8 +31,7 @@ from pagekeeper.v1 import event_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
-LEVEL_MAX: Final = 3
-REPRESENTATIONS_MAX: Final = 1_024
+LEVEL_MAX: Final = max(CompressionLevel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,8 @@ class Representations:
     async def add_representations(
         self, caller: Caller, request: table_pb.AddRepresentationsRequest
     ) -> table_pb.AddRepresentationsResponse:
+        limits.check(request)
         key = session_key(caller.tenant, request.session_id)
-        if not 1 <= len(request.representations) <= REPRESENTATIONS_MAX:
-            raise InvalidField("representations", f"must have 1 to {REPRESENTATIONS_MAX:,} entries")
         made = await self._made(caller, key, request.representations)
         count_line = _counting_once()
 

@@ -3,20 +3,16 @@
 Invariant: a hit is a page that is mapped at the revision that the answer says.
 """
 
-from typing import Final
-
 from pagekeeper.core.ids import session_key
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.search import EVERYTHING, Found, SearchFilter
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.indexes import Indexed, Indexes
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.views import MODALITY, MODALITY_OF, PAGE_TYPE, PAGE_TYPE_OF, TIER
 from pagekeeper.v1 import memory_service_pb2 as pb
-
-HITS_DEFAULT: Final = 5
-HITS_MAX: Final = 100
 
 
 class Searching:
@@ -29,7 +25,7 @@ class Searching:
         session = await self._sessions.read_for(key, request)
         async with self._indexes.current(caller, key, session) as indexed:
             where = _filter(session, request)
-            limit = min(request.limit or HITS_DEFAULT, HITS_MAX)
+            limit = limits.number_asked(request, "limit")
             found = indexed.index.search(request.query, limit=limit, where=where)
             hits = [_hit(session, page, one) for one in found if (page := session.page(one.page_id)) is not None]
             return pb.SearchPagesResponse(

@@ -9,7 +9,7 @@ from pagekeeper.core.bookkeeping import SessionState
 from pagekeeper.core.errors import InvalidField, RevisionConflict
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.lru import Lru
-from pagekeeper.core.pages import FaultReason, StorageTier
+from pagekeeper.core.pages import CompressionLevel, FaultReason, StorageTier
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import corrected_percent
 from pagekeeper.runtime.codec import effect_message
@@ -23,10 +23,10 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.past import state_after
 
-LEVEL_MAX: Final = 3
-HITS_MAX: Final = 64
+LEVEL_MAX: Final = max(CompressionLevel)
+USES_WAITING_MAX: Final = 64
 """Uses of resident pages that wait for a session's next admission; the oldest are forgotten."""
-SESSIONS_WITH_HITS_MAX: Final = 4_096
+SESSIONS_WITH_USES_MAX: Final = 4_096
 
 Event = ev.TurnBegun | ev.PagesPinned | ev.PagesUnpinned | ev.ImportanceSet | ev.UsageReported
 Decide = Callable[[Session], Event | None]
@@ -36,7 +36,7 @@ class Residency:
     def __init__(self, sessions: Sessions, history: History) -> None:
         self._sessions = sessions
         self._history = history
-        self._hits: Lru[SessionKey, list[str]] = Lru(count_max=SESSIONS_WITH_HITS_MAX)
+        self._hits: Lru[SessionKey, list[str]] = Lru(count_max=SESSIONS_WITH_USES_MAX)
 
     async def begin_turn(self, caller: Caller, request: pb.BeginTurnRequest) -> pb.BeginTurnResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -114,7 +114,7 @@ class Residency:
 
     def _remember_hit(self, key: SessionKey, page_id: str) -> None:
         hits = [*(self._hits.peek(key) or ()), page_id]
-        self._hits.put(key, hits[-HITS_MAX:])
+        self._hits.put(key, hits[-USES_WAITING_MAX:])
 
     async def _commit(
         self,

@@ -11,6 +11,7 @@ from pagekeeper.core.lru import Lru
 from pagekeeper.core.offering import input_page_id, words_page_id
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
+from pagekeeper.runtime import limits
 from pagekeeper.runtime.codec import usage_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
@@ -20,7 +21,6 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.shown import Shown
 
-AVAILABLE_MAX: Final = 256
 SHOWN_MAX: Final = 512
 """Sessions that are kept up: those with a prompt or two a minute. One of 10,000 pages takes about 3 MB."""
 
@@ -32,6 +32,7 @@ class ResidentPages:
 
     async def resident(self, caller: Caller, request: working_pb.ResidentRequest) -> working_pb.ResidentResponse:
         """Raises SessionNotFound."""
+        limits.check(request)
         key = session_key(caller.tenant, request.session_id)
         known_revision = request.known_revision
         session = await self._sessions.read_for(key, request)
@@ -44,7 +45,7 @@ class ResidentPages:
         response = working_pb.ResidentResponse(
             revision=session.revision,
             resident=shown.residents(session),
-            available=shown.offered(session, min(request.available_limit, AVAILABLE_MAX)),
+            available=shown.offered(session, request.available_limit),
             config=config_message(session),
             stats=stats_message(session, shown.totals),
             turn=session.turn,
