@@ -11,7 +11,11 @@ from typing import Protocol
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
+from pagekeeper.v1 import limits_pb2
 from tests.tidy.repository import ROOT
+
+SMALL = 10
+"""Numbers up to this one name levels and shares too."""
 
 # Field numbers of descriptor.proto, from which the paths of source locations are made.
 FILE_MESSAGES, FILE_ENUMS, FILE_SERVICES, FILE_EXTENSIONS = 4, 5, 6, 7
@@ -63,6 +67,19 @@ def elements() -> Iterator[Documented]:
             yield Documented(enum.name, comments.get((FILE_ENUMS, at), ""))
             yield from _members(enum.value, (FILE_ENUMS, at, ENUM_VALUES), comments)
         yield from _members(file.extension, (FILE_EXTENSIONS,), comments)
+
+
+def limited_fields() -> Iterator[tuple[str, Documented, set[float]]]:
+    """Each field with limits, its message's name, and the limits that are larger than a level or a share."""
+    for file in compiled():
+        comments = _comments(file)
+        for at, message in enumerate(file.message_type):
+            for index, field in enumerate(message.field):
+                if field.options.HasExtension(limits_pb2.limits):
+                    said = field.options.Extensions[limits_pb2.limits]
+                    numbers = {float(value) for _, value in said.ListFields() if not isinstance(value, bool)}
+                    comment = comments.get((FILE_MESSAGES, at, MESSAGE_FIELDS, index), "")
+                    yield message.name, Documented(field.name, comment), {n for n in numbers if n > SMALL}
 
 
 def _message_elements(

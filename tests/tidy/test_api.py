@@ -8,7 +8,7 @@ import pytest
 
 from pagekeeper.core import errors
 from pagekeeper.runtime.errors import RULES
-from tests.tidy.api import Documented, elements, enum_values, rpcs
+from tests.tidy.api import Documented, elements, enum_values, limited_fields, rpcs
 
 REASONS = [value for value in enum_values("ErrorReason") if value.name != "UNSPECIFIED"]
 RPCS = list(rpcs())
@@ -42,6 +42,19 @@ def test_a_comment_begins_with_the_name_and_says_something(element: Documented) 
     assert element.name in (name, f"ERROR_REASON_{name}"), f"the comment of {element.name} begins with {words[0]!r}"
     assert words[1].lower() not in PRONOUNS, f"the comment of {element.name} goes on with {words[1]!r}"
     assert words[-1].endswith((".", ":")), f"the comment of {element.name} does not end with a full stop"
+
+
+LIMITS = [
+    (f"{message}.{field.name}", field.comment, sorted(numbers))
+    for message, field, numbers in limited_fields()
+    if numbers
+]
+
+
+@pytest.mark.parametrize(("field", "comment", "limits"), LIMITS, ids=[field for field, *_ in LIMITS])
+def test_a_comment_does_not_repeat_a_limit(field: str, comment: str, limits: list[float]) -> None:
+    said = {float(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*(?:\.\d+)?\b", comment)}
+    assert not said & set(limits), f"the comment of {field} repeats a limit that its option says"
 
 
 def test_every_reason_has_exactly_one_class() -> None:

@@ -14,9 +14,11 @@ from typing import Any, Self
 import pytest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
+from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.core.errors import RevisionNotFound
 from pagekeeper.gateway.contents import Contents, content_cache
 from pagekeeper.gateway.service import GatewayService
+from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, Notice
 from pagekeeper.runtime.rpc.methods import methods
 from pagekeeper.v1 import (
@@ -28,6 +30,7 @@ from pagekeeper.v1 import (
     working_set_service_pb2,
 )
 from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_log import MemoryLog
 from tests.unit.faulting import FaultingReplica, serving
 from tests.unit.stack import Stores, caller, key, ready
@@ -122,6 +125,13 @@ async def stale_gateway() -> AsyncIterator[tuple[GatewayService, int, int]]:
         yield gateway_of(reader), seen.revision, written.revision
 
 
+class Client(Pagekeeper):
+    """A client that no gateway has to find the tenant of."""
+
+    def caller(self) -> Caller:
+        return caller()
+
+
 REQUESTS = [
     pb.GetSessionRequest(),
     pb.AssemblePromptRequest(),
@@ -153,6 +163,14 @@ async def test_a_minimum_and_strictness_both_hold() -> None:
         beyond = pb.GetStatsRequest(session_id="s1", min_revision=written + 1, strict=True)
         with pytest.raises(RevisionNotFound):
             await gateway.get_stats(caller(), beyond)
+
+
+async def test_the_clients_strict_session_reads_strictly() -> None:
+    async with stale_gateway() as (gateway, seen, written):
+        assert written > seen
+        session = Client(gateway, ManualClock(), call_seconds=10).session("s1", revision=seen)
+        assert [page.page_id async for page in session.pages()] == ["old"]
+        assert [page.page_id async for page in session.strict().pages()] == ["old", "new"]
 
 
 async def test_a_strict_list_shows_each_session_as_it_is() -> None:
