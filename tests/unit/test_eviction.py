@@ -284,10 +284,8 @@ def test_a_tool_whose_results_are_not_wanted_again_does_not_push_out_files(polic
 @REUSE
 def test_nothing_stays_for_ever_where_nothing_is_used_again(policy: str) -> None:
     told = session(policy)
-    small = ev.MappedPage(
-        **{name: getattr(mapped("small", "read"), name) for name in ev.MappedPage.__slots__}
-        | {"full": StoredRepresentation(0, PAGE_TOKENS * 7 // 10, 1, bytes(32), inline=b"x")}
-    )
+    full = StoredRepresentation(0, PAGE_TOKENS * 7 // 10, 1, bytes(32), inline=b"x")
+    small = mapped("small", "read")._replace(full=full)
     apply(told, ev.PagesMapped((small,)))
     for number in range(1_000):
         want(told, f"once{number}")

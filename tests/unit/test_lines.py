@@ -1,7 +1,5 @@
 """A line shows the same facts wherever they are taken from: the page to map, the folded page, the API's message."""
 
-from dataclasses import fields, replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,12 +42,12 @@ def test_a_line_shows_the_same_facts_wherever_they_are_kept(
 ) -> None:
     session = Session()
     session.apply(1, ev.Transaction("a", bytes(32), 1, (ev.SessionOpened(ev.SessionConfig()),)))
-    session.apply(2, ev.Transaction("b", bytes(32), 1, (ev.PagesMapped((replace(mapped, trust=trust),)),)))
+    session.apply(2, ev.Transaction("b", bytes(32), 1, (ev.PagesMapped((mapped._replace(trust=trust),)),)))
     annotation = ev.PageAnnotation(mapped.page_id, page_type=annotated)
     session.apply(3, ev.Transaction("c", bytes(32), 1, (ev.PagesAnnotated((annotation,)),)))
     page = session.pages[mapped.page_id]
     facts = facts_of_mapped(mapped, trust)
     assert facts == facts_of_version(page, page.current)
     assert facts == MessageReader(LineFacts, page_pb2.Page).decode(page_message(session, page))
-    known = {field.name: getattr(mapped, field.name) for field in fields(mapped)} | {"trust": trust}
+    known = mapped._asdict() | {"trust": trust}
     assert facts._asdict() == {name: known["page_type" if name == "mapped_type" else name] for name in facts._fields}

@@ -163,13 +163,12 @@ def map_pages(
             raise PageExists(page_id)
         if new.new_version:
             _check_same_kind(page_id, before or here, new.mapped)
-        named = new.mapped if new.mapped.page_id else replace(new.mapped, page_id=page_id)
+        named = new.mapped if new.mapped.page_id else new.mapped._replace(page_id=page_id)
         for link in named.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
         trust = _trust(session, earlier, named)
-        page = replace(
-            named,
+        page = named._replace(
             version=1 + (here.version if here else len(before.versions) if before else 0),
             trust=trust,
             pinned=named.pinned or (here.pinned if here else before is not None and before.pinned),

@@ -5,12 +5,16 @@ kept once a session and named by number, so the bytes mean something to the `Pac
 alone, and never leave the process. Layouts have the same order of fields: narrow ones for numbers as they mostly are,
 and a wide one for whatever the log can carry.
 
+How a field of `PageState` or `Version` is packed follows from its type, so a field that is added there is packed too; a
+type that is not known here stops the program at import.
+
 Law: what is unpacked equals what was packed.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import starmap
-from operator import is_
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from enum import Enum
+from itertools import accumulate, product, starmap
+from operator import attrgetter, is_, itemgetter
 from struct import Struct, error
 from typing import Any, Final, Generic, TypeVar, get_type_hints, overload
 
@@ -19,47 +23,93 @@ from pagekeeper.core.pages import (
     KeyValue,
     LinkKind,
     MediaDescription,
-    MessageRole,
-    Modality,
     PackedLevels,
     PageLink,
     PageState,
-    PageType,
     StoredRepresentation,
-    TrustClass,
     Version,
 )
 from pagekeeper.core.reuse_counts import PageReuse
 
 DIGEST_BYTES: Final = 32
 
-_MAPPED: Final = 1
-_PINNED: Final = 2
-_RELATED: Final = 4
-"""Links or metadata follow the versions."""
-_LAYOUT: Final = 8
-"""What the number of its layout is multiplied by, above the flags."""
-
 _LINK_KINDS: Final = tuple(LinkKind)
+
+
+class FieldGroups:
+    """The fields of a class of values, by how they are packed. Those in `apart` are packed by hand."""
+
+    def __init__(self, value_class: Any, apart: Sequence[str], in_common: Collection[str]) -> None:  # noqa: ANN401 - a class of named tuples
+        """`in_common` names the texts of which a session has few different ones."""
+        types = {name: one for name, one in get_type_hints(value_class).items() if name not in apart}
+        enums = {name for name, one in types.items() if issubclass(one, Enum)}
+        self.flags = [name for name, one in types.items() if one is bool]
+        self.counts = [name for name, one in types.items() if one is int]
+        self.fractions = [name for name, one in types.items() if one is float]
+        self.texts = [name for name, one in types.items() if one is str and name not in in_common]
+        common = [name for name in types if name in enums or name in in_common]
+        groups = [self.flags, self.counts, self.fractions, self.texts, common]
+        names = [name for group in groups for name in group]
+        if set(names) != set(types):
+            raise TypeError(f"{value_class.__name__}: {set(types) - set(names)} cannot be packed")
+        ends = list(accumulate(map(len, groups)))
+        self.slices = [slice(end - len(group), end) for end, group in zip(ends, groups, strict=True)]
+        """Where in `values` the flags, counts, fractions, texts and what is in common stand."""
+        self.values: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
+        read = (*apart, *names)
+        self.in_order: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*map(read.index, value_class._fields))
+        """The fields of a value, of `apart` followed by `values`."""
+
+
+_PAGE: Final = FieldGroups(PageState, ("page_id", "versions", "links", "metadata", "reuse"), {"tool_name"})
+_FLAGS, _COUNTS, _FRACTIONS, _TEXTS, _KIND = _PAGE.slices
+_VERSION: Final = FieldGroups(Version, ("media", "representations"), {"mime_type"})
+_, _VERSION_COUNTS, _, _, _FORM = _VERSION.slices
+
+_FLAG_VALUES: Final = tuple(product((False, True), repeat=len(_PAGE.flags)))
+"""Values of all flags, by the number that says them."""
+_FLAG_NUMBERS: Final = {values: number for number, values in enumerate(_FLAG_VALUES)}
+_ANY_FLAG: Final = len(_FLAG_VALUES) - 1
+_MAPPED: Final = 1 << (len(_PAGE.flags) - 1 - _PAGE.flags.index("mapped"))
+_RELATED: Final = len(_FLAG_VALUES)
+"""Links or metadata follow the versions."""
+_LAYOUT: Final = 2 * _RELATED
+"""What the number of its layout is multiplied by, above the flags; all of it is one byte."""
+
+_NARROW: Final = {
+    "current_version": "B",
+    "recall_likelihood_percent": "B",
+    "tool_call_id": "B",
+    "version": "B",
+    "revision": "I",
+    "created_unix_ms": "Q",
+}
+"""How wide a number is in the narrow layouts, or the length of a text; two bytes when nothing is said."""
 
 T = TypeVar("T", bound=Hashable)
 
 
 class _Layout:
-    """How wide the fields are. But in the widest, a place is as long as the bytes are many, and its length not said."""
+    """How wide the fields are. All but the widest layout omit `extent.length`, which equals `size_bytes`."""
 
-    def __init__(self, number: int, head: str, counter: str, version: str, representation: str) -> None:
+    def __init__(self, number: int, counter: str, representation: str) -> None:
+        """`counter` is how wide a count of reuses is; `representation` has the fields of a level."""
         of_type = {int: counter, float: "d"}
         reuse = "".join(of_type[one] for one in get_type_hints(PageReuse).values())
         self.flags = number * _LAYOUT
-        # Flags; kind, version, versions, faults, turns used and faulted, lengths of hint and call, telling; importance.
-        self.head = Struct(f"<B{head}d{reuse}")
-        # Version, revision, turn, time, form, levels.
-        self.version = Struct("<" + version)
+        self.wide = representation.endswith("QQ")
+        few = "I" if self.wide else "B"
+        # Flags, kind, versions, counts, fractions, reuse, lengths of texts.
+        counts, texts = self._widths(_PAGE.counts), self._widths(_PAGE.texts)
+        self.head = Struct(f"<B{few}{few}{counts}{'d' * len(_PAGE.fractions)}{reuse}{texts}")
+        # Form, levels, counts.
+        self.version = Struct(f"<{few}{few}{self._widths(_VERSION.counts)}")
         # Make, tokens, bytes, digest, object, offset, and in the widest the length.
         self._representation = representation
-        self.wide = representation.endswith("QQ")
         self._representations: dict[int, Struct] = {}
+
+    def _widths(self, names: Iterable[str]) -> str:
+        return "".join("Q" if self.wide else _NARROW.get(name, "H") for name in names)
 
     def representations(self, count: int) -> Struct:
         layout = self._representations.get(count)
@@ -69,9 +119,9 @@ class _Layout:
 
 
 _LAYOUTS: Final = (
-    _Layout(0, "3B4H2B", "H", "BIHQBB", "BHH32sHI"),
-    _Layout(1, "3B4H2B", "I", "BIHQBB", "BHH32sHI"),
-    _Layout(2, "9I", "Q", "IQIQII", "IIQ32sIQQ"),
+    _Layout(0, "H", "BHH32sHI"),
+    _Layout(1, "I", "BHH32sHI"),
+    _Layout(2, "Q", "IIQ32sIQQ"),
 )
 """The first that has room is taken: for most pages, for those of a session with many references, and for any page."""
 _LEVEL: Final = _LAYOUTS[0].representations(1)
@@ -79,6 +129,9 @@ _MAKE_AND_TOKENS: Final = Struct("<BH")
 """What a level begins with."""
 _COUNT: Final = Struct("<I")
 _BYTE: Final = Struct("<B")
+_REUSE_AT: Final = 3 + len(_PAGE.counts) + len(_PAGE.fractions)
+_LENGTHS_AT: Final = _REUSE_AT + len(PageReuse._fields)
+"""Where in a page's head the numbers of its reuse begin, and the lengths of its texts."""
 _MEDIA: Final = Struct("<IIdI")
 _RELATED_COUNTS: Final = Struct("<II")
 
@@ -105,10 +158,10 @@ class PackedPages:
     """Packs the pages of one session."""
 
     def __init__(self) -> None:
-        self._kinds = _Table[tuple[Modality, PageType, MessageRole, str]]()
-        """With the tool's name."""
-        self._forms = _Table[tuple[str, PageType, TrustClass, bool]]()
-        """Of versions: MIME type, mapped type, trust, whether it is a medium."""
+        self._kinds = _Table[tuple[Any, ...]]()
+        """Of pages: what `_PAGE` has in common."""
+        self._forms = _Table[tuple[Any, ...]]()
+        """Of versions: what `_VERSION` has in common, and whether it is a medium."""
         self._makes = _Table[tuple[int, str, str]]()
         """Of representations: level, compressor, and the content type of a preview."""
         self._objects = _Table[str]()
@@ -126,37 +179,19 @@ class PackedPages:
 
     def unpack(self, page_id: str, packed: bytes) -> PageState:
         layout = _LAYOUTS[packed[0] // _LAYOUT]
-        (
-            flags, kind, current_version, version_count, fault_count, last_used_turn, last_fault_turn,
-            hint_bytes, call_bytes, recall_likelihood_percent, importance, *reuse,
-        ) = layout.head.unpack_from(packed)  # fmt: skip
-        at = layout.head.size
-        call_at = at + hint_bytes
-        reader = _Reader(packed, call_at + call_bytes)
+        head = layout.head.unpack_from(packed)
+        flags, kind, version_count = head[:3]
+        at, texts = layout.head.size, []
+        for length in head[_LENGTHS_AT:]:
+            texts.append(packed[at : at + length].decode())
+            at += length
+        reader = _Reader(packed, at)
         versions = tuple([self._version(reader, layout) for _ in range(version_count)])
         links, metadata = _read_related(reader) if flags & _RELATED else ((), ())
-        modality, page_type, role, tool_name = self._kinds[kind]
-        return PageState(
-            page_id,
-            versions,
-            current_version,
-            flags & _MAPPED != 0,
-            flags & _PINNED != 0,
-            importance,
-            links,
-            fault_count,
-            last_used_turn,
-            last_fault_turn,
-            modality,
-            page_type,
-            role,
-            packed[at:call_at].decode(),
-            tool_name,
-            packed[call_at : call_at + call_bytes].decode(),
-            metadata,
-            PageReuse(*reuse),
-            recall_likelihood_percent,
-        )
+        reuse = PageReuse._make(head[_REUSE_AT:_LENGTHS_AT])
+        apart = (page_id, versions, links, metadata, reuse)
+        read = (*apart, *_FLAG_VALUES[flags & _ANY_FLAG], *head[3:_REUSE_AT], *texts, *self._kinds[kind])
+        return PageState._make(_PAGE.in_order(read))
 
     def with_packed_levels(self, page: PageState) -> PageState:
         """An equal page whose levels are packed, as far as they can be; the page itself when nothing is to be done."""
@@ -187,39 +222,25 @@ class PackedPages:
 
     def _written(self, page: PageState, layout: _Layout) -> bytes:
         """Raises struct's error for a number that the layout has no room for."""
-        hint, call = page.hint.encode(), page.tool_call_id.encode()
+        values = _PAGE.values(page)
+        texts = [text.encode() for text in values[_TEXTS]]
         related = bool(page.links or page.metadata)
         parts = [
             layout.head.pack(
-                layout.flags | page.mapped * _MAPPED | page.pinned * _PINNED | related * _RELATED,
-                self._kinds.number((page.modality, page.page_type, page.role, page.tool_name)),
-                page.current_version,
+                layout.flags | related * _RELATED | _FLAG_NUMBERS[values[_FLAGS]],
+                self._kinds.number(values[_KIND]),
                 len(page.versions),
-                page.fault_count,
-                page.last_used_turn,
-                page.last_fault_turn,
-                len(hint),
-                len(call),
-                page.recall_likelihood_percent,
-                page.importance,
+                *values[_COUNTS],
+                *values[_FRACTIONS],
                 *page.reuse,
+                *map(len, texts),
             ),
-            hint,
-            call,
+            *texts,
         ]
         for version in page.versions:
-            parts.append(
-                layout.version.pack(
-                    version.version,
-                    version.revision,
-                    version.turn,
-                    version.created_unix_ms,
-                    self._forms.number(
-                        (version.mime_type, version.mapped_type, version.trust, version.media is not None)
-                    ),
-                    len(version.representations),
-                )
-            )
+            values = _VERSION.values(version)
+            form = self._forms.number((*values[_FORM], version.media is not None))
+            parts.append(layout.version.pack(form, len(version.representations), *values[_VERSION_COUNTS]))
             parts.append(self._representations(version.representations, layout))
             if version.media is not None:
                 parts += _media_parts(version.media)
@@ -252,8 +273,8 @@ class PackedPages:
     # Reading
 
     def _version(self, reader: "_Reader", layout: _Layout) -> Version:
-        version, revision, turn, unix_ms, form, count = reader.take(layout.version)
-        mime_type, mapped_type, trust, is_medium = self._forms[form]
+        form, count, *counts = reader.take(layout.version)
+        *common, is_medium = self._forms[form]
         representations: Sequence[StoredRepresentation]
         if layout.wide:
             values = reader.take(layout.representations(count))
@@ -262,17 +283,8 @@ class PackedPages:
             # Most of who asks for a page asks for none of its levels, or for one.
             levels = reader.part(count * _LEVEL.size)
             representations = _Levels(self.level_and_tokens(levels, 0)[1], levels, self)
-        return Version(
-            version,
-            revision,
-            turn,
-            unix_ms,
-            mime_type,
-            _read_media(reader) if is_medium else None,
-            representations,
-            mapped_type,
-            trust,
-        )
+        media = _read_media(reader) if is_medium else None
+        return Version._make(_VERSION.in_order((media, representations, *counts, *common)))
 
     def _stored(
         self,

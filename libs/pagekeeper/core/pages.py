@@ -185,16 +185,17 @@ class PackedLevels(Sequence[StoredRepresentation]):
 
 class Version(NamedTuple):
     version: int
-    revision: int
-    turn: int
-    created_unix_ms: int
     mime_type: str
     media: MediaDescription | None
-    representations: Sequence[StoredRepresentation]
-    """Ascending by level; the full one first and always there. A tuple or packed."""
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
     trust: TrustClass
+    """The facts until here come with the mapping: `events.MappedPage` has them by these names."""
+    revision: int
+    turn: int
+    created_unix_ms: int
+    representations: Sequence[StoredRepresentation]
+    """Ascending by level; the full one first and always there. A tuple or packed."""
 
     @property
     def full(self) -> StoredRepresentation:
@@ -232,24 +233,25 @@ class PageState(NamedTuple):
     """A page of a session: what the fold knows of it. A value: what changes is which one the session has."""
 
     page_id: str
-    versions: tuple[Version, ...]
-    current_version: int
-    mapped: bool
-    pinned: bool
-    importance: float
-    links: tuple[PageLink, ...]
-    fault_count: int
-    last_used_turn: int
-    last_fault_turn: int
     modality: Modality
     page_type: PageType
     role: MessageRole
     hint: str
+    importance: float
+    pinned: bool
+    links: tuple[PageLink, ...]
     tool_name: str
     tool_call_id: str
-    metadata: tuple[KeyValue, ...] = ()
+    metadata: tuple[KeyValue, ...]
+    recall_likelihood_percent: int
+    """The facts until here come with the page's latest mapping: `events.MappedPage` has them by these names."""
+    versions: tuple[Version, ...]
+    current_version: int
+    mapped: bool
+    fault_count: int
+    last_used_turn: int
+    last_fault_turn: int
     reuse: PageReuse = PageReuse()
-    recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
 
     @property
     def current(self) -> Version:

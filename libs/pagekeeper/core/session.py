@@ -13,10 +13,10 @@ A transaction of rules or a policy that this release does not know is refused be
 `decisions` produced never raises. Folding does no I/O.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import Checkpoint, Operation, SessionState
@@ -52,6 +52,20 @@ OPERATIONS_MAX: Final = 512
 COMPRESS_BELOW: Final = 0.6
 """Going down a level must save at least the rest, else the page leaves: a small saving breaks the prompt's prefix
 for nothing."""
+
+
+def _facts_of_mapping(fields: Sequence[str]) -> Callable[[ev.MappedPage], tuple[Any, ...]]:
+    """Values of the fields that a mapped page has too, which are the first ones of a page and of a version."""
+    names = [name for name in fields if hasattr(ev.MappedPage, name)]
+    if names != [*fields[: len(names)]]:
+        raise TypeError(f"{names} come with the mapping and must be the first of {fields}")
+    return attrgetter(*names)
+
+
+_page_facts: Final = _facts_of_mapping(PageState._fields)
+_version_facts: Final = _facts_of_mapping(Version._fields)
+_new_page: Final[Callable[..., PageState]] = PageState
+_new_version: Final[Callable[..., Version]] = Version
 
 
 class Session(FoldedState):
@@ -170,38 +184,22 @@ class Session(FoldedState):
         if mapped.role is MessageRole.USER:
             yield from self._begin_turn()
         before = self.pages.get(mapped.page_id)
-        # By position: named, each of the two would take six times as long, a tenth of an append.
-        version = Version(
-            mapped.version,
-            revision,
-            self.turn,
-            unix_ms,
-            mapped.mime_type,
-            mapped.media,
-            (mapped.full,),
-            mapped.page_type,
-            mapped.trust,
+        version = _new_version(
+            *_version_facts(mapped),
+            revision=revision,
+            turn=self.turn,
+            created_unix_ms=unix_ms,
+            representations=(mapped.full,),
         )
-        page = PageState(
-            mapped.page_id,
-            (version,) if before is None else (*before.versions, version),
-            mapped.version,
-            True,  # noqa: FBT003 - mapped
-            mapped.pinned,
-            mapped.importance,
-            mapped.links,
-            before.fault_count if before else 0,
-            self.turn,
-            0,
-            mapped.modality,
-            mapped.page_type,
-            mapped.role,
-            mapped.hint,
-            mapped.tool_name,
-            mapped.tool_call_id,
-            mapped.metadata,
-            before.reuse if before else self.reuse.first(self.policy.learning),
-            mapped.recall_likelihood_percent,
+        page = _new_page(
+            *_page_facts(mapped),
+            versions=(version,) if before is None else (*before.versions, version),
+            current_version=mapped.version,
+            mapped=True,
+            fault_count=before.fault_count if before else 0,
+            last_used_turn=self.turn,
+            last_fault_turn=0,
+            reuse=before.reuse if before else self.reuse.first(self.policy.learning),
         )
         if before is not None:
             self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)

@@ -6,7 +6,7 @@ have equal bytes on every replica.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from hashlib import sha256
@@ -82,6 +82,35 @@ class MessageReader(Generic[V]):
         return self._value_class(*[decode(message) for decode in self._decoders])
 
 
+class MessageWriter(Generic[V]):
+    """Writes what one value class and a message both have, such as the facts of a page into the API's `Page`.
+
+    `apart` names what the two have alike and mean otherwise.
+    """
+
+    def __init__(self, value_class: type[V], message_class: type[Message], apart: Collection[str] = ()) -> None:
+        fields_by_name = message_class.DESCRIPTOR.fields_by_name
+        hints = get_type_hints(value_class)
+        codecs = [
+            _FieldCodec(cast(FieldDescriptor, fields_by_name[wire_name]), name, hints[name], default)
+            for name, default in _defaults_of(value_class).items()
+            if (wire_name := FIELDS_NAMED_OTHERWISE.get(name, name)) in fields_by_name and name not in apart
+        ]
+        self._encoders = [(field.attribute, field.name, field.encoder()) for field in codecs]
+
+    def written(self, value: V) -> dict[str, Any]:
+        """Arguments of the message's constructor. What is a default is left out."""
+        sent: dict[str, Any] = {}
+        for attribute, name, encode in self._encoders:
+            one = getattr(value, attribute)
+            if encode is None:
+                if one:
+                    sent[name] = one
+            elif one is not None:
+                sent[name] = encode(one)
+        return sent
+
+
 class MessageCodec(MessageReader[V]):
     """Translates between one value class and the message that has the same fields and no other."""
 
@@ -91,18 +120,10 @@ class MessageCodec(MessageReader[V]):
         names = {field.name for field in self._fields}
         if more := set(self._message_class.DESCRIPTOR.fields_by_name) - names:
             raise TypeError(f"{value_class.__name__} has no {more} of {self._message_class.DESCRIPTOR.name}")
-        self._encoders = [(field.attribute, field.name, field.encoder()) for field in self._fields]
+        self._writer = MessageWriter(value_class, self._message_class)
 
     def encode(self, value: V) -> Message:
-        sent: dict[str, Any] = {}
-        for attribute, name, encode in self._encoders:
-            one = getattr(value, attribute)
-            if encode is None:
-                if one:
-                    sent[name] = one
-            elif one is not None:
-                sent[name] = encode(one)
-        return self._message_class(**sent)
+        return self._message_class(**self._writer.written(value))
 
 
 def _defaults_of(value_class: Value) -> dict[str, Value]:

@@ -9,7 +9,6 @@ from pagekeeper.core.errors import LevelUnavailable
 from pagekeeper.core.pages import (
     FaultReason,
     LinkKind,
-    MediaDescription,
     MessageRole,
     Modality,
     PageState,
@@ -20,7 +19,7 @@ from pagekeeper.core.pages import (
 )
 from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
-from pagekeeper.runtime.codec import codec_of, enum_numbers
+from pagekeeper.runtime.codec import MessageWriter, codec_of, enum_numbers
 from pagekeeper.v1 import page_pb2, session_pb2
 
 MODALITY = cast(dict[Modality, Any], enum_numbers(Modality, page_pb2.Modality.DESCRIPTOR))
@@ -39,7 +38,8 @@ TIER_OF = {number: member for member, number in TIER.items()}
 FAULT_REASON_OF = {number: member for member, number in FAULT_REASON.items()}
 LINK_KIND_OF = {number: member for member, number in LINK_KIND.items()}
 
-_MEDIA = codec_of(MediaDescription)
+_PAGE_FACTS = MessageWriter(PageState, page_pb2.Page, apart=("pinned", "metadata"))
+_VERSION_FACTS = MessageWriter(Version, page_pb2.Page, apart=("representations",))
 
 
 def representation_message(representation: StoredRepresentation) -> page_pb2.Representation:
@@ -77,29 +77,13 @@ def page_message(session: Session, page: PageState, version: Version | None = No
     shown = version or page.current
     resident = session.working_set.get(page.page_id)
     return page_pb2.Page(
-        page_id=page.page_id,
-        version=shown.version,
-        modality=MODALITY[page.modality],
-        page_type=PAGE_TYPE[page.page_type],
-        role=ROLE[page.role],
-        trust=cast(Any, shown.trust.value),
         tier=TIER[session.tier(page)],
         resident_level=resident.level if resident else 0,
         representations=[representation_message(r) for r in shown.representations],
-        hint=page.hint,
-        importance=page.importance,
         pinned=session.is_pinned(page),
-        links=[page_pb2.PageLink(kind=LINK_KIND[li.kind], target_page_id=li.target_page_id) for li in page.links],
-        turn=shown.turn,
-        revision=shown.revision,
-        created_unix_ms=shown.created_unix_ms,
-        fault_count=page.fault_count,
-        mime_type=shown.mime_type,
-        tool_name=page.tool_name,
-        tool_call_id=page.tool_call_id,
-        media=cast(page_pb2.MediaDescription, _MEDIA.encode(shown.media)) if shown.media else None,
         metadata={kv.key: kv.value for kv in page.metadata},
-        mapped_type=PAGE_TYPE[shown.mapped_type],
+        **_PAGE_FACTS.written(page),
+        **_VERSION_FACTS.written(shown),
     )
 
 

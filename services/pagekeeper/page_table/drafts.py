@@ -44,6 +44,14 @@ MIME_TYPE_OF: Final = {Modality.TEXT: "text/plain", Modality.STRUCTURED: "applic
 MIME_TYPE_OF_MEDIA: Final = "application/octet-stream"
 
 _MEDIA: Final = codec_of(MediaDescription)
+_FILLED_IN: Final = frozenset({
+    "page_id", "modality", "page_type", "role", "trust", "hint", "importance", "links", "mime_type", "media", "metadata"
+})  # fmt: skip
+"""Facts that a caller may leave out, or that mean something else here than there."""
+_AS_SENT: Final = tuple(
+    name for name in page_pb2.PageInput.DESCRIPTOR.fields_by_name if name in {*ev.MappedPage._fields} - _FILLED_IN
+)
+"""Facts that are mapped as the caller sent them: all others that both have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[Ne
     """The drafts, those that were spilled with their places instead of their bytes."""
     return [
         NewPage(
-            replace(draft.mapped, full=replace(draft.mapped.full, inline=None, extent=spilled[index]))
+            draft.mapped._replace(full=replace(draft.mapped.full, inline=None, extent=spilled[index]))
             if index in spilled
             else draft.mapped,
             draft.new_version,
@@ -106,15 +114,13 @@ def _draft(where: str, page: page_pb2.PageInput) -> Draft:
         trust=min(TRUST_OF_ROLE[role], TrustClass(page.trust)) if page.trust else TRUST_OF_ROLE[role],
         hint=page.hint or make_hint("" if is_medium else page.text, modality, media),
         importance=page.importance if page.HasField("importance") else IMPORTANCE,
-        pinned=page.pinned,
         full=StoredRepresentation(0, 0, len(content), sha256(content).digest(), inline=content),
         links=tuple(page_link(f"{where}.links", link) for link in page.links),
         mime_type=page.mime_type or MIME_TYPE_OF.get(modality, MIME_TYPE_OF_MEDIA),
-        tool_name=page.tool_name,
-        tool_call_id=page.tool_call_id,
         media=media,
         metadata=labels_of(page.metadata),
         recall_likelihood_percent=_telling(page, role, modality),
+        **{name: getattr(page, name) for name in _AS_SENT},
     )
     return Draft(mapped, page.new_version, content)
 
