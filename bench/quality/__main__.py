@@ -19,12 +19,14 @@ from bench.quality.report import RESULTS, Figure, Wanted
 PARTS: Final = ("evidence", "languages", "replacement", "cache", "tokens", "cost")
 WITH_A_MODEL: Final = ("first-token",)
 """Run only when named: what they need takes minutes to compile."""
+ABLATIONS: Final = ("recall-ablation",)
+"""Run only when named: they say why a constant is there, and claim nothing."""
 DATA: Final = "PAGEKEEPER_DATA"
 DEFAULT_DATA: Final = Path(__file__).parents[3] / "shared" / "data"
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL)))
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL, *ABLATIONS)))
 def main(parts: tuple[str, ...]) -> None:
     """Measure PARTS, all that need no model when none is named."""
     console = Console()

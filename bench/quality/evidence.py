@@ -110,7 +110,7 @@ class Row:
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(out: Path | None, files: tuple[Path, ...]) -> None:
     """Measure on FILES, or on what PAGEKEEPER_DATA has, or on the conversation that ships."""
-    paths = files or tuple(_found())
+    paths = files or tuple(found_files())
     conversations = [conversation for path in paths for conversation in read(path)] or shipped()
     answered = measure(conversations)
     rows = rows_of(answered)
@@ -144,13 +144,13 @@ def rows_of(answered: Sequence[Answered]) -> list[Row]:
             all_evidence=_mean(one.complete for one in group),
             tokens_mean=_mean(one.tokens for one in group),
             questions=len(group),
-            ci95=_interval([one.recall for one in group]),
+            ci95=interval([one.recall for one in group]),
         )
         for key, group in groups.items()
     ]
 
 
-def _found() -> Iterator[Path]:
+def found_files() -> Iterator[Path]:
     folder = Path(environ.get(DATA_VARIABLE, _DEFAULT_DATA))
     yield from sorted(folder.glob("locomo/*.json"))
     yield from sorted(folder.glob("beam/*.json"))
@@ -387,18 +387,28 @@ def _apart(answered: Sequence[Answered]) -> dict[str, Any]:
     }
 
 
+def tuned_on(dataset: str, conversation: str) -> bool:
+    """Whether the numbers of recall and packing were searched for on this conversation."""
+    number = _number(conversation)
+    return (dataset == LOCOMO and number in (0, 2)) or (dataset == BEAM and number % 2 == 1)
+
+
 def _tuned_on(one: Answered) -> bool:
-    number = int("".join(filter(str.isdigit, one.conversation.rsplit("-", 1)[-1])) or 0)
+    number = _number(one.conversation)
     if one.system == OURS_FITTING:
         return number in (0, 1) if one.dataset == LOCOMO else one.dataset == BEAM and 1 <= number <= 6
-    return (one.dataset == LOCOMO and number in (0, 2)) or (one.dataset == BEAM and number % 2 == 1)
+    return tuned_on(one.dataset, one.conversation)
+
+
+def _number(conversation: str) -> int:
+    return int("".join(filter(str.isdigit, conversation.rsplit("-", 1)[-1])) or 0)
 
 
 def _mean(values: Iterable[float]) -> float:
     return round(float(np.mean([*values])), 4)
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of the means of resamples."""
     random = np.random.default_rng(SEED)
     drawn = np.asarray(values)[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)

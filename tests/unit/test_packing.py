@@ -17,7 +17,7 @@ from pagekeeper.core.packing import (
     ParsedLine,
     marks_of,
     pack,
-    pack_by_worth,
+    pack_by_utility,
     parse_line,
     prefix_of,
     render_line,
@@ -214,18 +214,18 @@ def test_a_large_page_falls_to_the_level_that_fits() -> None:
 
 
 @given(packings(), st.lists(st.integers(0, 5), min_size=12, max_size=12), st.integers(0, 12))
-def test_packing_by_worth_keeps_what_packing_keeps(
-    packing: tuple[list[ContextPage], list[str], int], worths: list[int], split: int
+def test_packing_by_utility_keeps_what_packing_keeps(
+    packing: tuple[list[ContextPage], list[str], int], utilities: list[int], split: int
 ) -> None:
     pages, eviction_order, budget_tokens = packing
-    worth = {f"p{number}": value / 5 for number, value in enumerate(worths)}
+    utility = {f"p{number}": value / 5 for number, value in enumerate(utilities)}
     groups = (pages[:split], pages[split:])
     floor = sum(min(line.tokens for line in (page.line, *page.lower)) for page in pages if page.mandatory)
     if floor > budget_tokens:
         with pytest.raises(BudgetTooSmall):
-            pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+            pack_by_utility(groups, budget_tokens=budget_tokens, utility=utility, eviction_order=eviction_order)
         return
-    packs = pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+    packs = pack_by_utility(groups, budget_tokens=budget_tokens, utility=utility, eviction_order=eviction_order)
     room_tokens = budget_tokens - sum(packed.tokens for packed in packs)
     assert room_tokens >= 0
     for group, packed in zip(groups, packs, strict=True):
@@ -236,20 +236,20 @@ def test_packing_by_worth_keeps_what_packing_keeps(
         for page in group:
             if page.line.page_id in packed.omitted:
                 assert all(line.tokens > room_tokens for line in (page.line, *page.lower))
-    assert packs == pack_by_worth(groups, budget_tokens=budget_tokens, worth=worth, eviction_order=eviction_order)
+    assert packs == pack_by_utility(groups, budget_tokens=budget_tokens, utility=utility, eviction_order=eviction_order)
 
 
-def test_worth_decides_who_is_shown_and_who_is_shown_in_full() -> None:
-    """Two reduced pages are worth more than one in full, until one is worth far more than the other."""
+def test_utility_decides_who_is_shown_and_who_is_shown_in_full() -> None:
+    """Two reduced pages have more utility than one in full, until one has far more than the other."""
     pages = [page_of(0, 20, lower=(10,)), page_of(1, 20, lower=(10,)), page_of(2, 20, lower=(10,))]
-    for worths, levels in (
+    for utilities, levels in (
         ((1.0, 0.9, 0.8), {"p0": 1, "p1": 1}),
         ((0.0, 0.9, 0.8), {"p1": 1, "p2": 1}),
         ((1.0, 0.09, 0.08), {"p0": 0}),
         ((0.0, 0.0, 0.0), {"p2": 0}),
     ):
-        worth = {f"p{number}": value for number, value in enumerate(worths)}
-        (packed,) = pack_by_worth((pages,), budget_tokens=20, worth=worth)
+        utility = {f"p{number}": value for number, value in enumerate(utilities)}
+        (packed,) = pack_by_utility((pages,), budget_tokens=20, utility=utility)
         assert {line.page_id: line.level for line in packed.included} == levels
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.recall import BESIDE_SHARE_MIN
-from pagekeeper.core.recall_intent import CALLING_TURNS
+from pagekeeper.core.recall_intent import RECALL_TURNS_WINDOW
 from pagekeeper.core.search import SessionIndex
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
@@ -63,10 +63,10 @@ async def test_what_is_worth_little_beside_the_best_is_left_out_where_residents_
 async def test_turns_that_called_for_the_past_are_counted_but_for_the_one_that_asks() -> None:
     replica = Replica(await ready(Stores()))
     await replica.open()
-    for turn in range(CALLING_TURNS + 3):
+    for turn in range(RECALL_TURNS_WINDOW + 3):
         await replica.append(user(f"Do you remember item {turn}?" if turn % 4 == 0 else f"Item {turn} is green."))
     await replica.append(user(CALL))
-    in_reach = range(4, CALLING_TURNS + 3)
+    in_reach = range(4, RECALL_TURNS_WINDOW + 3)
     assert (await answer(replica, CALL)).calls_before == sum(turn % 4 == 0 for turn in in_reach)
     assert (await answer(replica, "harbour")).calls_before == sum(turn % 4 == 0 for turn in in_reach) + 1
 
@@ -78,4 +78,4 @@ def test_a_turn_calls_once_however_often_it_asks(said: list[tuple[int, str]]) ->
         index.add(f"p{number}", text, turn=turn)
     for since in range(7):
         calling = {turn for turn, text in said if text == "Do you remember?" and turn >= since}
-        assert index.calls_since(since, CALL) == len(calling)
+        assert index.recall_turns_since(since, CALL) == len(calling)

@@ -70,7 +70,7 @@ def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
         context=pages[:cut],
         faulted=[*pages[cut:], *again],
         recalled=recalled,
-        worth={page.page.line.page_id: 0.5 for page in (*recalled, *pages[:1])},
+        utility={page.page.line.page_id: 0.5 for page in (*recalled, *pages[:1])},
         eviction_order=draw(st.permutations([page.page.line.page_id for page in pages])),
         available=[
             available_line(AvailablePageEntry(f"a{n}", Modality.TEXT, StorageTier.L2, (0,), hint), layout, count)
@@ -277,10 +277,10 @@ def test_a_budget_too_small_for_what_is_resident_shows_what_the_words_call_for()
     pages[40] = replace(pages[40], importance=1.0)
     recalled = [resident("r1", "Kestrels nest in the harbour.", encoding)]
     parts = plain(PromptLayout.CACHE_STABLE, context=pages, recalled=recalled)
-    worth = {"r1": 1.0, "m7": 0.9, "m40": 0.5, "m50": 0.6}
+    utility = {"r1": 1.0, "m7": 0.9, "m40": 0.5, "m50": 0.6}
     least = least_budget(parts, encoding)
     for room in range(0, 120, 4):
-        chat = assembled(replace(parts, worth=worth), least + room)
+        chat = assembled(replace(parts, utility=utility), least + room)
         shown = [line.page_id for line in (*chat.included, *chat.recalled)]
         assert set(shown) <= {"r1", "m7", "m40", "m50"} or len(shown) > 4
         assert "m50" not in shown or "m40" in shown

@@ -1,6 +1,7 @@
 """What a message calls for: the pages that say it, their neighbours, and more for short pages than for long ones."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from random import Random
 
 import numpy as np
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.embedding import Floats, Vectors
-from pagekeeper.core.pages import MessageRole, PageType
-from pagekeeper.core.recall import recall
+from pagekeeper.core.pages import MessageRole
+from pagekeeper.core.recall import WEIGHTS, RecallWeights, recall
 from pagekeeper.core.recall_intent import subject_of
 from pagekeeper.core.search import SessionIndex
 from pagekeeper.core.sentences import speaker_of
@@ -46,12 +47,12 @@ def recalled(index: SessionIndex, query: str) -> list[str]:
 
 
 @given(st.lists(texts, max_size=12), texts, st.integers(1, 5))
-def test_worth_is_ordered_bounded_and_the_same_again(pages: list[str], query: str, limit: int) -> None:
+def test_utility_is_ordered_bounded_and_the_same_again(pages: list[str], query: str, limit: int) -> None:
     index = index_of(pages)
     found = recall(index, query, limit=limit)
     assert found == recall(index, query, limit=limit) == recall(index, query, limit=100)[:limit]
-    assert found == sorted(found, key=lambda page: -page.worth)
-    assert all(0 < page.worth <= 1 for page in found)
+    assert found == sorted(found, key=lambda page: -page.utility)
+    assert all(0 < page.utility <= 1 for page in found)
     assert len({page.page_id for page in found}) == len(found)
 
 
@@ -82,7 +83,7 @@ def test_others_are_measured_without_pages_that_say_just_the_message(
         said.insert(place, query)
     found = recall(index_of(said), query, limit=100)
     assert all(said[int(page.page_id[1:])] != query for page in found)
-    assert not found or found[0].worth == 1.0
+    assert not found or found[0].utility == 1.0
 
 
 def test_what_stands_around_the_message_is_not_called_for_by_it() -> None:
@@ -119,20 +120,13 @@ def test_what_a_person_said_comes_before_what_a_model_said_of_it() -> None:
     assert recalled(index, "harbour") == ["person", "model"]
 
 
-def test_claims_come_before_what_says_the_same() -> None:
-    index = SessionIndex()
-    index.add("turn", "The harbour is deep.")
-    index.add("claim", "The harbour is deep.", page_type=PageType.CLAIM)
-    assert recalled(index, "harbour") == ["claim", "turn"]
-
-
 def test_nothing_in_common_calls_for_nothing() -> None:
     index = SessionIndex()
     index.add("p", "harbour")
     assert recalled(index, "") == recalled(index, "lantern") == recalled(SessionIndex(), "harbour") == []
 
 
-def test_meaning_finds_what_words_do_not() -> None:
+def test_similarity_finds_what_words_do_not() -> None:
     index = index_of(["lantern", "quiz", "kestrel"])
     assert recalled(index, "quizzes")[0] == "p1"
 
@@ -149,7 +143,7 @@ def test_vectors_depend_on_what_is_set_alone(rows: list[int], random: Random) ->
     for row in rows:
         fresh.set(row, alphabet[row])
     probe = LettersEmbedder().embed(["harbour"])[0]
-    assert np.array_equal(lived.likeness(lived.direction(probe), 10), fresh.likeness(fresh.direction(probe), 10))
+    assert np.array_equal(lived.similarity(lived.direction(probe), 10), fresh.similarity(fresh.direction(probe), 10))
 
 
 def test_rows_are_set_once_and_cleared_once() -> None:
@@ -175,9 +169,50 @@ def test_what_the_best_pages_mean_is_looked_for_too() -> None:
     index = index_of(["qqqq"] * 30)
     index.replace("p2", "zinc jukebox vow")
     index.replace("p25", "jukebox vow jukebox vow")
-    order = recalled(index, "zinc")
-    assert order[0] == "p2"
-    assert order.index("p25") < order.index("p15")
+    with_feedback, without = (
+        {page.page_id: page.utility for page in recall(index, "zinc", limit=100, weights=weights)}
+        for weights in (WEIGHTS, RecallWeights(feedback_weight=0.0))
+    )
+    assert max(with_feedback, key=with_feedback.__getitem__) == "p2"
+    assert with_feedback["p25"] > 1.5 * without["p25"]
+
+
+NEUTRAL = {
+    "semantic_weight": 0.0,
+    "feedback_weight": 0.0,
+    "feedback_pages": 1,
+    "sharpness": 1.0,
+    "neighbour_weight": 0.0,
+    "neighbour_decay": 0.0,
+    "neighbour_reach": 1,
+    "fixed_cost_tokens": 0.0,
+    "cost_exponent": 0.0,
+    "generated_factor": 1.0,
+    "question_factor": 1.0,
+    "wish_factor": 1.0,
+    "asked_of_model_factor": 1.0,
+    "named_speaker_factor": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_every_weight_counts(name: str) -> None:
+    """Each changes the utility of some page of a conversation that has all kinds of pages."""
+    index = SessionIndex(LettersEmbedder())
+    pages = (
+        ("Ada: The harbour is deep.", MessageRole.USER),
+        ("How deep is the harbour?", MessageRole.USER),
+        ("The harbour is forty metres deep, as the chart of the lantern says. " * 9, MessageRole.ASSISTANT),
+        ("Always answer in fathoms of the harbour.", MessageRole.USER),
+        ("kestrel", MessageRole.USER),
+        ("invoice marble", MessageRole.TOOL),
+        ("harbour lantern nettle", MessageRole.TOOL),
+    )
+    for number, (text, role) in enumerate(pages):
+        index.add(f"p{number}", text, role=role)
+    query = "What did you say of Ada's harbour?"
+    without = RecallWeights(**(asdict(WEIGHTS) | {name: NEUTRAL[name]}))
+    assert recall(index, query, limit=9, weights=without) != recall(index, query, limit=9)
 
 
 def test_how_things_are_to_be_done_comes_before_what_was_done() -> None:
@@ -192,7 +227,7 @@ def test_a_question_after_the_model_s_own_words_finds_them_sooner() -> None:
     index.add("user", "The harbour is deep.")
     index.add("model", "The harbour is deep.", role=MessageRole.ASSISTANT)
     plain, asked = (
-        {page.page_id: page.worth for page in recall(index, query, limit=2)}["model"]
+        {page.page_id: page.utility for page in recall(index, query, limit=2)}["model"]
         for query in ("What of the harbour?", "What did you say of the harbour?")
     )
     assert asked > plain

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.recall_intent import (
-    CALLING_TURNS,
     READ_CHARS_MAX,
-    Cue,
+    RECALL_TURNS_WINDOW,
+    RecallIntent,
     asks_what_the_model_said,
-    cue_of,
     is_standing_wish,
+    recall_intent_of,
     recall_room,
 )
 
@@ -18,41 +18,41 @@ from pagekeeper.core.recall_intent import (
 @pytest.mark.parametrize(
     ("words", "cue"),
     [
-        ("What did we decide about the message queue?", Cue.RECALL),
-        ("Remind me of the retention rule, please", Cue.RECALL),
-        ("When did Caroline go to the support group?", Cue.RECALL),
-        ("Was haben wir damals vereinbart", Cue.RECALL),
-        ("What was vereinbart?", Cue.RECALL),
-        ("Коли ми це вирішили?", Cue.RECALL),
-        ("之前说过的版本是哪个", Cue.RECALL),
-        ("前回の続きです", Cue.RECALL),
-        ("How many stops does the morning tour have?", Cue.RECALL),
-        ("which port is free", Cue.RECALL),
-        ("Would Caroline rather read Dr. Seuss than a paper?", Cue.RECALL),
-        ("还有别的办法吗？", Cue.RECALL),
-        ("Can you tell me which port is free?", Cue.RECALL),
-        ("Hi again. Can you list what I brought up so far? Five items.", Cue.RECALL),
-        ("I am back. Can you summarize how my project went?", Cue.RECALL),
-        ("How do I center a box?", Cue.QUESTION),
-        ("Could you write the release notes?", Cue.QUESTION),
-        ("I moved the box to the left, is that a good idea?", Cue.QUESTION),
-        ("Wei moved the box. Is it still in the middle?", Cue.QUESTION),
-        ("What is wrong here?\n\n  margin: 0 auto", Cue.QUESTION),
-        ("They told us to wait. How long is usual?", Cue.QUESTION),
-        ("Can you summarize this?\n\nThe tour has nine stops.", Cue.QUESTION),
-        ("For the record: we decided on RabbitMQ.", Cue.NONE),
-        ("Fix the test in billing and run it.", Cue.NONE),
-        ("", Cue.NONE),
+        ("What did we decide about the message queue?", RecallIntent.RECALL),
+        ("Remind me of the retention rule, please", RecallIntent.RECALL),
+        ("When did Caroline go to the support group?", RecallIntent.RECALL),
+        ("Was haben wir damals vereinbart", RecallIntent.RECALL),
+        ("What was vereinbart?", RecallIntent.RECALL),
+        ("Коли ми це вирішили?", RecallIntent.RECALL),
+        ("之前说过的版本是哪个", RecallIntent.RECALL),
+        ("前回の続きです", RecallIntent.RECALL),
+        ("How many stops does the morning tour have?", RecallIntent.RECALL),
+        ("which port is free", RecallIntent.RECALL),
+        ("Would Caroline rather read Dr. Seuss than a paper?", RecallIntent.RECALL),
+        ("还有别的办法吗？", RecallIntent.RECALL),
+        ("Can you tell me which port is free?", RecallIntent.RECALL),
+        ("Hi again. Can you list what I brought up so far? Five items.", RecallIntent.RECALL),
+        ("I am back. Can you summarize how my project went?", RecallIntent.RECALL),
+        ("How do I center a box?", RecallIntent.QUESTION),
+        ("Could you write the release notes?", RecallIntent.QUESTION),
+        ("I moved the box to the left, is that a good idea?", RecallIntent.QUESTION),
+        ("Wei moved the box. Is it still in the middle?", RecallIntent.QUESTION),
+        ("What is wrong here?\n\n  margin: 0 auto", RecallIntent.QUESTION),
+        ("They told us to wait. How long is usual?", RecallIntent.QUESTION),
+        ("Can you summarize this?\n\nThe tour has nine stops.", RecallIntent.QUESTION),
+        ("For the record: we decided on RabbitMQ.", RecallIntent.NONE),
+        ("Fix the test in billing and run it.", RecallIntent.NONE),
+        ("", RecallIntent.NONE),
     ],
 )
-def test_words_ask_for_the_past_or_do_not(words: str, cue: Cue) -> None:
-    assert cue_of(words) is cue
+def test_words_ask_for_the_past_or_do_not(words: str, cue: RecallIntent) -> None:
+    assert recall_intent_of(words) is cue
 
 
 def test_what_is_pasted_in_the_middle_asks_nothing() -> None:
     log = "ERROR who said that? we decided earlier " * READ_CHARS_MAX
-    assert cue_of(f"{'Tidy this. ' * READ_CHARS_MAX}{log}{'Thanks. ' * READ_CHARS_MAX}") is Cue.NONE
-    assert cue_of(f"{log}{'. ' * READ_CHARS_MAX}What did we decide?") is Cue.RECALL
+    assert recall_intent_of(f"{'Tidy this. ' * READ_CHARS_MAX}{log}{'Thanks. ' * READ_CHARS_MAX}") is RecallIntent.NONE
+    assert recall_intent_of(f"{log}{'. ' * READ_CHARS_MAX}What did we decide?") is RecallIntent.RECALL
 
 
 QUESTIONS = ("Which port is free?", "When does the tour start?", "How many stops are there?", "Does the test pass?")
@@ -65,26 +65,29 @@ STATEMENTS = ("The box moved.", "Wei is ill today!", "Here is the log:\n  retry 
 def test_a_question_calls_for_the_past_when_nothing_stands_beside_it(
     question: str, some: list[str], more: list[str]
 ) -> None:
-    assert cue_of(question) is Cue.RECALL
-    assert cue_of("\n".join([*some, question, *more])) <= Cue.QUESTION
-    assert cue_of(" ".join([*more, question, *some])) <= Cue.QUESTION
-    assert cue_of("\n".join([*some, f"As we decided earlier: {question}"])) is Cue.RECALL
+    assert recall_intent_of(question) is RecallIntent.RECALL
+    assert recall_intent_of("\n".join([*some, question, *more])) <= RecallIntent.QUESTION
+    assert recall_intent_of(" ".join([*more, question, *some])) <= RecallIntent.QUESTION
+    assert recall_intent_of("\n".join([*some, f"As we decided earlier: {question}"])) is RecallIntent.RECALL
 
 
-@given(st.text(), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, CALLING_TURNS - 1))
+@given(st.text(), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, RECALL_TURNS_WINDOW - 1))
 def test_a_stronger_cue_has_more_room(words: str, budget: int, faults: int, before: int) -> None:
-    assert 0 <= recall_room(cue_of(words), budget, faults, before) <= faults
-    rooms = [recall_room(cue, budget, faults, before) for cue in (Cue.NONE, Cue.QUESTION, Cue.RECALL)]
+    assert 0 <= recall_room(recall_intent_of(words), budget, faults, before) <= faults
+    rooms = [
+        recall_room(cue, budget, faults, before)
+        for cue in (RecallIntent.NONE, RecallIntent.QUESTION, RecallIntent.RECALL)
+    ]
     assert rooms == sorted(rooms)
 
 
-@given(st.lists(st.booleans(), min_size=CALLING_TURNS, max_size=CALLING_TURNS), st.integers(0, 10**6))
+@given(st.lists(st.booleans(), min_size=RECALL_TURNS_WINDOW, max_size=RECALL_TURNS_WINDOW), st.integers(0, 10**6))
 def test_turns_share_what_one_call_alone_may_bring_in(calling: list[bool], budget: int) -> None:
-    """Of a conversation that calls for the past in the same turns of every `CALLING_TURNS`."""
+    """Of a conversation that calls for the past in the same turns of every `RECALL_TURNS_WINDOW`."""
     faults = 10**9
     calls = sum(calling)
-    together = sum(recall_room(Cue.RECALL, budget, faults, calls - 1) for call in calling if call)
-    alone = recall_room(Cue.RECALL, budget, faults)
+    together = sum(recall_room(RecallIntent.RECALL, budget, faults, calls - 1) for call in calling if call)
+    alone = recall_room(RecallIntent.RECALL, budget, faults)
     assert alone - calls < together <= alone or not calls
 
 

@@ -38,7 +38,7 @@ from pagekeeper.core.manifest import (
     status_json,
     working_set_line,
 )
-from pagekeeper.core.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack, pack_by_worth
+from pagekeeper.core.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack, pack_by_utility
 from pagekeeper.core.pages import Modality
 
 DEVELOPER = "developer"
@@ -61,8 +61,8 @@ class ChatParts:
 
     `context` is in admission order, `faulted` are the pages that came by a fault, `eviction_order` starts with the
     page that is missed least, `available` (lines of `layout`) with the most relevant page that is not resident.
-    `recalled` are pages that the user's words call for and that are not resident, in the conversation's order; `worth`
-    says how relevant a page is, 0 to 1, by id, residents too.
+    `recalled` are pages that the user's words call for and that are not resident, in the conversation's order;
+    `utility` says how relevant a page is, 0 to 1, by id, residents too.
     """
 
     session_id: str
@@ -78,7 +78,7 @@ class ChatParts:
     user_input: str
     tools: Sequence[Mapping[str, Any]] = ()
     recalled: Sequence[PromptPage] = ()
-    worth: Mapping[str, float] = field(default_factory=dict)
+    utility: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +237,19 @@ def _share(
     entries_max = max(0, limits.manifest_tokens_max - empty_manifest_tokens)
     kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context_floor)
     recalled = [page.page for page in parts.recalled]
-    if parts.worth and sum(page.line.tokens for page in context) > room_tokens:
+    if parts.utility and sum(page.line.tokens for page in context) > room_tokens:
         # Not all that is resident fits, so what is shown is what the words call for, wherever it is; pages say more
         # than their entries.
         kept_back = 0
-        context_pack, recalled_pack = pack_by_worth(
-            (context, recalled), budget_tokens=room_tokens, worth=_worth(parts), eviction_order=parts.eviction_order
+        context_pack, recalled_pack = pack_by_utility(
+            (context, recalled), budget_tokens=room_tokens, utility=_utility(parts), eviction_order=parts.eviction_order
         )
         room_tokens -= context_pack.tokens
     else:
         context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
         room_tokens -= context_pack.tokens
         recalled_max = min(limits.recall_tokens_max, max(0, room_tokens - kept_back))
-        (recalled_pack,) = pack_by_worth((recalled,), budget_tokens=recalled_max, worth=_worth(parts))
+        (recalled_pack,) = pack_by_utility((recalled,), budget_tokens=recalled_max, utility=_utility(parts))
     room_tokens -= recalled_pack.tokens
     shown = {line.page_id: line for line in (*faulted_pack.included, *recalled_pack.included, *context_pack.included)}
     left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
@@ -264,13 +264,13 @@ def _share(
     return _Shares(faulted_pack, recalled_pack, context_pack, rendered)
 
 
-def _worth(parts: ChatParts) -> dict[str, float]:
+def _utility(parts: ChatParts) -> dict[str, float]:
     """By page: how relevant it is, and up to three times that by how important it was said to be."""
     pages = (*parts.context, *parts.recalled)
     return {
         page.page.line.page_id: (0.5 + page.importance) * relevance
         for page in pages
-        if (relevance := parts.worth.get(page.page.line.page_id, 0.0)) > 0.0
+        if (relevance := parts.utility.get(page.page.line.page_id, 0.0)) > 0.0
     }
 
 

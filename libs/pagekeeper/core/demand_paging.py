@@ -11,7 +11,7 @@ from typing import Final
 from pagekeeper.core.events import DemandPaging, SessionConfig, VMMode
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.recall import BESIDE_SHARE_MIN, Recalled, recall
-from pagekeeper.core.recall_intent import CALLING_TURNS, Cue, cue_of, recall_room
+from pagekeeper.core.recall_intent import RECALL_TURNS_WINDOW, RecallIntent, recall_intent_of, recall_room
 from pagekeeper.core.search import SessionIndex
 from pagekeeper.core.session import Session
 
@@ -23,7 +23,7 @@ RECALLED_MAX: Final = 512
 class RecallRoom:
     """Tokens that recalled pages may take: by `cue` where all residents fit, else `tokens_max`."""
 
-    cue: Cue | None
+    cue: RecallIntent | None
     budget_tokens: int
     tokens_max: int
 
@@ -39,16 +39,16 @@ class RecallRoom:
 
 @dataclass(frozen=True, slots=True)
 class RecalledPage:
-    """A page that the words call for. `worth` from 0 to 1; a resident page is in the prompt by its own right."""
+    """A page that the words call for. `utility` from 0 to 1; a resident page is in the prompt by its own right."""
 
     page: PageState
-    worth: float
+    utility: float
     resident: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RecalledPages:
-    """Those worth most first. `calls_before` are the turns before this one that called for the past lately."""
+    """Those of the highest utility first. `calls_before` counts the recall turns lately before this one."""
 
     pages: tuple[RecalledPage, ...]
     calls_before: int
@@ -69,7 +69,7 @@ def room_for(
     """
     if resident_tokens + tools_tokens > budget_tokens:
         return RecallRoom(None, budget_tokens, budget_tokens)
-    cue = Cue.NONE if everything_shown else cue_of(words)
+    cue = RecallIntent.NONE if everything_shown else recall_intent_of(words)
     return RecallRoom(cue, budget_tokens, config.max_fault_tokens_per_turn)
 
 
@@ -83,7 +83,7 @@ def recalled_pages(
 ) -> RecalledPages:
     """The pages that `query` calls for, as far as there may be room for them."""
     found = recall(index, query, limit=RECALLED_MAX)
-    calls_before = index.calls_since(session.turn - CALLING_TURNS + 1, query)
+    calls_before = index.recall_turns_since(session.turn - RECALL_TURNS_WINDOW + 1, query)
     pages = _fitting(session, found, room_tokens, residents_placed=residents_placed)
     return RecalledPages(tuple(pages), calls_before)
 
@@ -91,7 +91,7 @@ def recalled_pages(
 def _fitting(
     session: Session, found: Sequence[Recalled], room_tokens: int, *, residents_placed: bool
 ) -> Iterator[RecalledPage]:
-    worth_min = _worth_min(session, found) if residents_placed else 0.0
+    utility_min = _utility_min(session, found) if residents_placed else 0.0
     for ranked in found:
         page = session.page(ranked.page_id)
         if page is None:
@@ -100,11 +100,11 @@ def _fitting(
         if not (resident and residents_placed):
             # The shortest line that the page has: what it takes of the room at least.
             room_tokens -= min(level.size_tokens for level in page.current.representations)
-        if room_tokens < 0 or ranked.worth < worth_min:
+        if room_tokens < 0 or ranked.utility < utility_min:
             return
-        yield RecalledPage(page, ranked.worth, resident)
+        yield RecalledPage(page, ranked.utility, resident)
 
 
-def _worth_min(session: Session, found: Sequence[Recalled]) -> float:
-    best = next((ranked.worth for ranked in found if ranked.page_id not in session.working_set), 0.0)
+def _utility_min(session: Session, found: Sequence[Recalled]) -> float:
+    best = next((ranked.utility for ranked in found if ranked.page_id not in session.working_set), 0.0)
     return best * BESIDE_SHARE_MIN

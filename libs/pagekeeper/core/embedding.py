@@ -1,4 +1,4 @@
-"""What texts mean, as vectors: the port that a model stands behind, and the vectors of a session's pages.
+"""Semantic similarity: the port that an embedding model stands behind, and the vectors of a session's pages.
 
 A vector is kept in one byte a dimension and compared with the session's mean taken away: all pages of a conversation
 are about its subject, and what tells them apart is the rest. The mean is kept as a sum of integers, so that it is what
@@ -90,17 +90,17 @@ class Vectors:
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), _LENGTH_MIN)
         return _normalised(weights @ away)
 
-    def likeness(self, direction: Floats, rows: int) -> Floats:
-        """How much each of the first `rows` lies in that direction from the mean, -1 to 1; 0 where none is set."""
-        like = np.zeros(rows, np.float32)
+    def similarity(self, direction: Floats, rows: int) -> Floats:
+        """The cosine of each of the first `rows`, taken from the mean, -1 to 1; 0 where no row is set."""
+        cosines = np.zeros(rows, np.float32)
         if not self._count or not self._rows.shape[1]:
-            return like
+            return cosines
         if self._lengths is None:
             self._lengths = self._distances()
         known = min(rows, len(self._rows))
         away = self._along(direction, known) - float(self._mean() @ direction)
-        like[:known] = np.where(self._squares[:known] > 0.0, away / self._lengths[:known], 0.0)
-        return like
+        cosines[:known] = np.where(self._squares[:known] > 0.0, away / self._lengths[:known], 0.0)
+        return cosines
 
     def _distances(self) -> Floats:
         """Of every row from the mean."""

@@ -7,7 +7,7 @@ the only line break in it, which follows a quote, a bracket or a brace. Tokenize
 is kept by adding. The law is tested against the tokenizers themselves.
 
 Packing never cuts a page: a page that does not fit is shown at a lower level that it has, or left out and reported.
-What goes is said by an order of eviction, or by what pages are worth to the words that the prompt is for.
+What goes is said by an order of eviction, or by the pages' utility to the words that the prompt is for.
 """
 
 import math
@@ -59,7 +59,8 @@ _LINE: Final = re.compile(
 )
 
 VERBATIM_SHARE: Final = 0.1
-"""Of a page's worth, what its exact words add to what a reduced line says."""
+"""Share of a page's utility that its full line adds to its reduced one. An upgrade competes for tokens by
+`utility * min(1, VERBATIM_SHARE * reduced_tokens / added_tokens)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,18 +225,19 @@ def pack(pages: Sequence[ContextPage], *, budget_tokens: int, eviction_order: Se
     return _packed(pages, chosen)
 
 
-def pack_by_worth(
+def pack_by_utility(
     groups: Sequence[Sequence[ContextPage]],
     *,
     budget_tokens: int,
-    worth: Mapping[str, float],
+    utility: Mapping[str, float],
     eviction_order: Sequence[str] = (),
+    verbatim_share: float = VERBATIM_SHARE,
 ) -> list[PackedContext]:
-    """Choose what is shown of several groups of pages together, each in its order, so that the most worth fits.
+    """Choose what is shown of several groups of pages together, each in its order, so that the most utility fits.
 
-    A page is worth `worth` of it, reduced a little less, and is shown reduced first: it is shown in full when that adds
-    more for its tokens than the next page would. Mandatory pages come first, in full as far as they fit. What room is
-    left at last is filled as `pack` does, pages of no worth behind the others. `worth` is by page id, at least 0, and
+    A page has its `utility`, reduced a little less, and is shown reduced first: it is shown in full when that adds more
+    for its tokens than the next page would. Mandatory pages come first, in full as far as they fit. What room is left
+    at last is filled as `pack` does, pages of no utility behind the others. `utility` is by page id, at least 0, and
     already says what a page costs.
 
     Raises BudgetTooSmall when the mandatory pages exceed the budget at their lowest levels.
@@ -246,42 +248,44 @@ def pack_by_worth(
     shown = {line.page_id: line for line in kept.included}
     room_tokens = budget_tokens - kept.tokens
     optional = {page.line.page_id: page for page in pages if not page.mandatory}
-    steps = sorted(_steps(optional, worth), key=lambda step: (-step.worth, step.line.page_id, -step.line.level))
+    steps = sorted(
+        _steps(optional, utility, verbatim_share), key=lambda step: (-step.utility, step.line.page_id, -step.line.level)
+    )
     for step in steps:
         added_tokens = step.line.tokens - (shown[step.line.page_id].tokens if step.line.page_id in shown else 0)
         if added_tokens <= room_tokens:
             shown[step.line.page_id] = step.line
             room_tokens -= added_tokens
     rest = [page for page_id, page in optional.items() if page_id not in shown]
-    by_worth = sorted((page_id for page_id in optional if worth.get(page_id)), key=lambda page_id: worth[page_id])
-    unasked = [page_id for page_id in (*eviction_order, *optional) if not worth.get(page_id)]
-    filled = pack(rest, budget_tokens=room_tokens, eviction_order=[*dict.fromkeys(unasked), *by_worth])
+    by_utility = sorted((page_id for page_id in optional if utility.get(page_id)), key=lambda page_id: utility[page_id])
+    unasked = [page_id for page_id in (*eviction_order, *optional) if not utility.get(page_id)]
+    filled = pack(rest, budget_tokens=room_tokens, eviction_order=[*dict.fromkeys(unasked), *by_utility])
     shown |= {line.page_id: line for line in filled.included}
     return [_packed(group, [shown.get(page.line.page_id) for page in group]) for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A line that a page may be shown with, and what each of the tokens that it adds is worth."""
+    """A line that a page may be shown with, and the utility of each token that it adds."""
 
     line: PackedLine
-    worth: float
+    utility: float
 
 
-def _steps(pages: Mapping[str, ContextPage], worth: Mapping[str, float]) -> Iterator[_Step]:
-    """For each page that is worth something, its reduced line, then its full one if that is longer.
+def _steps(pages: Mapping[str, ContextPage], utility: Mapping[str, float], verbatim_share: float) -> Iterator[_Step]:
+    """For each page that has utility, its reduced line, then its full one if that is longer.
 
     A medium's reduced line may be the longer one: it says what its bytes tell, its full line what was written about it.
     """
     for page_id, page in pages.items():
-        value = worth.get(page_id, 0.0)
+        value = utility.get(page_id, 0.0)
         if value <= 0.0:
             continue
         reduced = next((line for line in page.lower if line.level == CompressionLevel.REDUCED), page.line)
         yield _Step(reduced, value)
         added_tokens = page.line.tokens - reduced.tokens
         if added_tokens > 0:
-            yield _Step(page.line, value * min(VERBATIM_SHARE * reduced.tokens / added_tokens, 1.0))
+            yield _Step(page.line, value * min(verbatim_share * reduced.tokens / added_tokens, 1.0))
 
 
 def _by_claim_to_a_place(pages: Sequence[ContextPage], eviction_order: Sequence[str]) -> list[int]:

@@ -1,9 +1,9 @@
-"""Whether a user's words ask for something that was said before.
+"""Whether a user's words ask for something that was said before, and how much of a prompt that may take.
 
-A cue is read from the words alone, before anything is searched: most messages need nothing that the prompt does not
-show, and what is brought in for nothing is paid for and displaces the provider's cache. A message that brings what it
-is about (a text, a state of things, a plan) needs the past less than one that is a question and nothing else: that is
-about the world, or about what was said. It is a guess; the model can still fault in what it misses.
+The intent is read from the words alone, before anything is searched. Most messages need nothing that the prompt does
+not show; what is recalled for nothing is paid for and is not in the provider's cache. A message that is one question
+and nothing else is about the world or about what was said; a message that brings a text, a state or a plan with it
+needs the past less. The intent is a guess: the model can still fault in what the guess misses.
 """
 
 import re
@@ -12,16 +12,17 @@ from typing import Final
 
 READ_CHARS_MAX: Final = 600
 """Of the beginning and of the end: what lies between in a long message is pasted, and asks nothing."""
-CALLING_TURNS: Final = 32
-"""How many turns share the room of those among them that call for the past."""
+RECALL_TURNS_WINDOW: Final = 32
+"""Turns that share one room for recall. With n recall turns before it in this window, a recall turn may take
+`max(RECALL_TOKENS_MIN, budget * RECALL_TURNS_WINDOW / TURN_SHARE) / (1 + n)` tokens."""
 TURN_SHARE: Final = 128
-"""What is recalled stands behind all that a provider caches: for every turn, calls may bring in this fraction of a
-prompt, so that most of it stays cached."""
-CALL_TOKENS_MIN: Final = 8_192
-"""What a lone call may bring into the prompts of a small budget, where there is room: less would not answer it."""
+"""One part in so many of a prompt may be recalled pages, averaged over turns: recalled pages stand behind everything
+that a provider caches."""
+RECALL_TOKENS_MIN: Final = 8_192
+"""What a recall turn alone in its window may take of a small budget."""
 QUESTION_SHARE: Final = 256
 QUESTION_TOKENS_MIN: Final = 128
-"""Any other question may bring in this fraction of a prompt, or this."""
+"""Any other question may take `max(QUESTION_TOKENS_MIN, budget / QUESTION_SHARE)` tokens."""
 
 _RECALLING: Final = re.compile(
     r"\b(?:remember\w*|recall\w*|remind (?:me|us)|as (?:we|i|you) (?:said|decided|agreed|discussed)|earlier|previously"
@@ -30,7 +31,7 @@ _RECALLING: Final = re.compile(
     r"|помн|нагада|пам.?ята|раньше|раніше|记得|記得|之前|以前|上次|说过|說過|覚えて|前回|先ほど|기억|지난번",
     re.IGNORECASE,
 )
-"""Words that call for the past, whatever they stand in."""
+"""Words that ask for the past in any sentence."""
 
 _PAST: Final = re.compile(
     r"\b(?:decided|decision|agreed|concluded|settled|mentioned|told|said|discussed|talked|promised|planned|chose|chosen"
@@ -41,7 +42,7 @@ _PAST: Final = re.compile(
     r"|решил|вирішил|договори|домовил|原来|决定|決定|決めた|결정",
     re.IGNORECASE,
 )
-"""Words of the past that call for it in what asks, and tell of it in what states."""
+"""Words that ask for the past in a question; in a statement they tell of it."""
 
 _MARK: Final = re.compile("[?\uff1f\u061f\u037e]")
 _ASKING: Final = re.compile(
@@ -96,7 +97,7 @@ _WISH: Final = re.compile(
 )
 
 
-class Cue(IntEnum):
+class RecallIntent(IntEnum):
     """How much the words ask for the past."""
 
     NONE = 0
@@ -104,36 +105,36 @@ class Cue(IntEnum):
     RECALL = 2
 
 
-def cue_of(words: str) -> Cue:
-    """The strongest cue in the message's beginning and end."""
+def recall_intent_of(words: str) -> RecallIntent:
+    """The strongest intent that the message's beginning and end show."""
     read = words if len(words) <= 2 * READ_CHARS_MAX else f"{words[:READ_CHARS_MAX]}\n{words[-READ_CHARS_MAX:]}"
     if _RECALLING.search(read) is not None:
-        return Cue.RECALL
+        return RecallIntent.RECALL
     sentences = [sentence for sentence in _BETWEEN_SENTENCES.split(read) if _SAYING.search(sentence) is not None]
     asking = [sentence for sentence in sentences if _MARK.search(sentence) is not None]
     if not asking and _ASKING.search(read) is not None:
         asking = sentences[:1]
     if any(_PAST.search(one) is not None or _OF_THIS_CONVERSATION.search(one) is not None for one in asking):
-        return Cue.RECALL
+        return RecallIntent.RECALL
     if len(sentences) == len(asking) == 1 and _FOR_HELP.search(asking[0]) is None:
-        return Cue.RECALL
-    return Cue.QUESTION if asking else Cue.NONE
+        return RecallIntent.RECALL
+    return RecallIntent.QUESTION if asking else RecallIntent.NONE
 
 
-def recall_room(cue: Cue, budget_tokens: int, fault_tokens_max: int, calls_before: int = 0) -> int:
+def recall_room(intent: RecallIntent, budget_tokens: int, fault_tokens_max: int, calls_before: int = 0) -> int:
     """Tokens that recalled pages may take of a budget when every resident page has its place.
 
-    `calls_before` are those of the last `CALLING_TURNS` turns that called for the past before this one: a call that
-    comes alone may bring in what all these turns may, and when every turn calls, each has no more than its own share.
-    Never more than a turn's faults may bring.
+    `calls_before` counts the recall turns among the `RECALL_TURNS_WINDOW` turns before this one. A recall turn that
+    comes alone may take what all these turns may together; when every turn recalls, each has its own share. Never more
+    than `fault_tokens_max`, what a turn's faults may bring.
     """
-    match cue:
-        case Cue.RECALL:
-            together_tokens = max(CALL_TOKENS_MIN, budget_tokens * CALLING_TURNS // TURN_SHARE)
+    match intent:
+        case RecallIntent.RECALL:
+            together_tokens = max(RECALL_TOKENS_MIN, budget_tokens * RECALL_TURNS_WINDOW // TURN_SHARE)
             return min(fault_tokens_max, together_tokens // (1 + calls_before))
-        case Cue.QUESTION:
+        case RecallIntent.QUESTION:
             return min(fault_tokens_max, max(QUESTION_TOKENS_MIN, budget_tokens // QUESTION_SHARE))
-        case Cue.NONE:
+        case RecallIntent.NONE:
             return 0
 
 

@@ -21,26 +21,17 @@ from numpy.typing import NDArray
 
 from pagekeeper.core.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.core.pages import MessageRole, Modality, PageType
-from pagekeeper.core.recall_intent import Cue, cue_of, is_standing_wish
-from pagekeeper.core.sentences import SPEAKER_WORDS_MAX, names_in, speaker_of, words_of_names
+from pagekeeper.core.recall_intent import RecallIntent, is_standing_wish, recall_intent_of
+from pagekeeper.core.sentences import SPEAKER_WORDS_MAX, speaker_of, words_of_names
 from pagekeeper.core.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
 
 CANDIDATES_MAX: Final = 1_000
 """Once its rarest words have as many pages together, a query's other words only order them."""
 SNIPPET_CHARS: Final = 160
 _HINT_WEIGHT: Final = 0.5
-_BOOST: Final = {PageType.CLAIM: 1.15, PageType.SUMMARY: 1.1, PageType.PROCEDURE: 1.1}
-_ROLE_WEIGHT: Final = {MessageRole.ASSISTANT: 0.3, MessageRole.TOOL: 0.5}
-"""What people say of themselves is asked for again more often than what they were told at length."""
-_QUESTION_WEIGHT: Final = 0.7
-"""Of a page that ends by asking: what it asked is said in the pages after it."""
-_NAME_WEIGHT: Final = 0.1
-_NAMES_COUNTED_MAX: Final = 3
-"""A page that names what it speaks of says more than one that does not."""
-_WISH_WEIGHT: Final = 1.8
-"""How a user wants things done concerns every question."""
+"""BM25's weight of a word in the hint, beside 1 in the text."""
 _JUDGED_CHARS: Final = 2_000
-"""Where names and wishes are looked for."""
+"""Where wishes are looked for."""
 EMBEDDED_CHARS_MAX: Final = 16_384
 """What is embedded of one page: a longer text has no one meaning."""
 _CHARS_A_TOKEN: Final = 4
@@ -54,11 +45,11 @@ _SCHEMA: Final = """
     PRAGMA journal_mode = OFF;
     CREATE TABLE pages (
         id INTEGER PRIMARY KEY,
-        page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, boost REAL, body TEXT, hint TEXT,
-        digest INTEGER, calls INTEGER
+        page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, body TEXT, hint TEXT,
+        digest INTEGER, recalls INTEGER
     );
     CREATE INDEX digests ON pages (digest);
-    CREATE INDEX calling ON pages (turn) WHERE calls;
+    CREATE INDEX recalling ON pages (turn) WHERE recalls;
     CREATE VIRTUAL TABLE words USING fts5(
         body, hint, content = '',
         tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' tokenchars '_'"
@@ -66,18 +57,18 @@ _SCHEMA: Final = """
     BEGIN;
 """
 _RANK: Final = """
-    SELECT page_id, pages.id, -bm25(words, 1.0, :hint_weight) * boost AS score
+    SELECT page_id, pages.id, -bm25(words, 1.0, :hint_weight) AS score
     FROM words JOIN pages ON pages.id = words.rowid
     WHERE words MATCH :expression
         AND (:modality IS NULL OR modality = :modality)
         AND (:page_types IS NULL OR page_type IN (SELECT value FROM json_each(:page_types)))
         AND turn BETWEEN :from_turn AND :to_turn
-    ORDER BY score DESC, page_id
+    ORDER BY score DESC, page_type NOT IN ('claim', 'summary', 'procedure'), page_id
     LIMIT :limit
 """
 _SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
 _SAYING: Final = "SELECT id FROM pages WHERE digest = :digest AND body = :text ORDER BY id"
-_CALLS: Final = "SELECT count(DISTINCT turn) FROM pages WHERE calls AND turn >= ? AND body <> ?"
+_RECALL_TURNS: Final = "SELECT count(DISTINCT turn) FROM pages WHERE recalls AND turn >= ? AND body <> ?"
 _LAST_TURN: Final = 2**62
 
 
@@ -113,20 +104,25 @@ class Found:
 class IndexedPages:
     """The pages of an index in the order they were added first, as columns; `rows` is where scores have them.
 
-    `weights` is by type, role and how a page speaks; `sizes_tokens` is estimated from the text's length;
-    `by_model` are the model's own words; `speakers` says by number who a page says is speaking, 0 where it does not.
+    `sizes_tokens` is estimated from the text's length; `by_model` and `by_tool` say who wrote a page, `asking` that it
+    ends with a question mark, `wishing` that a user says how things are to be done from now on; `speakers` says by
+    number who a page says is speaking, 0 where it does not.
     """
 
     rows: NDArray[np.int64]
-    weights: Floats
     sizes_tokens: Floats
     by_model: NDArray[np.bool_]
+    by_tool: NDArray[np.bool_]
+    asking: NDArray[np.bool_]
+    wishing: NDArray[np.bool_]
     speakers: Floats
 
 
 EVERYTHING: Final = SearchFilter()
 _WORDS_ALONE: Final = WordsAlone()
 _ROWS_AT_FIRST: Final = 64
+_TRAITS: Final = 7
+"""Columns of what is known of a page beside its words: whether it is there, then those of `IndexedPages`."""
 
 
 class SessionIndex:
@@ -139,7 +135,7 @@ class SessionIndex:
         self._vectors = Vectors(embedder.dimensions)
         self._ids: dict[str, int] = {}
         self._page_ids = [""]
-        self._traits = np.zeros((_ROWS_AT_FIRST, 4), np.float32)
+        self._traits = np.zeros((_ROWS_AT_FIRST, _TRAITS), np.float32)
         self._speakers: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -209,7 +205,8 @@ class SessionIndex:
     def pages(self) -> IndexedPages:
         traits = self._traits[: len(self._page_ids)]
         rows = np.flatnonzero(traits[:, 0])
-        return IndexedPages(rows, traits[rows, 0], traits[rows, 1], traits[rows, 2] > 0.0, traits[rows, 3])
+        size, by_model, by_tool, asking, wishing, speaker = traits[rows, 1:].T
+        return IndexedPages(rows, size, by_model > 0.0, by_tool > 0.0, asking > 0.0, wishing > 0.0, speaker)
 
     def speakers_named(self, query: str) -> list[int]:
         """By number: those that the query names. Each is a speaker of some page, or was."""
@@ -230,12 +227,12 @@ class SessionIndex:
         found = self._database.execute(_SAYING, {"digest": crc32(body.encode()), "text": body}).fetchall()
         return np.array([row for (row,) in found], np.int64)
 
-    def calls_since(self, turn: int, query: str) -> int:
-        """The turns from this one on in which the user calls for the past, but for where that is just this query."""
-        return self._scalar(_CALLS, (turn, storable(query)))
+    def recall_turns_since(self, turn: int, query: str) -> int:
+        """How many turns from this one on ask for the past, but for those that say just this query."""
+        return self._scalar(_RECALL_TURNS, (turn, storable(query)))
 
-    def word_scores(self, query: str) -> Floats:
-        """By row: how much a page says of the query's words; 0 where it has none of them."""
+    def lexical_scores(self, query: str) -> Floats:
+        """By row: BM25 of the query's words; 0 where a page has none of them."""
         scores = np.zeros(len(self._page_ids), np.float32)
         terms = self._known_terms(query)
         if terms:
@@ -245,17 +242,17 @@ class SessionIndex:
             scores[[row for row, _ in found]] = [score for _, score in found]
         return scores
 
-    def meaning(self, query: str) -> Floats:
-        """The direction of a query, for `likeness`."""
+    def direction(self, query: str) -> Floats:
+        """Where a query lies from the mean of all pages, for `similarity`."""
         return self._vectors.direction(self._embedder.embed([query[:EMBEDDED_CHARS_MAX]])[0])
 
-    def meaning_of(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
-        """The direction of some pages, for `likeness`."""
+    def direction_of(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
+        """Where some pages together lie from the mean of all, for `similarity`."""
         return self._vectors.direction_of(rows, weights)
 
-    def likeness(self, meaning: Floats) -> Floats:
-        """By row: how like a page is, -1 to 1; 0 without a model."""
-        return self._vectors.likeness(meaning, len(self._page_ids))
+    def similarity(self, direction: Floats) -> Floats:
+        """By row: the cosine of a page's direction from the mean of all pages, -1 to 1; 0 without a model."""
+        return self._vectors.similarity(direction, len(self._page_ids))
 
     def _insert(  # noqa: PLR0913 - a page's facts
         self,
@@ -270,11 +267,10 @@ class SessionIndex:
         turn: int,
     ) -> None:
         body, hint = storable(text), storable(hint)
-        boost = _BOOST.get(page_type, 1.0)
-        calls = role is MessageRole.USER and cue_of(body) is Cue.RECALL
+        recalls = role is MessageRole.USER and recall_intent_of(body) is RecallIntent.RECALL
         self._database.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, page_id, modality.value, page_type.value, turn, boost, body, hint, crc32(body.encode()), calls),
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, page_id, modality.value, page_type.value, turn, body, hint, crc32(body.encode()), recalls),
         )
         self._database.execute(
             "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))
@@ -283,13 +279,22 @@ class SessionIndex:
         self._ids[page_id] = row
         if row >= len(self._traits):
             self._traits = np.pad(self._traits, ((0, len(self._traits)), (0, 0)))
-        weight = boost * _ROLE_WEIGHT.get(role, 1.0) * _telling(body, role)
         speaker = speaker_of(body)
-        number = self._speakers.setdefault(speaker, len(self._speakers) + 1) if speaker else 0
-        self._traits[row] = (weight, len(body) / _CHARS_A_TOKEN, role is MessageRole.ASSISTANT, number)
+        self._traits[row] = (
+            1.0,
+            len(body) / _CHARS_A_TOKEN,
+            role is MessageRole.ASSISTANT,
+            role is MessageRole.TOOL,
+            body.rstrip().endswith(("?", "\uff1f")),
+            role is MessageRole.USER and is_standing_wish(body[:_JUDGED_CHARS]),
+            self._speakers.setdefault(speaker, len(self._speakers) + 1) if speaker else 0,
+        )
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
-        """The pages whose ids the query has, then those that have any of its words, best first; ties by page id."""
+        """The pages whose ids the query has, then those that have any of its words, best first.
+
+        Of pages with the same score, a claim, summary or procedure comes before what it was made of; then by page id.
+        """
         if limit < 1:
             return []
         named = [page_id for page_id in self._named(query) if self._passes(page_id, where)][:limit]
@@ -365,17 +370,6 @@ class SessionIndex:
     def _scalar(self, statement: str, values: tuple[object, ...]) -> int:
         (value,) = self._database.execute(statement, values).fetchone()
         return int(value)
-
-
-def _telling(body: str, role: MessageRole) -> float:
-    """What a page weighs for the way in which it speaks."""
-    begins = body[:_JUDGED_CHARS]
-    weight = 1.0 + _NAME_WEIGHT * min(len(names_in(begins)), _NAMES_COUNTED_MAX)
-    if body.rstrip().endswith(("?", "\uff1f")):
-        weight *= _QUESTION_WEIGHT
-    if role is MessageRole.USER and is_standing_wish(begins):
-        weight *= _WISH_WEIGHT
-    return weight
 
 
 def _phrase(term: str) -> str:

@@ -153,7 +153,7 @@ class PromptAssembler:
             context=[page for _, page in pages if page.page.line.page_id not in made.faulted],
             faulted=[page for _, page in pages if page.page.line.page_id in made.faulted],
             recalled=[_recalled_page(known, page, counting) for page in recalled.pages],
-            worth=recalled.worth,
+            utility=recalled.utility,
             eviction_order=known.resident.eviction_order,
             available=[
                 _available_line(known, page, known.config.layout, counting.count) for page in known.resident.available

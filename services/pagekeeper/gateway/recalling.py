@@ -37,7 +37,7 @@ class Recall:
     the past lately.
     """
 
-    worth: dict[str, float]
+    utility: dict[str, float]
     pages: tuple[Recalled, ...]
     calls_before: int
 
@@ -68,8 +68,8 @@ async def recall(
     wanted = [want for entry in entries for want in _levels(entry)]
     loaded = iter(await contents.load(caller, request.session_id, wanted))
     pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
-    worth = {one.entry.page.page_id: one.worth for one in answer.pages}
-    return Recall(worth, tuple(pages), answer.calls_before)
+    utility = {one.entry.page.page_id: one.worth for one in answer.pages}
+    return Recall(utility, tuple(pages), answer.calls_before)
 
 
 def _levels(entry: table_pb.PageEntry) -> list[Wanted]:

@@ -36,7 +36,7 @@ class Recalling:
             )
             response = table_pb.RecallPagesResponse(revision=indexed.revision, calls_before=recalled.calls_before)
             for one in recalled.pages:
-                response.pages.add(entry=_entry(session, one.page, resident=one.resident), worth=one.worth)
+                response.pages.add(entry=_entry(session, one.page, resident=one.resident), worth=one.utility)
             return response
 
 
