@@ -84,16 +84,22 @@ def unknown_keyword(keyword: str, owner: str, known: Iterable[str]) -> str:
 
 
 class _Rule(NamedTuple):
-    """The check of an annotation, and its words; no check accepts everything."""
+    """The check of an annotation, and its words; no check accepts everything.
+
+    Values whose type is in `kinds` are accepted without the check, because most calls are right.
+    """
 
     check: Check | None
     wanted: str
+    kinds: frozenset[type] = frozenset()
 
     def judge(self, value: object) -> tuple[bool, object]:
-        return (True, value) if self.check is None else self.check(value)
+        return (True, value) if self.check is None or type(value) in self.kinds else self.check(value)
 
     def accepted(self, name: str, value: object) -> object:
-        accepted, handed_on = self.judge(value)
+        if self.check is None or type(value) in self.kinds:
+            return value
+        accepted, handed_on = self.check(value)
         if not accepted:
             raise InvalidArgument(name, f"must be {self.wanted}, not {shown(value)}")
         return handed_on
@@ -114,6 +120,8 @@ def _checked_function(function: Callable[..., Any], called: str) -> Callable[...
     def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[list[object], dict[str, object]]:
         known = rules()
         given = [known[name].accepted(name, value) for name, value in zip(places, args, strict=False)]
+        if not kwargs:
+            return [*given, *args[len(given) :]], kwargs
         for name in kwargs.keys() - keywords:
             if not open_ended:
                 raise InvalidArgument(name, unknown_keyword(name, called, keywords - {"self", "cls"}))
@@ -167,7 +175,7 @@ def _check_of(kind: type, args: Sequence[object]) -> _Rule:
         return _shaped(kind, named)
     if args and issubclass(kind, Collection):
         return _filled(kind, args, named)
-    return _Rule(lambda value: (isinstance(value, kind), value), named)
+    return _Rule(lambda value: (isinstance(value, kind), value), named, frozenset({kind}))
 
 
 def _text(value: object) -> tuple[bool, object]:
@@ -184,9 +192,9 @@ def _number(value: object) -> tuple[bool, object]:
 
 _ANYTHING: Final = _Rule(None, "anything")
 _SCALARS: Final[Mapping[type, _Rule]] = {
-    NoneType: _Rule(lambda value: (value is None, value), "None"),
+    NoneType: _Rule(lambda value: (value is None, value), "None", frozenset({NoneType})),
     str: _Rule(_text, "a text"),
-    int: _Rule(_whole_number, "a whole number"),
+    int: _Rule(_whole_number, "a whole number", frozenset({int})),
     float: _Rule(_number, "a number"),
 }
 
@@ -200,7 +208,7 @@ def _member(kind: type[Enum]) -> _Rule:
         known = isinstance(value, str | int) and not isinstance(value, bool) and value in values
         return known, values[value] if known else value
 
-    return _Rule(check, f"one of {', '.join(map(str, values))} ({kind.__name__})")
+    return _Rule(check, f"one of {', '.join(map(str, values))} ({kind.__name__})", frozenset({kind}))
 
 
 def _any_of(rules: Sequence[_Rule]) -> _Rule:
@@ -211,7 +219,8 @@ def _any_of(rules: Sequence[_Rule]) -> _Rule:
         tried = (rule.judge(value) for rule in rules)
         return next((judged for judged in tried if judged[0]), (False, value))
 
-    return _Rule(check, " or ".join(rule.wanted for rule in rules))
+    kinds = frozenset[type]().union(*(rule.kinds for rule in rules))
+    return _Rule(check, " or ".join(rule.wanted for rule in rules), kinds)
 
 
 def _within(rule: _Rule, marks: Sequence[object]) -> _Rule:
@@ -239,10 +248,13 @@ def _shaped(kind: type, named: str) -> _Rule:
 def _filled(kind: type, args: Sequence[object], named: str) -> _Rule:
     """A collection and what it holds. A text is no collection of texts here."""
     rules = [_check(each) for each in args if each is not ...]
+    plain = rules[0].kinds | ({str} if args[0] is str else set())
 
     def check(value: object) -> tuple[bool, object]:
         if not isinstance(value, kind) or isinstance(value, str | bytes):
             return False, value
+        if len(rules) == 1 and plain.issuperset(map(type, cast(Collection[object], value))):
+            return True, value
         held = value.items() if isinstance(value, Mapping) else ((each,) for each in cast(Collection[object], value))
         return all(rule.judge(one)[0] for each in held for rule, one in zip(rules, each, strict=False)), value
 

@@ -1,8 +1,9 @@
 """The common base of all models: known keywords only, text that can be sent, and a short repr."""
 
+import json
 from collections.abc import Iterable
 from operator import is_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import AliasChoices, BaseModel, model_validator
 from pydantic_core import PydanticCustomError, PydanticUndefined
@@ -10,6 +11,8 @@ from pydantic_core import PydanticCustomError, PydanticUndefined
 from pagekeeper.core.escape import whole_text
 from pagekeeper.memory.arguments import unknown_keyword
 from pagekeeper.memory.shown import short_repr
+
+_COLLECTIONS: Final = frozenset({dict, list, tuple, set, frozenset})
 
 
 class StrictModel(BaseModel):
@@ -20,8 +23,8 @@ class StrictModel(BaseModel):
     """
 
     _keywords: ClassVar[frozenset[str]] = frozenset()
-    _computed: ClassVar[frozenset[str]] = frozenset()
-    """What a model's JSON says beside its fields. It is computed again when the JSON is read, and ignored."""
+    _accepted: ClassVar[frozenset[str]] = frozenset()
+    """The keywords, and what a model's JSON says beside its fields: that is computed again when the JSON is read."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_options: Any) -> None:  # noqa: ANN401 - pydantic's hook
@@ -32,19 +35,28 @@ class StrictModel(BaseModel):
             keywords.update(choice for choice in choices if isinstance(choice, str))
             if cls.model_config.get("populate_by_name"):
                 keywords.add(name)
-        cls._keywords, cls._computed = frozenset(keywords), frozenset(cls.model_computed_fields)
+        cls._keywords, cls._accepted = frozenset(keywords), frozenset(keywords) | cls.model_computed_fields.keys()
 
     @model_validator(mode="before")
     @classmethod
     def _accept(cls, fields: Any) -> Any:  # noqa: ANN401 - what pydantic was given
         if not isinstance(fields, dict):
             return fields
-        for keyword in fields.keys() - cls._keywords - cls._computed:
-            problem = unknown_keyword(str(keyword), cls.__name__, cls._keywords)
+        if not fields.keys() <= cls._accepted:
+            keyword = min(map(str, fields.keys() - cls._accepted))
+            problem = unknown_keyword(keyword, cls.__name__, cls._keywords)
             raise PydanticCustomError(
                 "unknown_keyword", "{keyword} {problem}", {"keyword": keyword, "problem": problem}
             )
-        return whole(fields)
+        # Most fields hold numbers and ASCII: only what may be broken is looked at.
+        suspects = [
+            value
+            for value in fields.values()
+            if (type(value) in _COLLECTIONS and value) or (type(value) is str and not value.isascii())
+        ]
+        if all(whole(value) is value for value in suspects):
+            return fields
+        return {name: whole(value) for name, value in fields.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
         """The fields that differ from their defaults."""
@@ -65,13 +77,17 @@ def whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value, and what else a fi
     """`value` with every text in it as `whole_text` gives it; the very same object when nothing was broken."""
     if isinstance(value, str):
         return whole_text(value)
+    if type(value) not in _COLLECTIONS or not value:
+        return value
+    try:
+        if json.dumps(value, ensure_ascii=False).encode():  # a tenth of the time that looking at each text takes
+            return value
+    except (TypeError, ValueError, RecursionError):
+        pass  # half a character somewhere, or no JSON value: a look at each text tells
     if isinstance(value, dict):
         pairs = [(whole(key), whole(inner)) for key, inner in value.items()]
         same = all(new[0] is key and new[1] is value[key] for new, key in zip(pairs, value, strict=True))
         return value if same else dict(pairs)
-    if isinstance(value, set | frozenset):
-        return value if all(whole(inner) is inner for inner in value) else type(value)(map(whole, value))
-    if type(value) in (list, tuple):
-        mended = [whole(inner) for inner in value]
-        return value if all(map(is_, mended, value)) else type(value)(mended)
-    return value
+    members = list(value)
+    mended = [whole(inner) for inner in members]
+    return value if all(map(is_, mended, members)) else type(value)(mended)
