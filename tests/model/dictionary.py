@@ -7,6 +7,7 @@ with the fold as soon as that does something it does not tell.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Self
 
 from pagekeeper.core import events as ev
@@ -78,8 +79,13 @@ class DictionarySession:
         }
 
     def map(self, pages: Sequence[ev.MappedPage], happenings: Sequence[RecordedEffect]) -> None:
-        """One page after the other: what is told before a page is admitted or not made room for it."""
-        told = iter(happenings)
+        """One page after the other: what is told before a page is admitted or not made room for it.
+
+        What is told before anything else made room for the first page or, by newer rules, for all of them.
+        """
+        room = list(takewhile(lambda happening: isinstance(happening.what, Evicted | Compressed), happenings))
+        self.hear(room)
+        told = iter(happenings[len(room) :])
         for mapped in pages:
             self._map(mapped)
             for happening in told:

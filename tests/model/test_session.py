@@ -67,7 +67,8 @@ class Histories(RuleBasedStateMachine):
     def commit(self, event: ev.Event) -> list[RecordedEffect]:
         """Write, read and fold an event, as a replica does."""
         number = len(self.records) + 1
-        written = ev.Transaction(f"request-{number}", sha256(str(number).encode()).digest(), number * 1_000, (event,))
+        digest = sha256(str(number).encode()).digest()
+        written = decisions.transaction(self.session, f"request-{number}", digest, number * 1_000, (event,))
         data = codec.encode_transaction(written)
         read = codec.decode_transaction(event_pb2.LogRecord.FromString(data).transaction)
         assert read == written
