@@ -124,7 +124,7 @@ async def test_a_call_that_waits_for_the_log_goes_on_by_itself(stack: LocalStack
 async def test_without_the_store_small_appends_go_on(stack: LocalStack, hasty: Pagekeeper, tenant: str) -> None:
     session = await hasty.open_session(max_l0_tokens=4_000, max_fault_tokens_per_turn=100_000)
     await session.append(user("Where are we?"), tool_result(LARGE, page_id="placed"))
-    await session.append(*[tool_result(f"{n}: " + LARGE[:4_000], page_id=f"p{n}") for n in range(12)])
+    await session.append(*[tool_result(f"{n}: " + LARGE[:4_000], page_id=f"tide{n}") for n in range(12)])
     await session.flush()
     async with away(stack.s3):
         await session.append(user("small", page_id="small"))
@@ -140,20 +140,20 @@ async def test_without_the_store_small_appends_go_on(stack: LocalStack, hasty: P
         await session.append(tool_result(LARGE, page_id="large"), request_id="large")
         assert await session.read("large") == await session.read("placed") == LARGE.encode()
         for number in range(12):
-            assert await session.read(f"p{number}") == f"{number}: {LARGE[:4_000]}".encode()
-        assert (await session.fault("p0")).content.text == f"0: {LARGE[:4_000]}"
+            assert await session.read(f"tide{number}") == f"{number}: {LARGE[:4_000]}".encode()
+        assert (await session.fault("tide0")).content.text == f"0: {LARGE[:4_000]}"
         assert (await session.assemble()).tokens.total > 0
         assert (await session.replay()).matches_served_state
 
 
 async def _reads_all(session: Session) -> None:
     """A cache may have some of them."""
-    await asyncio.gather(session.read("placed"), *[session.read(f"p{number}") for number in range(12)])
+    await asyncio.gather(session.read("placed"), *[session.read(f"tide{number}") for number in range(12)])
 
 
 async def _faults_all(session: Session) -> None:
     for number in range(12):
-        await session.fault(f"p{number}")
+        await session.fault(f"tide{number}")
 
 
 async def _fill(pagekeeper: Pagekeeper, page_bytes: int) -> int:
