@@ -57,7 +57,7 @@ class PromptPage:
 
 @dataclass(frozen=True, slots=True)
 class ChatParts:
-    """What a prompt is made of.
+    """The parts of a prompt.
 
     `context` is in admission order, `faulted` are the pages that came by a fault, `eviction_order` starts with the
     page that is missed least, `available` (lines of `layout`) with the most relevant page that is not resident.
@@ -157,7 +157,7 @@ class _Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Shares:
-    """Who got what of the room."""
+    """The division of the room among the parts of a prompt."""
 
     faulted: PackedContext
     recalled: PackedContext
@@ -279,7 +279,7 @@ def _mandatory_tokens(pages: Sequence[ContextPage]) -> int:
 
 
 def _entries_tokens(parts: ChatParts, room_tokens: int, tokens_max: int, count: Callable[[str], int]) -> int:
-    """What the manifest's entries would take, as far as it matters: pages that will not fit become entries too."""
+    """Tokens of the manifest's entries, up to the bound that matters: pages that will not fit become entries too."""
     listed = list(parts.available)
     if parts.layout is PromptLayout.CLASSIC:
         listed += _working_set(parts, [page.page.line for page in parts.context], count)

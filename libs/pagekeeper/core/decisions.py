@@ -210,7 +210,7 @@ def _check_same_kind(page_id: str, before: PageState | ev.MappedPage | None, map
 
 
 def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.MappedPage) -> TrustClass:
-    """What a page was made from, or stands for, is what it can be trusted as; what it only mentions is not."""
+    """Return a page's trust: the least of its sources and of pages that it replaces, not of pages that it mentions."""
     parents = [
         earlier[link.target_page_id].trust
         if link.target_page_id in earlier
@@ -307,7 +307,7 @@ def admit(
 
 
 def use(session: Session, page_ids: Sequence[str]) -> ev.PagesUsed | None:
-    """What of `page_ids` is resident, in order; None when nothing is."""
+    """Return the event for the resident pages of `page_ids`, in order; None without one."""
     used = tuple(page_id for page_id in page_ids if page_id in session.working_set)
     return ev.PagesUsed(used) if used else None
 
@@ -349,7 +349,7 @@ def _pairs(metadata: Sequence[KeyValue]) -> dict[str, str]:
 
 
 def link(session: Session, page_id: str, links: Sequence[PageLink]) -> ev.PagesLinked | None:
-    """What of `links` is new; None when nothing is. Raises PageNotFound, InvalidField (too many)."""
+    """Return the event for the new links of `links`; None without one. Raises PageNotFound, InvalidField (too many)."""
     page = known_page(session, page_id)
     for one in links:
         known_page(session, one.target_page_id)
@@ -372,7 +372,7 @@ def delete_checkpoint(session: Session, checkpoint_id: str) -> ev.CheckpointDele
 
 
 def add_representations(session: Session, added: Sequence[ev.AddedRepresentation]) -> ev.RepresentationsAdded | None:
-    """What is new of `added`; None when nothing is. Raises PageNotFound."""
+    """Return the event for the new representations of `added`; None without one. Raises PageNotFound."""
     new: dict[tuple[str, int, int], ev.AddedRepresentation] = {}
     for one in added:
         version = known_page(session, one.page_id).version(one.version)
@@ -384,7 +384,7 @@ def add_representations(session: Session, added: Sequence[ev.AddedRepresentation
 
 
 def place(session: Session, placements: Sequence[ev.PlacedRepresentation]) -> ev.PagesPlaced | None:
-    """What of `placements` is still dirty; None when nothing is. Unmapped pages are placed too: history needs them."""
+    """Return the event for the dirty pages of `placements`, unmapped ones included for history; None without one."""
     dirty = []
     for placed in placements:
         page = session.pages.get(placed.page_id)

@@ -48,7 +48,7 @@ class RecalledPage:
 
 @dataclass(frozen=True, slots=True)
 class RecalledPages:
-    """Those of the highest utility first. `calls_before` counts the recall turns lately before this one."""
+    """Recalled pages, highest utility first. `calls_before` counts the recent recall turns before this one."""
 
     pages: tuple[RecalledPage, ...]
     calls_before: int

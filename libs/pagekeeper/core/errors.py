@@ -200,7 +200,7 @@ class ServiceUnavailable(PagekeeperError):
 
 
 class ReleaseTooOld(PagekeeperError):
-    """This process cannot fold the session: its log names rules or a policy of a newer release."""
+    """The process cannot fold the session: its log names rules or a policy of a newer release."""
 
     reason = "RELEASE_TOO_OLD"
 

@@ -1,4 +1,4 @@
-"""What can happen to a session.
+"""The events of a session.
 
 One class per event of `event.proto`, with the same fields; `pagekeeper.runtime.codec` turns one into the other.
 Events are facts in the past tense: applying one never fails, deciding whether it may happen is `decisions`' business.
@@ -35,7 +35,7 @@ class PromptLayout(Enum):
 
 
 class DemandPaging(Enum):
-    """Who brings pages into a prompt that are not resident: the model by its tools, the runtime by the user's words."""
+    """The source of non-resident pages in a prompt: the model by its tools, the runtime by the user's words."""
 
     MODEL = "model"
     RUNTIME = "runtime"
@@ -64,7 +64,7 @@ class SessionConfig:
 
     @property
     def limit_tokens(self) -> int:
-        """What resident pages may take together."""
+        """The most tokens that resident pages may take together."""
         return self.max_l0_tokens - self.reserved_tokens
 
 
@@ -221,7 +221,7 @@ class PageAdmitted:
 
 @dataclass(frozen=True, slots=True)
 class PagesUsed:
-    """They were asked for while they were resident."""
+    """Pages were requested while they were resident."""
 
     page_ids: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""What a replacement policy is, and what it knows of a resident page.
+"""The port of a replacement policy, and a policy's facts of a resident page.
 
 A policy is a sort key: the page with the smallest key is evicted first. Keys are built from the session's own facts
 (turns and references, no clock), so every replica orders alike. A key may add, multiply, divide and take square roots,

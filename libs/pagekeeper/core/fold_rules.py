@@ -25,7 +25,7 @@ WRITES_FOLD_VERSION: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class FoldRules:
-    """What differs between versions.
+    """The differences between versions.
 
     `room_once_an_event`: pages that are mapped by one event make room once, for all of them, before the first is
     admitted. Otherwise each makes room for itself.

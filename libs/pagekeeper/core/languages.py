@@ -1,4 +1,4 @@
-"""What words do in a language: which ones grammar asks for, which ones say when, how many or what was decided.
+"""Words of a language by their function: grammar, times, amounts, decisions.
 
 English is the default; German, French, Spanish, Russian, Chinese and Japanese are told from it by their script and
 their function words. Text of any other language is read as if it were English, whose words it has not: its words count

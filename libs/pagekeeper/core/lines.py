@@ -15,7 +15,7 @@ from pagekeeper.core.previews import parted
 
 
 class LineFacts(NamedTuple):
-    """What a line shows of a page beside its content.
+    """The facts of a page in its line, beside the content.
 
     A fact has one name wherever it is kept: in `MappedPage`, in `PageState` or `Version`, and in the API's `Page`. So a
     fact that is added here is read from all of them, and a test says so when one of them has it not.

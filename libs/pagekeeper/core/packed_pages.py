@@ -137,7 +137,7 @@ _RELATED_COUNTS: Final = Struct("<II")
 
 
 class _Table(Generic[T]):
-    """What pages have in common, by number, counted from one: zero is for nothing."""
+    """Values that pages have in common, numbered from one; zero stands for no value."""
 
     def __init__(self) -> None:
         self._values: list[T] = []

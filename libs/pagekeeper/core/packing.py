@@ -65,7 +65,7 @@ VERBATIM_SHARE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ParsedLine:
-    """What a line says. `text` is the page's content at `level`, or of a medium at full level its description.
+    """The content of a line. `text` is the page's content at `level`, or of a medium at full level its description.
 
     JSON is as the line has it: compact. `chars_missing` is how many characters were cut off the end.
     """
@@ -102,7 +102,7 @@ class ContextPage:
 
 @dataclass(frozen=True, slots=True)
 class PackedContext:
-    """What fitted, in the order given. `tokens` is the sum of the lines', and the token count of `content`."""
+    """The lines that fit, in the order given. `tokens` is the sum over the lines, and the token count of `content`."""
 
     tokens: int
     included: tuple[PackedLine, ...]
@@ -180,7 +180,7 @@ def render_media_line(
 
 
 def parse_line(line: str) -> ParsedLine | None:
-    """What a line says that `render_line` or `render_media_line` wrote; None when it is no line of theirs."""
+    """Return the content of a line of `render_line` or `render_media_line`; None for any other line."""
     found = _LINE.fullmatch(line)
     if found is None:
         return None
@@ -196,7 +196,7 @@ def parse_line(line: str) -> ParsedLine | None:
 
 
 def lowest_tokens(page: ContextPage) -> int:
-    """What a page takes at least: its line at the level that is shortest in tokens."""
+    """A page's shortest line in tokens, over its levels."""
     return min(line.tokens for line in (page.line, *page.lower))
 
 

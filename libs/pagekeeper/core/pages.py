@@ -108,7 +108,7 @@ class PageLink:
 
 @dataclass(frozen=True, slots=True)
 class MediaDescription:
-    """What the model is told of a medium; pixels and seconds."""
+    """A medium's description for the model; sizes in pixels, lengths in seconds."""
 
     caption: str = ""
     transcript: str = ""

@@ -112,7 +112,7 @@ def _utility(index: SessionIndex, pages: IndexedPages, query: str, weights: Reca
 
 
 def _page_factors(pages: IndexedPages, weights: RecallWeights) -> Floats:
-    """What a page's role and form make of its utility, whatever the message is."""
+    """Return the factor of a page's role and form in its utility, for any message."""
     factors = np.ones(len(pages.rows), np.float32)
     factors[pages.by_model | pages.by_tool] *= weights.generated_factor
     factors[pages.asking] *= weights.question_factor

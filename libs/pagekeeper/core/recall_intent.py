@@ -144,7 +144,7 @@ def asks_what_the_model_said(words: str) -> bool:
 
 
 def subject_of(words: str) -> str:
-    """What a message is about: its words without those of conversing, or all when hardly any would be left.
+    """Return a message's subject: its words without those about the conversation; all when hardly any would be left.
 
     English only. A mean of word vectors would point to the middle between the two.
     """

@@ -135,7 +135,7 @@ def split_sentences(text: str) -> list[Sentence]:
 
 
 def facts_of(text: str, language: Language | None = None) -> Facts:
-    """What `text` says, read in `language`, or in the language that its words speak for."""
+    """Return the facts of `text`, read in `language`, or in the language of most of its words."""
     text = _ADDRESS.sub("", text)
     words = _distinct_words(text)
     return _facts(text, words, language or language_of(text, words))

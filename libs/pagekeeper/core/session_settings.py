@@ -1,4 +1,4 @@
-"""What a session's settings must be.
+"""Validation of a session's settings.
 
 Invariant: settings that reach the log are whole and in range, so that no fold ever meets another.
 """

@@ -65,7 +65,7 @@ class AvailablePageEntry(StrictModel):
 
 
 class ManifestPolicies(StrictModel):
-    """What the model may do about pages that it does not see. `faults_remaining` defaults to `max_faults_per_turn`."""
+    """The model's options for unseen pages. `faults_remaining` defaults to `max_faults_per_turn`."""
 
     faults_allowed: bool = True
     max_faults_per_turn: int = 3

@@ -35,7 +35,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What the index holds of a page. `created_unix_ms` is 0 for a page whose content was not added."""
+    """An indexed page's facts. `created_unix_ms` is 0 for a page whose content was not added."""
 
     text: str
     hint: str
