@@ -1,14 +1,21 @@
 """SessionManager in this process: what is sent fits and says nothing twice, and segments end as they should."""
 
+import asyncio
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pagekeeper.client import SessionManager, SummarizationStrategy, VirtualMemoryDisabled
+from pagekeeper.core.errors import BudgetTooSmall, InvalidField
 from pagekeeper.memory import (
     CompressorRegistry,
     ImportanceWeightedLRU,
+    ModalityAwareLRU,
     PageType,
     StorageTier,
     VMMode,
@@ -16,7 +23,7 @@ from pagekeeper.memory import (
 )
 from pagekeeper.runtime.tokens import count_messages, count_tools, for_model
 
-SMALL = WorkingSetConfig(max_l0_tokens=600, reserved_tokens=100)
+SMALL = WorkingSetConfig(max_l0_tokens=1_200, reserved_tokens=600)
 DECISION = "We decided to sign access tokens with EdDSA."
 WORDS = "The tide comes in at dawn and again at dusk, and the ferries wait for it at the pier. " * 2
 
@@ -74,66 +81,89 @@ async def test_the_settings_reach_the_memory() -> None:
     )
     assert sm.vm is not None
     assert (sm.session_id, sm.vm.session_id, sm.vm.mode) == ("mine", "mine", VMMode.PASSIVE)
-    assert sm.vm.working_set.config is SMALL
+    assert sm.vm.session.config.limit_tokens == 600
     assert "tools" not in await sm.build_request()
-    await talk(sm, 30)
-    assert sm.vm.metrics.compressions_total > 0
+    assert sm.vm.session.config.eviction_policy == "importance-lru/1"
+    with pytest.raises(InvalidField, match="eviction_policy"):
+        SessionManager(enable_vm=True, vm_eviction_policy=ModalityAwareLRU())
 
 
 async def test_however_long_the_talk_what_is_sent_fits_and_says_nothing_twice() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=SMALL, system_prompt="Be brief.")
-    count = for_model("gpt-4o").tokenizer.count
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, vm_eviction_policy="lru/1", system_prompt="Be brief.")
+    counter = for_model("gpt-4o").tokenizer
     await sm.user_says(DECISION)
     for number in range(30):
-        await talk(sm, 1, start=number)
-        messages = await sm.get_messages_for_llm()
-        assert messages[0]["role"] == "system"
-        assert messages[0]["content"].startswith("Be brief.")
-        assert {message["role"] for message in messages[1:]} <= {"user", "assistant"}
-        assert count(context(messages)) + sum(count(message["content"]) for message in messages[1:]) <= 500
-        for message in messages[1:]:
-            assert message["content"] not in context(messages)
+        await sm.user_says(f"({number}) {WORDS}")
+        request = await sm.build_request()
+        memory, words = request["messages"]
+        assert (memory["role"], words["role"]) == ("system", "user")
+        assert memory["content"].startswith("Be brief.")
+        assert count_messages(counter, request["messages"]) + count_tools(counter, request["tools"]) <= 1_200
+        assert words["content"].endswith(f"({number}) {WORDS}")
+        assert f"({number}) " not in context(request["messages"])
+        await sm.ai_responds(f"Noted ({number}).", model="gpt-4o")
     assert DECISION not in context(await sm.get_messages_for_llm())
 
 
-async def test_a_whole_request_fits_the_window_when_the_reserve_does() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=WorkingSetConfig(max_l0_tokens=4_000, reserved_tokens=2_000))
-    count = for_model("gpt-4o").tokenizer
-    for number in range(200):
-        await sm.user_says(f"{number}?")
-        await sm.ai_responds(f"{number}!")
-    request = await sm.build_request()
-    assert count_messages(count, request["messages"]) + count_tools(count, request["tools"]) <= 4_000
-    assert sm.vm is not None
-    manifest = sm.vm.build_manifest(VMMode.STRICT)
-    assert manifest.not_listed.working_set > 0
-    assert len(manifest.available_pages) + manifest.not_listed.available_pages + sm.vm.working_set.l0_count == 400
+@pytest.mark.parametrize(
+    ("max_l0_tokens", "reserved_tokens", "system_prompt"),
+    [(4_000, 1_000, "You are the assistant of a shop. " * 60), (2_000, 500, ""), (4_000, None, "")],
+)
+async def test_a_whole_request_fits_the_budget(
+    max_l0_tokens: int, reserved_tokens: int | None, system_prompt: str
+) -> None:
+    """System prompt, rules, manifest and tools included; with the default reserve, there is room for pages too."""
+    settings = {} if reserved_tokens is None else {"reserved_tokens": reserved_tokens}
+    config = WorkingSetConfig(max_l0_tokens=max_l0_tokens, **settings)
+    sm = SessionManager(system_prompt=system_prompt, enable_vm=True, vm_config=config)
+    counter = for_model("gpt-4o").tokenizer
+    request: dict[str, Any] = {}
+    for number in range(60):
+        words = f"crane {number % 7} lifts {number % 13} tons in hall {number % 5} " * (1 + number % 9)
+        await sm.user_says(f"note {number}: {words}")
+        request = await sm.build_request()
+        assert count_messages(counter, request["messages"]) + count_tools(counter, request["tools"]) <= max_l0_tokens
+        await sm.ai_responds("fine")
+    assert context(request["messages"]).count("\n") > 5
+
+
+async def test_a_budget_without_room_for_a_conversation_is_refused_with_what_is_needed() -> None:
+    sm = SessionManager(enable_vm=True, vm_config=WorkingSetConfig(max_l0_tokens=600), system_prompt="Be brief. " * 200)
+    await sm.user_says("Hello.")
+    with pytest.raises(BudgetTooSmall) as refused:
+        await sm.build_request()
+    assert 700 < refused.value.needed_tokens < 1_200
 
 
 async def test_the_last_words_are_sent_even_when_they_are_no_page_of_the_prompt() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=SMALL)
-    large = WORDS * 60
+    sm = SessionManager(enable_vm=True, vm_config=WorkingSetConfig(max_l0_tokens=2_400, reserved_tokens=1_200))
+    large = WORDS * 40
     await sm.user_says(large)
     assert sm.vm is not None
     assert sm.vm.working_set.get_l0_page_ids() == []
-    assert (await sm.get_messages_for_llm())[-1] == {"role": "user", "content": large}
+    assert (await sm.get_messages_for_llm())[-1]["content"].endswith(large)
     await talk(sm, 1)
     assert large not in json.dumps(await sm.get_messages_for_llm())
+    await sm.user_says(WORDS * 200)
+    with pytest.raises(BudgetTooSmall):
+        await sm.get_messages_for_llm()
 
 
 async def test_what_the_words_call_for_is_there_before_the_model_asks() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=SMALL)
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, vm_eviction_policy="lru/1")
     await sm.user_says(DECISION)
     await talk(sm, 20)
     assert DECISION not in context(await sm.get_messages_for_llm())
     await sm.user_says("What did we decide about signing access tokens?")
-    assert DECISION in context(await sm.get_messages_for_llm())
+    [_, words] = await sm.get_messages_for_llm()
+    assert DECISION in words["content"].partition("<VM:FAULTED>")[2].partition("</VM:FAULTED>")[0]
     assert sm.vm is not None
     assert sm.vm.fault_handler.get_metrics().faults_this_turn == 0
+    assert not sm.vm.working_set.is_in_l0("p1")
 
 
 async def test_a_models_calls_are_answered_for_the_next_request() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=SMALL)
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, vm_eviction_policy="lru/1")
     await sm.user_says(DECISION)
     await talk(sm, 20)
     [found] = (await sm.search_pages("EdDSA", limit=1)).results
@@ -142,7 +172,7 @@ async def test_a_models_calls_are_answered_for_the_next_request() -> None:
     assert isinstance(result, dict)
     [answer] = result["tool_results"]
     assert json.loads(answer["content"])["page"]["content"] == {"text": DECISION}
-    assert DECISION in context(await sm.get_messages_for_llm())
+    assert DECISION in (await sm.get_messages_for_llm())[-1]["content"]
     text = SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content="EdDSA.", tool_calls=None))])
     assert await sm.process_response(text) == "EdDSA."
 
@@ -171,7 +201,7 @@ async def test_a_full_segment_gives_way_to_its_summary() -> None:
     first_id = sm.session_id
     await sm.user_says("The launch is on the 14th of May.")
     await sm.ai_responds("Noted.")
-    await sm.pin_page("msg_0000")
+    await sm.pin_page("p1")
     await sm.user_says("The press gets to know a week before, on the 7th.")
     await sm.ai_responds("Noted.")
     assert sm.session_id == first_id
@@ -181,15 +211,15 @@ async def test_a_full_segment_gives_way_to_its_summary() -> None:
     assert await sm.get_session_chain() == [first_id, sm.session_id]
     resident = {page.page_id: page for page in sm.vm.get_l0_pages()}
     [summary] = [page for page in resident.values() if page.page_type is PageType.SUMMARY]
-    assert set(resident) == {"msg_0000", summary.page_id, "msg_0004"}
+    assert set(resident) == {"p1", summary.page_id, "p6"}
     assert "14th of May" in str(summary.content)
-    assert summary.provenance == ["msg_0000", "msg_0001", "msg_0002", "msg_0003"]
+    links = sm.vm.session.pages[summary.page_id].links
+    assert [link.target_page_id for link in links] == ["p1", "p2", "p3", "p4"]
     assert sm.vm.working_set.is_pinned(summary.page_id)
-    [checkpoint_id] = await sm.vm.storage.list_checkpoints()
-    assert [page.page_id for page in await sm.vm.storage.restore_checkpoint(checkpoint_id)] == summary.provenance
-    messages = await sm.get_messages_for_llm()
-    assert messages[1:] == [{"role": "user", "content": "And now for something else."}]
-    assert str(summary.content).partition("\n")[0] in messages[0]["content"]
+    assert len(sm.vm.list_checkpoints()) == 1
+    memory, words = await sm.get_messages_for_llm()
+    assert words["content"].endswith("And now for something else.")
+    assert str(summary.content).partition("\n")[0] in memory["content"]
     said = await sm.get_conversation()
     assert [one["session_id"] == first_id for one in said] == [True] * 4 + [False]
     assert len(await sm.get_conversation(include_all_segments=False)) == 1
@@ -225,19 +255,94 @@ async def test_figures_of_the_current_segment_are_its_own() -> None:
 
 
 async def test_a_checkpoint_is_the_way_back() -> None:
-    sm = SessionManager(enable_vm=True, vm_config=SMALL)
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, vm_eviction_policy="lru/1")
     await sm.user_says(DECISION)
     checkpoint_id = await sm.checkpoint("decided")
     await talk(sm, 20)
     await sm.restore_checkpoint(checkpoint_id)
     assert sm.vm is not None
     assert [page.content for page in sm.vm.get_l0_pages()] == [DECISION]
-    await sm.pin_page("msg_0000")
+    await sm.pin_page("p1")
     await talk(sm, 20)
-    assert sm.vm.working_set.is_in_l0("msg_0000")
-    await sm.unpin_page("msg_0000")
+    assert sm.vm.working_set.is_in_l0("p1")
+    await sm.unpin_page("p1")
     await talk(sm, 20)
-    assert not sm.vm.working_set.is_in_l0("msg_0000")
+    assert not sm.vm.working_set.is_in_l0("p1")
+
+
+async def test_nothing_that_was_said_after_a_checkpoint_is_there_once_it_is_restored() -> None:
+    sm = SessionManager(enable_vm=True)
+    await sm.user_says("marker alpha")
+    await sm.ai_responds("ok")
+    checkpoint_id = await sm.checkpoint("c")
+    await sm.user_says("marker gamma")
+    await sm.ai_responds("gamma noted")
+    await sm.restore_checkpoint(checkpoint_id)
+    await sm.user_says("Which markers?")
+    assert not [said for said in await sm.get_messages_for_llm() if "gamma" in said["content"]]
+    assert [said["content"] for said in await sm.get_conversation()] == ["marker alpha", "ok", "Which markers?"]
+    assert not (await sm.search_pages("gamma")).results
+    assert (await sm.get_stats()).total_messages == 3
+
+
+async def test_segments_are_those_of_the_checkpoint_too() -> None:
+    sm = SessionManager(enable_vm=True, infinite_context=True, max_turns_per_segment=2)
+    await talk(sm, 2)
+    chain, checkpoint_id = await sm.get_session_chain(), await sm.checkpoint("c")
+    await talk(sm, 3)
+    assert len(await sm.get_session_chain()) > len(chain)
+    await sm.restore_checkpoint(checkpoint_id)
+    assert await sm.get_session_chain() == chain
+    assert sm.session_id == chain[-1]
+
+
+async def test_an_empty_result_and_half_a_character_are_kept_and_can_be_sent() -> None:
+    sm = SessionManager(enable_vm=True)
+    await sm.user_says("cut emoji \ud83d")
+    await sm.tool_used("mkdir", {}, "")
+    await sm.tool_used("read", {}, "caf\udce9")
+    messages = await sm.get_messages_for_llm()
+    assert "cut emoji \ufffd" in json.dumps(messages, ensure_ascii=False).encode().decode()
+    assert (await sm.get_stats()).tool_calls == 2
+
+
+async def test_any_thread_may_go_on_with_a_conversation() -> None:
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, vm_eviction_policy="lru/1")
+    await sm.user_says(DECISION)
+    await talk(sm, 12)
+    assert (await sm.search_pages("EdDSA")).results
+
+    def elsewhere() -> str:
+        asyncio.run(sm.user_says("What did we decide about signing access tokens?"))
+        return str(asyncio.run(sm.get_messages_for_llm())[-1]["content"])
+
+    assert DECISION in await asyncio.to_thread(elsewhere)
+
+
+async def test_a_conversation_is_saved_to_a_file_and_goes_on_in_another_process(tmp_path: Path) -> None:
+    file = tmp_path / "talk.memory"
+    sm = SessionManager(enable_vm=True, vm_config=SMALL, system_prompt="Be brief.", infinite_context=True)
+    await sm.user_says(DECISION, channel="desk")
+    await talk(sm, 12)
+    sm.save(file)
+    script = f"""
+import asyncio, sys
+from pagekeeper.memory import SessionManager
+sm = SessionManager.load({str(file)!r}, infinite_context=True)
+async def go_on():
+    print(repr(await sm.get_messages_for_llm()))
+    await sm.user_says("And now?")
+    print(await sm.get_session_chain())
+    print((await sm.get_conversation())[-1]["content"], [m for m in ("grpc", "nats", "minio") if m in sys.modules])
+asyncio.run(go_on())
+"""
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    said, chain, last = run.stdout.splitlines()
+    assert said == repr(await sm.get_messages_for_llm())
+    assert chain == str(await sm.get_session_chain())
+    assert last == "And now? []"
 
 
 async def test_somebody_else_may_summarise() -> None:

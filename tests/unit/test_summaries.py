@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.client.summaries import SUMMARY_TOKENS_MAX, SummarizationStrategy, summarize
+from pagekeeper.memory.summaries import SUMMARY_TOKENS_MAX, SummarizationStrategy, summarize
 
 SAID = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(min_size=1)}), max_size=8

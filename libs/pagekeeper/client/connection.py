@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pagekeeper.client.api import MemoryService
 from pagekeeper.client.session import Session
+from pagekeeper.client.stack_memory import StackMemory
 from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.clock import Clock, SystemClock
 from pagekeeper.runtime.identity import Caller
@@ -81,6 +82,10 @@ class Pagekeeper:
     def session(self, session_id: str, *, revision: int = 0) -> Session:
         """A session that exists. Nothing is asked of the server; reads will be at least as new as `revision`."""
         return Session(self, session_id, revision)
+
+    def session_memory(self, session_id: str, config: Mapping[str, Any]) -> StackMemory:
+        """The memory of a `SessionManager`; `config` are fields of SessionConfig, for a session that is new."""
+        return StackMemory(self, session_id, config)
 
     async def list_sessions(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[session_pb2.Session]:
         """The tenant's sessions by id, those that carry `labels`."""

@@ -8,21 +8,27 @@ prompt, and when, is decided by the stack's own eviction.
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.client.session import Session
-from pagekeeper.client.session_memory import IMPORTANCE_OF_SUMMARIES, SegmentSize, Spoken, Totals, Utterance
 from pagekeeper.core.errors import FaultLimitReached, FaultTokensExceeded, PageNotFound, SessionExists
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall, tool_message
-from pagekeeper.runtime.limits import limits_of
+from pagekeeper.memory.session_memory import (
+    IMPORTANCE_OF_SUMMARIES,
+    LINKS_MAX,
+    SEGMENT,
+    SegmentSize,
+    Spoken,
+    Totals,
+    Utterance,
+)
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 
-SEGMENT: Final = "segment"
-"""Metadata of a summary page: the number of the segment that it stands for."""
+if TYPE_CHECKING:
+    from pagekeeper.client.connection import Pagekeeper
 
 _ROLES: Final = {
     MessageRole.USER: page_pb2.MESSAGE_ROLE_USER,
@@ -36,12 +42,10 @@ _SPEAKERS: Final = {
     page_pb2.MESSAGE_ROLE_USER: MessageRole.USER,
     page_pb2.MESSAGE_ROLE_ASSISTANT: MessageRole.ASSISTANT,
 }
-_LINKS_MAX: Final = limits_of(page_pb2.PageInput, "links").max_items
-"""How many pages a summary names as those that it stands for, the newest."""
 
 
 class StackMemory:
-    def __init__(self, pagekeeper: Pagekeeper, session_id: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, pagekeeper: "Pagekeeper", session_id: str, config: Mapping[str, Any]) -> None:
         """`config` are fields of SessionConfig, for a session that does not exist yet."""
         self._pagekeeper = pagekeeper
         self._config = config
@@ -109,7 +113,7 @@ class StackMemory:
         await self._session.checkpoint(f"segment {number}")
         links = [
             page_pb2.PageLink(kind=page_pb2.LINK_KIND_REPRESENTS, target_page_id=page_id)
-            for page_id in self._segment_pages[-_LINKS_MAX:]
+            for page_id in self._segment_pages[-LINKS_MAX:]
         ]
         response = await self._session.append(
             page_pb2.PageInput(

@@ -45,7 +45,7 @@ class Changes:
         changed: list[str] = []
         any_page = False
         for event in events:
-            page_ids = _pages_of(event)
+            page_ids = pages_of(event)
             if page_ids is None:
                 any_page, self._known_after = True, revision
             else:
@@ -88,7 +88,7 @@ class Changes:
         self._length_max = LENGTH_AT_FIRST + int(GROWTH * len(page_ids))
 
 
-def _pages_of(event: ev.Event) -> Iterable[str] | None:
+def pages_of(event: ev.Event) -> Iterable[str] | None:
     """Pages that an event names; None for one that is about all of them."""
     match event:
         case ev.PagesMapped(pages):

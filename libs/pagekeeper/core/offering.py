@@ -15,6 +15,7 @@ from weakref import ReferenceType, ref
 
 from pagekeeper.core.pages import MessageRole, PageState, PageType
 from pagekeeper.core.session import Session
+from pagekeeper.core.working_set import Resident
 
 VALUABLE_TYPES: Final = frozenset({PageType.CLAIM, PageType.SUMMARY, PageType.PROCEDURE})
 
@@ -88,6 +89,12 @@ class Offering:
         self._accounts[page.page_id] = account
         self.total_tokens += account.full_tokens
         self.dirty_pages += account.dirty
+
+
+def residents_as_said(session: Session) -> list[Resident]:
+    """What is resident, in the order in which its pages were first said, whatever came back or was updated when."""
+    at_hand = session.pages.at_hand
+    return sorted(session.working_set, key=lambda resident: at_hand[resident.page_id].versions[0].revision)
 
 
 def input_page_id(session: Session) -> str:

@@ -1,10 +1,12 @@
 """The bounds of a prompt, what of it the model is told about faults, and the line of a page that it offers."""
 
+from collections.abc import Callable
 from typing import Final
 
 from pagekeeper.core.assembly import ChatLimits
-from pagekeeper.core.events import SessionConfig, VMMode
-from pagekeeper.core.manifest import ManifestPolicies
+from pagekeeper.core.events import PromptLayout, SessionConfig, VMMode
+from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
+from pagekeeper.core.pages import PageState, StorageTier
 
 MANIFEST_TOKENS_MAX: Final = 1_024
 MANIFEST_SHARE: Final = 8
@@ -36,3 +38,10 @@ def fault_policies(
         faults_remaining=max(0, config.max_faults_per_turn - faults_this_turn),
         upgrade_budget_tokens=max(0, config.max_fault_tokens_per_turn - fault_tokens_this_turn),
     )
+
+
+def offered_line(page: PageState, tier: StorageTier, layout: PromptLayout, count: Callable[[str], int]) -> ManifestLine:
+    """The manifest's line of a page that the prompt does not show."""
+    levels = tuple(representation.level for representation in page.current.representations)
+    entry = AvailablePageEntry(page.page_id, page.modality, tier, levels, page.hint)
+    return available_line(entry, layout, count)

@@ -5,7 +5,7 @@ its words a page has a vector, when there is a model, and what it weighs in a re
 
 Invariant: the index answers for exactly the pages that were added and not removed, in an order that depends on nothing
 else. A query is words, never syntax: no character in it has a meaning. The index is derived: it may be thrown away and
-built again. A connection belongs to one thread, so an index does too.
+built again. It may be used from any thread, one at a time.
 """
 
 import json
@@ -129,7 +129,7 @@ class SessionIndex:
     """A page that is replaced keeps its place in the order."""
 
     def __init__(self, embedder: Embedder = _WORDS_ALONE) -> None:
-        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._database.executescript(_SCHEMA)
         self._embedder = embedder
         self._vectors = Vectors(embedder.dimensions)

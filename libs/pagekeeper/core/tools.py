@@ -7,7 +7,7 @@ are written such that it cannot act as the prompt's structure.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -180,14 +180,19 @@ class FoundPage:
     relevance: float
 
 
-def parse_tool_call(name: str, arguments_json: str) -> PageFaultCall | SearchPagesCall | ToolCallProblem:
-    """Read a call as a model wrote it. Fields that no schema names are ignored; null means not given."""
+def parse_tool_call(
+    name: str, arguments_json: str, known_page_ids: Container[str] = ()
+) -> PageFaultCall | SearchPagesCall | ToolCallProblem:
+    """Read a call as a model wrote it. Fields that no schema names are ignored; null means not given.
+
+    `known_page_ids` may hold ids that a stack would not take: a program's own, in its own process.
+    """
     if name not in _PARSERS:
         known = " and ".join(_PARSERS)
         return ToolCallProblem("unknown_tool", f"There is no tool {_shown(name)}; there are {known}.")
     try:
         arguments = _read_arguments(arguments_json)
-        return _PARSERS[name](arguments)
+        return _PARSERS[name](arguments, known_page_ids)
     except InvalidField as wrong:
         return ToolCallProblem("invalid_arguments", f"{wrong.message}.")
 
@@ -243,13 +248,15 @@ def _read_arguments(arguments_json: str) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if value is not None}
 
 
-def _page_fault_call(arguments: Mapping[str, Any]) -> PageFaultCall:
-    page_id = check_id("page_id", _text(arguments, "page_id"))
+def _page_fault_call(arguments: Mapping[str, Any], known_page_ids: Container[str]) -> PageFaultCall:
+    page_id = _text(arguments, "page_id")
+    if page_id not in known_page_ids:
+        check_id("page_id", page_id)
     level = _integer(arguments, "target_level", DEFAULT_TARGET_LEVEL, min(CompressionLevel), max(CompressionLevel))
     return PageFaultCall(PageId(page_id), CompressionLevel(level))
 
 
-def _search_pages_call(arguments: Mapping[str, Any]) -> SearchPagesCall:
+def _search_pages_call(arguments: Mapping[str, Any], _page_ids: Container[str]) -> SearchPagesCall:
     query = _text(arguments, "query")
     modality = arguments.get("modality")
     if modality is not None and modality not in tuple(Modality):
@@ -276,7 +283,7 @@ def _integer(arguments: Mapping[str, Any], name: str, default: int, least: int, 
     return value
 
 
-_PARSERS: Final[Mapping[str, Callable[[Mapping[str, Any]], PageFaultCall | SearchPagesCall]]] = {
+_PARSERS: Final[Mapping[str, Callable[[Mapping[str, Any], Container[str]], PageFaultCall | SearchPagesCall]]] = {
     "page_fault": _page_fault_call,
     "search_pages": _search_pages_call,
 }

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pagekeeper.memory.compressor import *
     from pagekeeper.memory.context_packer import *
     from pagekeeper.memory.demand_paging import *
+    from pagekeeper.memory.errors import *
     from pagekeeper.memory.eviction_policy import *
     from pagekeeper.memory.fault_handler import *
+    from pagekeeper.memory.infinite_conversation import *
     from pagekeeper.memory.manager import *
     from pagekeeper.memory.manifest import *
     from pagekeeper.memory.models import *
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     from pagekeeper.memory.pack_cache import *
     from pagekeeper.memory.page_table import *
     from pagekeeper.memory.prefetcher import *
+    from pagekeeper.memory.saved_file import *
     from pagekeeper.memory.search_handler import *
+    from pagekeeper.memory.session_manager import *
+    from pagekeeper.memory.session_memory import *
+    from pagekeeper.memory.summaries import *
     from pagekeeper.memory.thumbnails import *
     from pagekeeper.memory.tlb import *
     from pagekeeper.memory.vm_prompts import *
@@ -61,6 +67,23 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "DemandPagingMode",
         "DemandPagingPrePass",
     ),
+    "errors": (
+        "BudgetTooSmall",
+        "CheckpointExists",
+        "CheckpointNotFound",
+        "ContentTooLarge",
+        "FaultLimitReached",
+        "FaultTokensExceeded",
+        "InvalidArgument",
+        "InvalidField",
+        "LevelUnavailable",
+        "PageExists",
+        "PageNotFound",
+        "PagekeeperError",
+        "PinBudgetExceeded",
+        "RevisionNotFound",
+        "SessionNotFound",
+    ),
     "eviction_policy": (
         "EvictionCandidate",
         "EvictionContext",
@@ -76,6 +99,10 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "PageCompressor",
         "PageFaultHandler",
         "PageLoader",
+    ),
+    "infinite_conversation": (
+        "EventSource",
+        "InfiniteConversationManager",
     ),
     "manager": (
         "MemoryManager",
@@ -163,10 +190,17 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "SimplePrefetcher",
         "ToolUsagePattern",
     ),
+    "saved_file": ("SavedMemoryUnreadable",),
     "search_handler": (
         "PageSearchHandler",
         "SearchFunction",
     ),
+    "session_manager": (
+        "SessionManager",
+        "SessionStats",
+    ),
+    "session_memory": ("VirtualMemoryDisabled",),
+    "summaries": ("SummarizationStrategy",),
     "thumbnails": ("make_thumbnail",),
     "tlb": (
         "PageTLB",

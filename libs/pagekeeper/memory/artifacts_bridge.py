@@ -317,6 +317,15 @@ class ArtifactsBridge:
         self._checkpoints.add(checkpoint_id)
         return checkpoint_id
 
+    async def store_state(self, checkpoint_id: str, name: str, state: bytes) -> str:
+        """Store a session's saved state, and give the id that `load_state` finds it by."""
+        known = {"mime_type": VM_CHECKPOINT_MIME_TYPE, "checkpoint_name": name, "session_id": self.session_id}
+        return await self._store("store_state", checkpoint_id, state, known)
+
+    async def load_state(self, checkpoint_id: str) -> bytes | None:
+        """What was stored under the id; None when there is nothing."""
+        return await self._load("load_state", checkpoint_id)
+
     async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
         """The pages of a checkpoint in order; empty when the checkpoint is unknown.
 

@@ -201,6 +201,7 @@ class CompressorRegistry:
 
     def __init__(self, compressors: Mapping[Modality, Compressor] | None = None) -> None:
         self._compressors = dict(compressors or {})
+        self._is_default = False
 
     def __repr__(self) -> str:
         return f"CompressorRegistry({', '.join(modality.value for modality in self._compressors)})"
@@ -209,7 +210,7 @@ class CompressorRegistry:
     def default(cls) -> "CompressorRegistry":
         """One for every modality, none of which needs a model."""
         media = {modality: MediaCompressor(modality) for modality in (Modality.AUDIO, Modality.VIDEO)}
-        return cls(
+        registry = cls(
             {
                 Modality.TEXT: TextCompressor(),
                 Modality.STRUCTURED: StructuredCompressor(),
@@ -217,8 +218,16 @@ class CompressorRegistry:
                 **media,
             }
         )
+        registry._is_default = True
+        return registry
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it compresses as the core does."""
+        return self._is_default
 
     def register(self, modality: Modality, compressor: Compressor) -> None:
+        self._is_default = False
         self._compressors[modality] = compressor
 
     def get(self, modality: Modality) -> Compressor:

@@ -46,11 +46,6 @@ class DemandPagingMode(StrEnum):
     def prefetches(self) -> bool:
         return self is not DemandPagingMode.MODEL
 
-    @property
-    def offers_tools(self) -> bool:
-        """Whether the model is given page_fault and search_pages."""
-        return self is not DemandPagingMode.RUNTIME
-
 
 @checked
 class DemandPagingPrePass:
@@ -90,7 +85,7 @@ class DemandPagingPrePass:
 
         `search` is asked when given, and knows contents; otherwise the table's pages are searched by `page_hints`.
         """
-        if not self.mode.prefetches or not message.strip():
+        if not self.mode.prefetches or not message.strip() or not self._max_prefetch_pages:
             return []
         handler = search or PageSearchHandler(page_table=page_table, page_hints=page_hints)
         limit = self._max_prefetch_pages + len(working_set_ids)

@@ -9,7 +9,7 @@ keys over turns, are had by their names: there a score is a page's rank, and onl
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
@@ -129,6 +129,9 @@ class ImportanceWeightedLRUConfig(BaseModel):
 class ImportanceWeightedLRU:
     """In L0 by position, in L1 by recency and frequency of access; in both by importance and the thrash penalty."""
 
+    name: Final = "importance-lru/1"
+    """The core's policy of this kind, which a session folds with."""
+
     def __init__(self, config: ImportanceWeightedLRUConfig | None = None) -> None:
         self.config = config or ImportanceWeightedLRUConfig()
 
@@ -161,6 +164,9 @@ class ImportanceWeightedLRU:
 
 class LRUEvictionPolicy:
     """In L0 by position, in L1 by recency of access, and by nothing else."""
+
+    name: Final = "lru/1"
+    """The core's policy of this kind, which a session folds with."""
 
     def score_candidates(
         self,
@@ -207,6 +213,13 @@ class ModalityAwareLRU:
 
     def _weight(self, known: MemoryPage | PageTableEntry | None) -> float:
         return 1.0 if known is None else self.config.modality_weights.get(known.modality, 1.0)
+
+
+def policy_name(policy: "EvictionPolicy | str") -> str:
+    """The core's policy that a session is to fold with. Raises InvalidField for one that no fold knows."""
+    name = policy if isinstance(policy, str) else getattr(policy, "name", type(policy).__name__)
+    chosen_policy(name)
+    return str(name)
 
 
 class NamedEvictionPolicy:

@@ -1,19 +1,44 @@
-"""The memory of one session in this process: messages become pages, pages a request, and a model's calls are answered.
+"""The memory of one session in this process, by the guide's names: messages, pages, requests, and a model's calls.
 
-It speaks both of the guide's vocabularies: that of the manager which the guide has its reader write, and that of the
-one which its SessionManager makes. Pages themselves are the business of `Pager`.
+It is a `Session` of the core, folded from the events that the core's decisions make, and decides what a stack decides:
+which pages are resident, which leave, what a prompt shows and what a call is answered. What it holds beside the session
+is what an application says of its pages that no decision reads; everything else is a view.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Literal
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 from uuid import uuid4
 
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.decisions import NewPage
+from pagekeeper.core.errors import CheckpointNotFound
 from pagekeeper.core.escape import compact_json
-from pagekeeper.core.tools import PageFaultCall, SearchPagesCall, ToolCallProblem, parse_tool_call, render_problem
+from pagekeeper.core.pages import PageState, StoredRepresentation
+from pagekeeper.core.search import SearchFilter
+from pagekeeper.core.session_settings import checked as checked_settings
+from pagekeeper.core.tools import (
+    FaultedPage,
+    FaultEffects,
+    FoundPage,
+    PageFaultCall,
+    SearchPagesCall,
+    ToolCallProblem,
+    parse_tool_call,
+    render_problem,
+    render_search_result,
+    render_tool_result,
+)
+from pagekeeper.memory import saved_file
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.artifacts_bridge import ArtifactsBridge
 from pagekeeper.memory.chat_response import (
     ChatMessage,
-    ChatResponse,
+    Completion,
     ToolCall,
     assistant_message,
     message_of,
@@ -21,10 +46,9 @@ from pagekeeper.memory.chat_response import (
     tool_message,
 )
 from pagekeeper.memory.compressor import CompressorRegistry
-from pagekeeper.memory.context_packer import PackedContext
 from pagekeeper.memory.demand_paging import DemandPagingMode
-from pagekeeper.memory.eviction_policy import EvictionPolicy
-from pagekeeper.memory.manifest import ManifestBuilder, ManifestPolicies, VMManifest, generate_simple_hint
+from pagekeeper.memory.eviction_policy import EvictionPolicy, policy_name
+from pagekeeper.memory.manifest import VMManifest
 from pagekeeper.memory.models import (
     FaultPolicy,
     FaultReason,
@@ -32,16 +56,16 @@ from pagekeeper.memory.models import (
     MemoryPage,
     MessageRole,
     Modality,
-    PageTableEntry,
     PageType,
     VMContext,
     VMMode,
 )
-from pagekeeper.memory.pack_cache import ContextPackCache
-from pagekeeper.memory.pager import Pager
-from pagekeeper.memory.tokens import estimated_tokens
-from pagekeeper.memory.vm_prompts import build_vm_developer_message, get_vm_tools_as_dicts
-from pagekeeper.memory.working_set import WorkingSetConfig
+from pagekeeper.memory.pager import REFUSALS, Pager
+from pagekeeper.memory.process_prompts import Prompt, PromptRequest
+from pagekeeper.memory.request_views import manifest_of, packed_of
+from pagekeeper.memory.session_log import SessionLog
+from pagekeeper.memory.working_set import WorkingSetConfig, session_config
+from pagekeeper.runtime.clock import SystemClock
 
 __all__ = ["MemoryManager", "event_to_page"]
 
@@ -53,12 +77,12 @@ IMPORTANCE: Final = {
 }
 """Of a message when nobody says: the user's words are wanted again more often than what answered them."""
 DEFAULT_MODEL: Final = "gpt-4o"
-MANIFEST_SHARE: Final = 0.5
-"""What the manifest may take of the tokens that are reserved beside the pages, ..."""
-MANIFEST_TOKENS_MIN: Final = 256
-"""... and what it may take in any case."""
+VM_TOOLS: Final = frozenset({"page_fault", "search_pages"})
+_CLOCK: Final = SystemClock()
+_CITATION: Final = re.compile(r"\[ref:\s*([^\]]+)\]")
 
 
+@checked
 def event_to_page(
     message: str,
     role: str,
@@ -78,11 +102,12 @@ def event_to_page(
     )
 
 
+@checked
 class MemoryManager(Pager):
-    """`count` says how many tokens a text has; four characters are taken for one when no tokenizer is given.
+    """Tokens are counted as `model` counts them, or by `count` where one is given.
 
-    Pages are shortened before they are evicted when there is a `compressor_registry`. Without `storage`, evicted pages
-    are kept in this process.
+    Pages are shortened before they leave, by the core's compressors or by those in `compressor_registry`. With
+    `storage`, checkpoints are kept there too, and another process restores them.
     """
 
     def __init__(  # noqa: PLR0913 - the guide's collaborators
@@ -95,28 +120,33 @@ class MemoryManager(Pager):
         compressor_registry: CompressorRegistry | None = None,
         *,
         storage: ArtifactsBridge | None = None,
-        count: Callable[[str], int] = estimated_tokens,
+        count: Callable[[str], int] | None = None,
         demand_paging: DemandPagingMode = DemandPagingMode.HYBRID,
+        model: str = DEFAULT_MODEL,
+        log: SessionLog | None = None,
     ) -> None:
-        """`eviction_policy` may be the name of one of the core's, such as `importance-lru/1`."""
-        super().__init__(
-            session_id,
-            config,
-            fault_policy,
-            eviction_policy,
-            compressor_registry,
-            storage=storage,
-            count=count,
-            demand_paging=demand_paging,
-        )
-        self._mode = mode
-        self._demand_paging = demand_paging
-        self._pack_cache = ContextPackCache()
-        self._messages = 0
+        """`eviction_policy` is one of the core's, by its name or as an object. `log` is a session that goes on.
+
+        Raises InvalidField for settings that a session cannot have.
+        """
+        config, faults = config or WorkingSetConfig(), fault_policy or FaultPolicy()
+        if log is None:
+            settings = replace(
+                session_config(config),
+                max_faults_per_turn=faults.max_faults_per_turn,
+                max_fault_tokens_per_turn=faults.max_fault_tokens_per_turn,
+                mode=mode,
+                model=model,
+                demand_paging=ev.DemandPaging(demand_paging.value),
+            )
+            if eviction_policy is not None:
+                settings = replace(settings, eviction_policy=policy_name(eviction_policy))
+            log = SessionLog.opened(session_id or str(uuid4()), _CLOCK.now_ms, checked_settings(settings))
+        super().__init__(log, config, faults, compressor_registry, storage, count)
 
     @property
     def mode(self) -> VMMode:
-        return self._mode
+        return self._log.session.config.mode
 
     # Messages and turns
 
@@ -127,40 +157,71 @@ class MemoryManager(Pager):
         *,
         importance: float | None = None,
         metadata: Mapping[str, Any] | None = None,
+        tool_name: str = "",
     ) -> MemoryPage:
         """A message as a page of the prompt; what a tool did is an artifact, and data when it is JSON.
 
-        A message that is larger than the prompt is at hand, and not in it: its `storage_tier` says so.
+        A user's message begins a turn. One that is larger than the prompt is a page, and not in the prompt: its
+        `storage_tier` says so.
         """
+        role = MessageRole(role)
         tool = role is MessageRole.TOOL
-        page = self.create_page(
-            content,
+        page = MemoryPage(
+            page_id="",
+            content=content,
             page_type=PageType.ARTIFACT if tool else PageType.TRANSCRIPT,
             modality=Modality.STRUCTURED if tool and compact_json(content) is not None else Modality.TEXT,
             importance=IMPORTANCE[role] if importance is None else importance,
-            page_id=self._next_message_id(),
             metadata={**(metadata or {}), "role": role.value},
         )
-        await self.add_to_working_set(page)
-        return page
+        added = self._mapped(page, tool_name=tool_name)
+        await self._compress_by_own()
+        return added
 
     async def add_user_message(self, content: str) -> MemoryPage:
         return await self.add_message(MessageRole.USER, content)
 
     async def add_assistant_message(self, content: str) -> MemoryPage:
+        self.note_citations(content)
         return await self.add_message(MessageRole.ASSISTANT, content)
 
+    def note_citations(self, answer: str) -> None:
+        """The pages that a model's answer cites, as the rules ask it to, were used: `[ref: p3]`, `[ref: p3, p7]`."""
+        named = [page_id for group in _CITATION.findall(answer) for page_id in re.split(r"[,\s]+", group.strip())]
+        self.note_use(named)
+
     def new_turn(self) -> None:
-        """Begin a turn: the model has its faults again, and pages are a turn older."""
-        self._working_set.new_turn()
-        self._fault_handler.new_turn()
-        self._mutation_log.record_context_at_turn(self.turn, self._working_set.get_l0_page_ids())
+        """Begin a turn, which the user's next words, or whatever comes before them, are the first of."""
+        self._begin_due_turn()
+        self._turn_is_due = True
 
     def update_session_id(self, session_id: str) -> None:
         """Go on under another id, with the same pages."""
-        self._session_id = session_id
+        self._log.session_id = session_id
 
     # Requests
+
+    async def add_page(self, content: str, mapped: Callable[[StoredRepresentation], ev.MappedPage]) -> PageState:
+        """A page with all that the core knows of one; `mapped` makes it of its content as the log names it."""
+        full = self._log.stored(content.encode())
+        page = mapped(full)
+        if page.role is MessageRole.USER:
+            self.begin_turn_with_words()
+        self._begin_due_turn()
+        [state] = self._process.append(NewPage(page, new_version=False))
+        await self._compress_by_own()
+        return self._log.session.pages[state.page_id]
+
+    def text_of(self, page: PageState) -> str:
+        """What can be read of a page, word for word."""
+        return self._process.text(page)
+
+    def assemble(self, request: PromptRequest) -> Prompt:
+        """A request to a model that fits its budget. Raises BudgetTooSmall, with the tokens that are needed."""
+        self._begin_due_turn()
+        prompt = self._prompts.assemble(request)
+        self.note_use([line.page_id for line in prompt.chat.recalled])
+        return prompt
 
     def build_context(
         self,
@@ -169,72 +230,44 @@ class MemoryManager(Pager):
         model_id: str = "",
         token_budget: int | None = None,
         *,
-        without: Collection[str] = (),
+        user_input: str = "",
     ) -> VMContext:
-        """What a model is sent of the memory. Pages in `without` are in the prompt by other means, as messages.
+        """The parts of a request: the developer's message, its tools, what it lists and what it shows.
 
-        With `token_budget`, pages that find no room in it are left out, those missed least first.
+        `token_budget` bounds the whole request, in place of the session's. Raises BudgetTooSmall.
         """
-        mode = mode or self._mode
-        manifest = self.build_manifest(mode)
-        packed = self._packed(model_id, token_budget, without)
+        request = PromptRequest(
+            user_input, system_prompt, model_id, token_budget or 0, mode=mode, words_in_context=True
+        )
+        prompt = self.assemble(request)
         return VMContext(
-            developer_message=build_vm_developer_message(
-                mode=mode,
-                manifest_json=manifest.model_dump_json(),
-                context=packed.content,
-                system_prompt=system_prompt,
-            ),
-            tools=get_vm_tools_as_dicts() if self._has_tools(mode) else [],
-            manifest=manifest,
-            packed_context=packed,
+            developer_message=prompt.chat.messages[0].content,
+            tools=list(prompt.chat.tools),
+            manifest=manifest_of(self._process, prompt),
+            packed_context=packed_of(prompt),
         )
 
-    def build_manifest(self, mode: VMMode) -> VMManifest:
-        """What the prompt shows, and what a fault would bring; what finds no room in it is counted."""
-        l0_pages = self.get_l0_pages()
-        policy = self._fault_policy
-        policies = ManifestPolicies(
-            faults_allowed=self._has_tools(mode),
-            max_faults_per_turn=policy.max_faults_per_turn,
-            faults_remaining=policy.faults_remaining,
-            upgrade_budget_tokens=policy.tokens_remaining,
-        )
-        builder = ManifestBuilder(
-            session_id=self._session_id,
-            pressure=self._pressure(),
-            count=self._count,
-            max_tokens=max(MANIFEST_TOKENS_MIN, int(self._working_set.budget.reserved * MANIFEST_SHARE)),
-        )
-        return builder.build(
-            page_table=self._page_table,
-            working_set_ids=[page.page_id for page in l0_pages],
-            working_set_importance={page.page_id: page.importance for page in l0_pages}
-            | self._working_set.importance_overrides,
-            hint_generator=self._hint,
-            policies=policies,
-        )
+    def build_manifest(self, mode: VMMode | None = None) -> VMManifest:
+        """What a prompt shows, and what a fault would bring; what finds no room in it is counted."""
+        return manifest_of(self._process, self.assemble(PromptRequest(mode=mode, words_in_context=True)))
 
-    def build_request(self, user_input: str, model: str = DEFAULT_MODEL, system_prompt: str = "") -> dict[str, Any]:
-        """A request to Chat Completions. When `user_input` was added as the last message, it is not shown twice."""
-        last = self.get_l0_pages()[-1:]
-        said = {page.page_id for page in last if page.content == user_input}
-        context = self.build_context(system_prompt=system_prompt, model_id=model, without=said)
-        request: dict[str, Any] = {
-            "model": model,
-            "messages": [
-                {"role": "developer", "content": context.developer_message},
-                {"role": "user", "content": user_input},
-            ],
-        }
-        return {**request, "tools": context.tools} if context.tools else request
+    def build_request(self, user_input: str, model: str = "", system_prompt: str = "") -> dict[str, Any]:
+        """A request to Chat Completions that fits. When `user_input` was added as a page, it is not shown twice.
+
+        Raises BudgetTooSmall.
+        """
+        prompt = self.assemble(PromptRequest(user_input, system_prompt, model))
+        messages = [{"role": message.role, "content": message.content} for message in prompt.chat.messages]
+        request: dict[str, Any] = {"model": model or self._log.session.config.model, "messages": messages}
+        return {**request, "tools": list(prompt.chat.tools)} if prompt.chat.tools else request
 
     # Answers
 
-    async def process_response(self, response: ChatResponse) -> dict[str, Any] | str:
+    async def process_response(self, response: Completion | Mapping[str, Any]) -> dict[str, Any] | str:
         """The model's answer; or, when it called tools, what the next request has to say more.
 
-        That is `assistant_message`, which called them, and `tool_results`, which answer.
+        That is `assistant_message`, which called them, and `tool_results`, which answer the calls to the memory.
+        Calls to the application's own tools are left to it, under `tool_calls`.
         """
         message = message_of(response)
         calls = tool_calls_of(message)
@@ -242,74 +275,149 @@ class MemoryManager(Pager):
             return message.content or ""
         return {
             "assistant_message": assistant_message(message),
-            "tool_results": [await self.answer_tool_call(call) for call in calls],
+            "tool_results": [await self.answer_tool_call(call) for call in calls if call.name in VM_TOOLS],
+            "tool_calls": [call for call in calls if call.name not in VM_TOOLS],
         }
 
     async def answer_tool_call(self, call: ToolCall) -> ChatMessage:
         """The message that answers a call. Whatever is wrong with the call is in it, for the model."""
-        match parse_tool_call(call.name, call.arguments):
+        match parse_tool_call(call.name, call.arguments, self._log.session.pages):
             case ToolCallProblem() as problem:
                 return tool_message(call, render_problem(problem))
-            case SearchPagesCall(query, modality, limit):
-                found = await self.search_pages(query, modality, limit)
-                return tool_message(call, found.model_dump_json())
-            case PageFaultCall(page_id, target_level):
-                return tool_message(call, await self._answer_to_fault(page_id, target_level))
+            case SearchPagesCall() as search:
+                return tool_message(call, self._found(search))
+            case PageFaultCall() as fault:
+                return tool_message(call, self._faulted_for_a_model(fault))
+
+    # Saving
+
+    async def checkpoint(self, name: str) -> str:
+        """Name the present state; the answer is the checkpoint's id. With a storage, another process can restore it."""
+        checkpoint_id = f"checkpoint_{uuid4().hex[:12]}"
+        self._log.commit(decisions.create_checkpoint(self.session, checkpoint_id, name))
+        if self._stored_elsewhere:
+            return await self._storage.store_state(checkpoint_id, name, saved_file.to_bytes(self._saved({})))
+        return checkpoint_id
+
+    def list_checkpoints(self) -> list[str]:
+        """Ids of the session's own, oldest first."""
+        return list(self.session.checkpoints)
+
+    async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
+        """Be what the session was: what was said later is gone from prompt, search and table. The answer: the prompt.
+
+        A checkpoint that this session does not know is read from the storage, and the session goes on from there.
+        Raises CheckpointNotFound, SavedMemoryUnreadable.
+        """
+        if checkpoint_id not in self.session.checkpoints:
+            data = await self._storage.load_state(checkpoint_id)
+            if data is None:
+                raise CheckpointNotFound(checkpoint_id)
+            saved = saved_file.from_bytes(data, f"checkpoint {checkpoint_id!r}")
+            self._go_on_from(saved)
+            return self.get_l0_pages()
+        return self._restored(checkpoint_id)
+
+    def save(self, path: Path | str, beside: Mapping[str, Any] | None = None) -> None:
+        """Write the whole memory to one file, in place of what is there. Raises OSError."""
+        saved_file.write(Path(path), self._saved(beside or {}))
+
+    @classmethod
+    def load(cls, path: Path | str, **settings: Any) -> "MemoryManager":  # noqa: ANN401 - collaborators of the constructor
+        """The memory in a file that `save` wrote, which goes on where it stopped.
+
+        `settings` are collaborators that a file cannot hold: `compressor_registry`, `storage`, `count`.
+        Raises OSError, SavedMemoryUnreadable.
+        """
+        return cls.of_saved(saved_file.read(Path(path)), **settings)
+
+    @classmethod
+    def of_saved(cls, saved: saved_file.SavedMemory, **settings: Any) -> "MemoryManager":  # noqa: ANN401 - as above
+        log = SessionLog.folded(saved.session_id, _CLOCK.now_ms, saved.transactions, saved.contents)
+        config = log.session.config
+        memory = cls(
+            config=WorkingSetConfig(
+                max_l0_tokens=config.max_l0_tokens,
+                reserved_tokens=config.reserved_tokens,
+                eviction_threshold=config.eviction_threshold,
+                target_utilization=config.target_utilization,
+            ),
+            fault_policy=FaultPolicy(
+                max_faults_per_turn=config.max_faults_per_turn,
+                max_fault_tokens_per_turn=config.max_fault_tokens_per_turn,
+            ),
+            log=log,
+            **settings,
+        )
+        memory._application.beside = dict(saved.beside.get("pages", {}))
+        return memory
 
     # Looking inside
 
     def get_stats(self) -> MemoryManagerStats:
+        session = self.session
         return MemoryManagerStats(
-            session_id=self._session_id,
-            turn=self.turn,
-            mode=self._mode.value,
+            session_id=self.session_id,
+            turn=session.turn,
+            mode=session.config.mode.value,
             page_table=self._page_table.get_stats(),
             working_set=self._working_set.get_stats(),
             fault_handler=self._fault_handler.get_metrics(),
             tlb=self._tlb.get_stats(),
             mutation_log=self._mutation_log.get_summary(),
             prefetcher=self._prefetcher.get_stats(),
-            pack_cache=self._pack_cache.get_stats(),
             metrics=self.metrics,
-            pages_in_store=len(self._pages),
+            pages_in_store=session.pages.mapped_total,
         )
 
-    async def _answer_to_fault(self, page_id: str, target_level: int) -> str:
-        result, evicted = await self._fault(page_id, target_level, FaultReason.RESOLVE_REFERENCE)
-        if result.page is not None:
-            return self._fault_handler.build_tool_result(result, evicted).model_dump_json()
-        entry = self._page_table.lookup(page_id)
-        if entry is None:
-            return render_problem(ToolCallProblem("page_not_found", f"{result.error}.", page_id))
-        reason = "page_unavailable" if self._fault_handler.can_fault() else "fault_limit_reached"
-        known = f"{result.error}. What it is about: {self._hint(entry)}"
-        return render_problem(ToolCallProblem(reason, known, page_id))
+    # Underneath
 
-    def _packed(self, model_id: str, token_budget: int | None, without: Collection[str]) -> PackedContext:
-        pages = [page for page in self.get_l0_pages() if page.page_id not in without]
-        missed_least = [] if token_budget is None else [i for i, _ in self._working_set.get_eviction_candidates()]
-        states = [(page.page_id, page.compression_level, str(page.content)) for page in pages]
-        shown = self._pack_cache.compute_working_set_hash([str(hash((*states, *missed_least)))])
-        key = (self._session_id, model_id, token_budget or 0, shown)
-        packed = self._pack_cache.get(*key)
-        if packed is None:
-            packed = self._packer.pack(pages, token_budget, missed_least)
-            self._pack_cache.put(*key, packed)
-        return packed
+    def _saved(self, beside: Mapping[str, Any]) -> saved_file.SavedMemory:
+        self._begin_due_turn()
+        log = self._log
+        pages = json.loads(json.dumps(self._application.beside, default=str))
+        return saved_file.SavedMemory(log.session_id, log.transactions, log.contents, {**beside, "pages": pages})
 
-    def _has_tools(self, mode: VMMode) -> bool:
-        return mode is not VMMode.PASSIVE and self._demand_paging.offers_tools
+    def _go_on_from(self, saved: saved_file.SavedMemory) -> None:
+        """Be the session that was saved, under the present id, with the present collaborators."""
+        registry = self._own_compressors
+        log = SessionLog.folded(self.session_id, _CLOCK.now_ms, saved.transactions, saved.contents)
+        storage, stored_elsewhere = self._storage, self._stored_elsewhere
+        Pager.__init__(self, log, self._working_set.config, self._fault_policy, registry, storage, self._own_count)
+        self._stored_elsewhere = stored_elsewhere
+        self._application.beside = dict(saved.beside.get("pages", {}))
 
-    def _hint(self, entry: PageTableEntry) -> str:
-        known = self._page_hints.get(entry.page_id)
-        return known or generate_simple_hint(self._pages.get(entry.page_id) or entry)
+    def _found(self, call: SearchPagesCall) -> str:
+        session = self.session
+        where = SearchFilter(modality=call.modality)
+        results = [
+            FoundPage(
+                page.page_id,
+                page.modality,
+                session.tier(page),
+                tuple(one.level for one in page.current.representations),
+                found.snippet or page.hint,
+                found.relevance,
+            )
+            for page, found in self._process.search(call.query, call.limit, where)
+        ]
+        return render_search_result(results, self.searched(where))
 
-    def _pressure(self) -> Literal["low", "medium", "high"]:
-        config = self._working_set.config
-        if self._working_set.needs_eviction():
-            return "high"
-        return "medium" if self._working_set.utilization > config.target_utilization else "low"
-
-    def _next_message_id(self) -> str:
-        self._messages += 1
-        return f"msg_{self._messages - 1:04d}"
+    def _faulted_for_a_model(self, call: PageFaultCall) -> str:
+        try:
+            faulted = self.fault(call.page_id, call.target_level, FaultReason.RESOLVE_REFERENCE)
+        except REFUSALS as refused:
+            return render_problem(ToolCallProblem.from_refusal(refused, call.page_id))
+        page, representation = faulted.page, faulted.representation
+        version = page.current
+        shown = FaultedPage(
+            page_id=page.page_id,
+            modality=page.modality,
+            level=representation.level,
+            tier=faulted.source_tier,
+            text=self._process.text(page, representation.level),
+            media=version.media if representation.level == 0 else None,
+            meta={"source_tier": faulted.source_tier.value, "turn": version.turn, "mime_type": version.mime_type},
+        )
+        effects = FaultEffects(faulted.promoted, representation.size_tokens, faulted.evicted)
+        return render_tool_result(shown, effects)

@@ -27,6 +27,7 @@ class PageTable:
     def __init__(self) -> None:
         self.entries: dict[str, PageTableEntry] = {}
         self._shoot_down: list[Callable[[str], None]] = []
+        self._flush: list[Callable[[], object]] = []
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -34,9 +35,13 @@ class PageTable:
     def __contains__(self, page_id: object) -> bool:
         return page_id in self.entries
 
-    def on_change(self, shoot_down: Callable[[str], None]) -> None:
-        """Call `shoot_down` with a page's id whenever its entry is changed, replaced or removed by this table."""
+    def on_change(self, shoot_down: Callable[[str], None], flush: Callable[[], object]) -> None:
+        """Call `shoot_down` with a page's id whenever its entry is changed, replaced or removed by this table.
+
+        `flush` is called when it may be any page's.
+        """
         self._shoot_down.append(shoot_down)
+        self._flush.append(flush)
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
         """The entry itself, not a copy; not counted as an access."""

@@ -1,61 +1,278 @@
-"""Pages that come back: by the model's fault, by what a message calls for, by a guess, and from a checkpoint."""
+"""Pages of a session in this process: how they come into the prompt, leave it, and come back.
 
-from collections.abc import Callable, Sequence
+Every change is an event of the session that the core folds (`ProcessSession`), and every answer a view of it. Of the
+turn's faults, the model alone spends any.
+"""
 
-from pagekeeper.core.errors import CheckpointNotFound
-from pagekeeper.memory.artifacts_bridge import ArtifactsBridge, StorageBackend
-from pagekeeper.memory.compressor import CompressorRegistry
-from pagekeeper.memory.demand_paging import DemandPagingMode, DemandPagingPrePass
-from pagekeeper.memory.eviction_policy import EvictionPolicy
-from pagekeeper.memory.fault_handler import PageFaultHandler
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from pagekeeper.core import decisions
+from pagekeeper.core import events as ev
+from pagekeeper.core.errors import (
+    CheckpointNotFound,
+    FaultLimitReached,
+    FaultTokensExceeded,
+    LevelUnavailable,
+    PageNotFound,
+)
+from pagekeeper.core.pages import PageState
+from pagekeeper.core.recall_intent import RecallIntent, recall_intent_of, recall_room
+from pagekeeper.core.search import SearchFilter
+from pagekeeper.core.session import Session
+from pagekeeper.memory.application_pages import ApplicationPages, levels_by
+from pagekeeper.memory.artifacts_bridge import ArtifactsBridge, InMemoryBackend, StorageBackend
+from pagekeeper.memory.compressor import CompressionResult, CompressorRegistry
+from pagekeeper.memory.context_packer import ContextPacker
+from pagekeeper.memory.embedder import shared_embedder
 from pagekeeper.memory.models import (
-    Actor,
     CompressionLevel,
     FaultPolicy,
     FaultReason,
     FaultResult,
     MemoryPage,
-    MutationType,
+    MessageRole,
+    Modality,
+    PageType,
     SearchResult,
     StorageTier,
+    VMMetrics,
 )
 from pagekeeper.memory.prefetcher import SimplePrefetcher
-from pagekeeper.memory.residency import Residency
+from pagekeeper.memory.process_prompts import ProcessPrompts
+from pagekeeper.memory.process_session import Faulted, ProcessSession, compressed
+from pagekeeper.memory.request_views import search_result_of
+from pagekeeper.memory.session_log import SessionLog
+from pagekeeper.memory.session_views import (
+    SessionFaults,
+    SessionMutationLog,
+    SessionPageTable,
+    SessionWorkingSet,
+    metrics_of,
+)
+from pagekeeper.memory.tlb import PageTLB, TLBWithPageTable
 from pagekeeper.memory.working_set import WorkingSetConfig
 
+REFUSALS: Final = (PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable)
+"""Of a fault: what a model or an application can do something about."""
 
-class Pager(Residency):
-    """A residency with the ways back into it. Of the turn's faults, the model alone spends any."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+class Pager:
+    """`log` is the session; `config` and `fault_policy` are what its settings were made of."""
+
+    def __init__(
         self,
-        session_id: str,
-        config: WorkingSetConfig | None,
-        fault_policy: FaultPolicy | None,
-        eviction_policy: EvictionPolicy | str | None,
+        log: SessionLog,
+        config: WorkingSetConfig,
+        fault_policy: FaultPolicy,
         compressor_registry: CompressorRegistry | None,
-        *,
         storage: ArtifactsBridge | None,
-        count: Callable[[str], int],
-        demand_paging: DemandPagingMode,
+        count: Callable[[str], int] | None,
     ) -> None:
-        super().__init__(session_id, config, eviction_policy, compressor_registry, storage, count)
-        self._fault_policy = fault_policy or FaultPolicy()
-        self._fault_handler = PageFaultHandler(
-            page_table=self._page_table,
-            policy=self._fault_policy,
-            tlb=self._tlb,
-            loader=self,
-            compressor=compressor_registry,
-            metrics=self._metrics,
-            max_page_tokens=self._working_set.budget.usable,
+        self._log = log
+        self._own_compressors = (
+            None if compressor_registry is None or compressor_registry.is_default else compressor_registry
         )
-        self._pre_pass = DemandPagingPrePass(mode=demand_paging)
-        self._prefetcher = SimplePrefetcher(similar=self._search_handler.similar)
+        self._own_count = count
+        own = self._own_compressors is not None
+        self._process = ProcessSession(log, shared_embedder, None if own else compressed, count)
+        self._prompts = ProcessPrompts(self._process)
+        self._application = ApplicationPages(self._process)
+        self._turn_is_due = False
+        self._fault_policy = fault_policy
+        self._page_table = SessionPageTable(log)
+        self._tlb = PageTLB()
+        self._combined = TLBWithPageTable(self._page_table, self._tlb)
+        self._working_set = SessionWorkingSet(self, log, config)
+        self._fault_handler = SessionFaults(self, log, fault_policy)
+        self._mutation_log = SessionMutationLog(log)
+        self._prefetcher = SimplePrefetcher(similar=self._similar)
+        self._packer = ContextPacker(count=self._process.count)
+        self._storage = storage or ArtifactsBridge(InMemoryBackend(), log.session_id)
+        self._stored_elsewhere = storage is not None
+        self._used_this_turn: dict[str, None] = {}
 
     @property
-    def fault_handler(self) -> PageFaultHandler:
+    def session(self) -> Session:
+        """What the core folded: the state that everything here is a view of."""
+        self._begin_due_turn()
+        return self._log.session
+
+    @property
+    def session_id(self) -> str:
+        return self._log.session_id
+
+    @property
+    def turn(self) -> int:
+        return self._log.session.turn + self._turn_is_due
+
+    @property
+    def page_table(self) -> SessionPageTable:
+        return self._page_table
+
+    @property
+    def tlb(self) -> PageTLB:
+        return self._tlb
+
+    @property
+    def combined(self) -> TLBWithPageTable:
+        return self._combined
+
+    @property
+    def working_set(self) -> SessionWorkingSet:
+        return self._working_set
+
+    @property
+    def fault_handler(self) -> SessionFaults:
         return self._fault_handler
+
+    @property
+    def packer(self) -> ContextPacker:
+        return self._packer
+
+    @property
+    def storage(self) -> ArtifactsBridge:
+        return self._storage
+
+    @property
+    def mutation_log(self) -> SessionMutationLog:
+        return self._mutation_log
+
+    @property
+    def metrics(self) -> VMMetrics:
+        """Counted so far, and what is true now."""
+        return metrics_of(self.session, self._page_table, self._mutation_log, self._tlb)
+
+    # Pages
+
+    def create_page(  # noqa: PLR0913, PLR0917 - the guide's signature
+        self,
+        content: object,
+        page_type: PageType = PageType.TRANSCRIPT,
+        modality: Modality = Modality.TEXT,
+        importance: float = 0.5,
+        provenance: Sequence[str] = (),
+        page_id: str | None = None,
+        size_tokens: int | None = None,  # noqa: ARG002 - the guide's: a page takes what its line takes
+        hint: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> MemoryPage:
+        """A page of the session, in the prompt when there is room for it; in place of the page of that id, if any.
+
+        Raises InvalidField when a line cannot show `page_id`, or another kind of page has it.
+        """
+        page = MemoryPage(
+            page_id=page_id or "",
+            content=content,
+            page_type=page_type,
+            modality=modality,
+            importance=importance,
+            provenance=list(provenance),
+            metadata=dict(metadata or {}),
+        )
+        return self._mapped(page, hint=hint or "")
+
+    def update_page(self, page_id: str, content: object) -> MemoryPage:
+        """Have the page say something else from now on; its line keeps its place. Raises PageNotFound."""
+        before = self._application.of_state(decisions.known_page(self.session, page_id), 0)
+        return self._mapped(before.model_copy(update={"content": content}))
+
+    def delete_page(self, page_id: str) -> bool:
+        """Drop the page from prompt, search and table; whether there was one. Its id is not used again."""
+        if self.session.page(page_id) is None:
+            return False
+        self._log.commit(decisions.unmap(self._log.session, [page_id]))
+        return True
+
+    async def get_page(self, page_id: str) -> MemoryPage | None:
+        """The page as the prompt has it, or whole when it is not there; None when there is none. The prompt stays."""
+        return self._application.page(page_id) if self._combined.lookup(page_id) is not None else None
+
+    def get_l0_pages(self) -> list[MemoryPage]:
+        """What is in the prompt, in the order in which it came there."""
+        pages = (self._application.page(resident.page_id) for resident in self.session.working_set)
+        return [page for page in pages if page is not None]
+
+    # The prompt
+
+    async def add_to_working_set(self, page: MemoryPage) -> bool:
+        """Have the page in the prompt, making room; False when it cannot fit, and it stays one fault away."""
+        placed = self.place(page)
+        await self._compress_by_own()
+        return placed
+
+    def place(self, page: MemoryPage) -> bool:
+        session = self.session
+        known = session.page(page.page_id)
+        if known is None or self._says_something_else(known, page):
+            self._mapped(page)
+        elif page.page_id not in session.working_set:
+            try:
+                self._process.fault(page.page_id, CompressionLevel.FULL, FaultReason.SPECULATIVE, prefetched=True)
+            except LevelUnavailable:
+                return False
+        resident = page.page_id in session.working_set
+        page.storage_tier = StorageTier.L0 if resident else StorageTier.L2
+        return resident
+
+    async def check_and_evict(self) -> list[str]:
+        """Who left the prompt since this was last asked. Pages leave when others come, so there is nothing to do."""
+        await self._compress_by_own()
+        return self._mutation_log.evicted_since_asked()
+
+    async def evict_page(self, page_id: str, target_tier: StorageTier = StorageTier.L2) -> bool:  # noqa: ARG002 - the guide's: contents stay where they are
+        """Have a page leave the prompt; False when it is not there, or is pinned."""
+        session = self.session
+        page = session.page(page_id)
+        if page is None or page_id not in session.working_set or session.is_pinned(page):
+            return False
+        self._process.release([page_id])
+        return True
+
+    async def evict_segment_pages(self, target_tier: StorageTier = StorageTier.L2) -> list[str]:  # noqa: ARG002 - likewise
+        """Have everything leave the prompt that is neither pinned nor a claim; the answer is who left."""
+        session = self.session
+        pages = [session.pages[resident.page_id] for resident in session.working_set]
+        leaving = [
+            page.page_id for page in pages if not session.is_pinned(page) and page.page_type is not PageType.CLAIM
+        ]
+        if leaving:
+            self._process.release(leaving)
+        return leaving
+
+    async def compress_page(self, page_id: str, target_level: CompressionLevel) -> CompressionResult | None:
+        """Have a page of the prompt at a lower level, where it has one that is shorter; None when it is not there."""
+        session = self.session
+        resident = session.working_set.get(page_id)
+        if resident is None:
+            return None
+        if len(session.pages[page_id].current.representations) == 1:
+            self._process.compress([page_id])
+            await self._compress_by_own([page_id])
+        before = self._application.of_state(session.pages[page_id])
+        lower = session.pages[page_id].current.at_least(target_level)
+        if lower.level > resident.level and lower.size_tokens < resident.size_tokens:
+            self._process.lower(page_id, lower.level)
+        after = self._application.of_state(session.pages[page_id])
+        return CompressionResult(
+            page=after,
+            original_tokens=before.estimate_tokens(),
+            compressed_tokens=after.estimate_tokens(),
+            level_before=before.compression_level,
+            level_after=after.compression_level,
+        )
+
+    def pin_page(self, page_id: str) -> None:
+        """Keep the page in the prompt. Raises PageNotFound, PinBudgetExceeded."""
+        self._log.commit(decisions.pin(self.session, [page_id]))
+
+    def unpin_page(self, page_id: str) -> None:
+        self._log.commit(decisions.unpin(self.session, [page_id]))
+
+    def set_importance(self, page_id: str, importance: float) -> None:
+        """From 0 to 1: how much the page is missed when it is gone. Raises PageNotFound."""
+        self._log.commit(decisions.set_importance(self.session, page_id, max(0.0, min(1.0, importance))))
 
     # Faults
 
@@ -66,107 +283,168 @@ class Pager(Residency):
         reason: FaultReason = FaultReason.RESOLVE_REFERENCE,
     ) -> FaultResult:
         """Bring a page into the prompt for the model; a page that is there at that level costs no fault."""
-        result, _ = await self._fault(page_id, target_level, reason)
-        return result
+        if target_level not in tuple(CompressionLevel):
+            return FaultResult(success=False, error=f"target_level must be 0 to 3, not {target_level}")
+        if not self._fault_policy.allows(reason):
+            return FaultResult(success=False, error=f"Not sure enough that the page is needed: {reason.value}")
+        try:
+            faulted = self.fault(page_id, target_level, reason)
+        except REFUSALS as refused:
+            return FaultResult(success=False, error=refused.message)
+        return FaultResult(
+            success=True,
+            page=self._application.of_state(faulted.page, faulted.representation.level),
+            requested_level=CompressionLevel(target_level),
+            source_tier=faulted.source_tier,
+            was_compressed=faulted.representation.level > 0,
+        )
+
+    def fault(self, page_id: str, target_level: int, reason: FaultReason) -> Faulted:
+        """Raises PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable."""
+        self._begin_due_turn()
+        self._combined.lookup(page_id)
+        faulted = self._process.fault(page_id, target_level, reason)
+        if faulted.promoted:
+            self.note_use([page_id])
+        return faulted
 
     async def demand_pre_pass(self, user_message: str) -> list[str]:
-        """Bring in what the message calls for, before the model has to ask; the answer is who came."""
-        return await self._fetch_ahead(
-            self._pre_pass.get_prefetch_candidates(
-                message=user_message,
-                page_table=self._page_table,
-                page_hints=self._search_handler.page_hints,
-                working_set_ids=set(self._working_set.get_l0_page_ids()),
-                search=self._search_handler,
-            )
-        )
+        """Bring in what a message calls for before the model has to ask; the answer is who came.
+
+        A request recalls by itself, for that one prompt: this is for who makes prompts of the pages in it.
+        """
+        config = self.session.config
+        intent = recall_intent_of(user_message)
+        if config.demand_paging is ev.DemandPaging.MODEL or intent is RecallIntent.NONE:
+            return []
+        room_tokens = recall_room(intent, config.max_l0_tokens, config.max_fault_tokens_per_turn)
+        recalled = self._process.recall(user_message, room_tokens, residents_placed=True)
+        brought = self._fetch([one.page.page_id for one in recalled.pages if not one.resident])
+        self.note_use(brought)
+        return brought
 
     async def prefetch(self) -> list[str]:
         """Bring in what this turn is likely to need by what earlier ones needed; the answer is who came."""
-        return await self._fetch_ahead(
-            await self._prefetcher.prefetch_on_turn_start(self._session_id, self._page_table)
-        )
+        brought = self._fetch(await self._prefetcher.prefetch_on_turn_start(self.session_id, self._page_table))
+        self._prefetcher.record_prefetched(brought)
+        return brought
+
+    def record_tool_call(self, tool_name: str) -> None:
+        """A tool of the application was called: what was used in this turn before is what it needs."""
+        self._prefetcher.record_tool_call(tool_name, self.turn, self._used_this_turn)
+
+    def note_use(self, page_ids: Sequence[str]) -> None:
+        """These pages were used: faulted in, called for by the user's words, or cited. A guess of one came true."""
+        for page_id in page_ids:
+            if self.session.page(page_id) is not None:
+                self._prefetcher.record_page_access(page_id)
+                self._used_this_turn[page_id] = None
 
     async def search_pages(self, query: str, modality: str | None = None, limit: int = 5) -> SearchResult:
-        """Pages by relevance to words, in the prompt or not."""
-        return await self._search_handler.search(query, modality, limit)
+        """Pages by relevance to words, in the prompt or not. A modality that does not exist has no pages."""
+        session = self.session
+        if modality is not None and modality not in tuple(Modality):
+            return SearchResult(total_available=session.pages.mapped_total)
+        where = SearchFilter(modality=None if modality is None else Modality(modality))
+        found = self._process.search(query, limit, where)
+        return search_result_of(session, found, self.searched(where))
+
+    def searched(self, where: SearchFilter) -> int:
+        """How many pages could have been found."""
+        pages = self._process.index().indexed
+        if where.modality is None:
+            return len(pages)
+        return sum(self._log.session.pages[page_id].modality is where.modality for page_id in pages)
 
     def set_last_segment_summary(self, page_id: str) -> None:
         """Have this page fetched ahead: it says what the last segment was about."""
         self._prefetcher.set_last_segment_summary(page_id)
 
-    # Storage
+    # Checkpoints
 
     async def configure_bridge(
         self, artifact_store: StorageBackend | None = None, session_id: str | None = None
     ) -> None:
-        """Store pages there from now on. Pages that were only stored move along."""
-        async with self._lock:
-            await self._move_storage(artifact_store, session_id or self._session_id)
+        """Store checkpoints there from now on, so that another process can restore them."""
+        await self._storage.configure(artifact_store, session_id or self.session_id)
+        self._stored_elsewhere = artifact_store is not None
 
-    async def checkpoint(self, name: str) -> str:
-        """Store what is in the prompt under a name; the answer is the checkpoint's id."""
-        return await self._storage.checkpoint(pages=self.get_l0_pages(), name=name)
-
-    async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
-        """Have in the prompt what was in it, and only that. Pinned pages stay. Raises CheckpointNotFound."""
-        if await self._storage.get_checkpoint_manifest(checkpoint_id) is None:
+    def _restored(self, checkpoint_id: str) -> list[MemoryPage]:
+        if checkpoint_id not in self.session.checkpoints:
             raise CheckpointNotFound(checkpoint_id)
-        pages = await self._storage.restore_checkpoint(checkpoint_id)
-        restored = {page.page_id for page in pages}
-        async with self._lock:
-            for page_id in self._working_set.get_l0_page_ids():
-                if page_id not in restored and page_id not in self._kept():
-                    await self._evict(page_id, StorageTier.L2, "restore_checkpoint")
-            for page in pages:
-                await self._place(page)
-        return pages
+        self._process.restore(checkpoint_id)
+        self._used_this_turn.clear()
+        return self.get_l0_pages()
 
     # Underneath
 
-    async def _move_storage(self, artifact_store: StorageBackend | None, session_id: str) -> None:
-        stored = [entry for entry in self._page_table.entries.values() if entry.artifact_id is not None]
-        moving = {entry.page_id: await self.load(entry.page_id, entry.tier, entry.artifact_id) for entry in stored}
-        await self._storage.configure(artifact_store, session_id)
-        for page_id, page in moving.items():
-            if page is not None:
-                page.full.artifact_id = await self._storage.store_page(page.full, page.storage_tier)
-                self._page_table.update_location(page_id, page.storage_tier, page.full.artifact_id)
+    def _mapped(self, page: MemoryPage, *, hint: str = "", tool_name: str = "") -> MemoryPage:
+        if page.metadata.get("role") == MessageRole.USER:
+            self.begin_turn_with_words()
+        session = self.session
+        replaces = bool(page.page_id) and session.page(page.page_id) is not None
+        new = self._application.new(page, hint=hint, replaces=replaces, tool_name=tool_name)
+        [state] = self._process.append(new)
+        self._application.note(state.page_id, page)
+        return self._application.of_state(state)
 
-    async def _fault(self, page_id: str, target_level: int, reason: FaultReason) -> tuple[FaultResult, list[str]]:
-        """The page or why not, and who left for it."""
-        resident = self._working_set.get_page(page_id) if self._working_set.is_in_l0(page_id) else None
-        if resident is not None and resident.compression_level <= target_level:
-            self._working_set.record_access(page_id)
-            self._page_table.mark_accessed(page_id)
-            self._prefetcher.record_page_access(page_id)
-            return FaultResult(success=True, page=resident, source_tier=StorageTier.L0), []
-        result = await self._fault_handler.handle_fault(page_id, target_level, reason)
-        if result.success:
-            self._prefetcher.record_page_access(page_id)
-        return result, await self._bring_in(result, Actor.MODEL, "page_fault") or []
+    def _says_something_else(self, known: PageState, page: MemoryPage) -> bool:
+        new = self._application.new(page, replaces=True)
+        return new.mapped.full.digest != known.current.full.digest and page.compression_level is CompressionLevel.FULL
 
-    async def _bring_in(self, result: FaultResult, actor: Actor, cause: str) -> list[str] | None:
-        """Put a page that was found into the prompt: who left for it, or None when it is not there."""
-        if result.page is None:
-            return None
-        before = self._tier_of(result.page.page_id)
-        self._working_set.record_fault(result.page.page_id)
-        result.page.size_tokens = None
-        async with self._lock:
-            placed, evicted = await self._place(result.page)
-        if not placed:
-            return None
-        self._log(result.page.page_id, MutationType.FAULT_IN, before, StorageTier.L0, cause, actor)
-        return evicted
+    def begin_turn_with_words(self) -> None:
+        """The page that is said now begins the turn that is due, if one is: the fold sees to it."""
+        self._turn_is_due = False
+        self._used_this_turn.clear()
 
-    async def _fetch_ahead(self, page_ids: Sequence[str]) -> list[str]:
+    def begin_turn(self) -> None:
+        self._begin_due_turn()
+        self._turn_is_due = True
+
+    def resident_page(self, page_id: str) -> MemoryPage | None:
+        """The page as the prompt has it; None when it is not there."""
+        return self._application.page(page_id) if page_id in self.session.working_set else None
+
+    def release(self, page_ids: Sequence[str]) -> None:
+        """Have these pages leave the prompt, pinned or not."""
+        self._begin_due_turn()
+        self._process.release(page_ids)
+
+    def _begin_due_turn(self) -> None:
+        if self._turn_is_due:
+            self._turn_is_due = False
+            self._used_this_turn.clear()
+            self._log.commit(ev.TurnBegun())
+
+    def _fetch(self, page_ids: Sequence[str]) -> list[str]:
         """Bring in the first of these that are not there, word for word: no more than a turn may have faults."""
-        absent = [page_id for page_id in page_ids if not self._working_set.is_in_l0(page_id)]
+        session = self.session
+        absent = [page_id for page_id in page_ids if page_id not in session.working_set and session.page(page_id)]
         brought = []
-        for page_id in absent[: self._fault_policy.max_faults_per_turn]:
-            result = await self._fault_handler.prefetch(page_id, CompressionLevel.FULL)
-            if await self._bring_in(result, Actor.SYSTEM, "prefetch") is not None:
-                brought.append(page_id)
-        self._prefetcher.record_prefetched(brought)
+        for page_id in absent[: session.config.max_faults_per_turn]:
+            try:
+                self._process.fault(page_id, CompressionLevel.FULL, FaultReason.SPECULATIVE, prefetched=True)
+            except LevelUnavailable:
+                continue
+            brought.append(page_id)
         return brought
+
+    def _similar(self, page_id: str, limit: int) -> list[str]:
+        page = self.session.page(page_id)
+        if page is None:
+            return []
+        found = self._process.search(f"{page.hint} {self._process.text(page)}", limit + 1)
+        return [other.page_id for other, _ in found if other.page_id != page_id][:limit]
+
+    async def _compress_by_own(self, page_ids: Sequence[str] = ()) -> None:
+        """Make lower levels by the application's compressors, of what the session has found worth it since."""
+        if self._own_compressors is None:
+            return
+        for page_id in dict.fromkeys((*self._process.take_uncompressed(), *page_ids)):
+            state = self._log.session.page(page_id)
+            if state is None:
+                continue
+            made = await levels_by(self._own_compressors, self._application.of_state(state, 0), self._process.count)
+            now = self._log.session.page(page_id)
+            if now is not None and now.current_version == state.current_version:
+                self._process.add_levels([(state, lower) for lower in made])

@@ -105,7 +105,7 @@ class TLBWithPageTable:
         for entry in self.tlb.get_all():
             if page_table.lookup(entry.page_id) is not entry:
                 self.tlb.invalidate(entry.page_id)
-        page_table.on_change(self._shoot_down)
+        page_table.on_change(self._shoot_down, self.tlb.flush)
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
         cached = self.tlb.lookup(page_id)

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from pagekeeper.core.events import SessionConfig
+from pagekeeper.core.session_settings import with_reserve
 from pagekeeper.core.working_set import Resident, WorkingSet
 from pagekeeper.memory.eviction_policy import Entries, EvictionContext, EvictionPolicy, ImportanceWeightedLRU
 from pagekeeper.memory.models import MemoryPage, Modality, StorageTier, TokenBudget, WorkingSetStats
+from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.pinning import PinCandidate, PinnedSet
 from pagekeeper.memory.thrashing import AntiThrashPolicy
 from pagekeeper.memory.uses import UseHistory
@@ -24,7 +27,7 @@ CLEANUP_TURNS: Final = 10
 """How often what happened long ago is forgotten."""
 
 
-class WorkingSetConfig(BaseModel):
+class WorkingSetConfig(StrictModel):
     """`reserved_tokens` of `max_l0_tokens` are no room for pages. Eviction begins above `eviction_threshold` of the
     rest and ends at `target_utilization` of it.
     """
@@ -32,8 +35,19 @@ class WorkingSetConfig(BaseModel):
     max_l0_tokens: int = Field(default=128_000, ge=0)
     max_l1_pages: int = Field(default=100, ge=0)
     eviction_threshold: float = Field(default=0.85, ge=0.0, le=1.0)
-    target_utilization: float = Field(default=0.70, ge=0.0, le=1.0)
+    target_utilization: float = Field(default=0.50, ge=0.0, le=1.0)
     reserved_tokens: int = Field(default=4_000, ge=0)
+
+
+def session_config(config: WorkingSetConfig) -> SessionConfig:
+    """A session's settings of the same names; all others are a stack's defaults."""
+    made = SessionConfig(
+        max_l0_tokens=config.max_l0_tokens,
+        reserved_tokens=config.reserved_tokens,
+        eviction_threshold=config.eviction_threshold,
+        target_utilization=config.target_utilization,
+    )
+    return made if "reserved_tokens" in config.model_fields_set else with_reserve(made)
 
 
 class WorkingSetManager:

@@ -82,16 +82,15 @@ def test_small_talk_calls_for_nothing(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "prefetches", "offers_tools"),
+    ("mode", "prefetches"),
     [
-        (DemandPagingMode.MODEL, False, True),
-        (DemandPagingMode.RUNTIME, True, False),
-        (DemandPagingMode.HYBRID, True, True),
+        (DemandPagingMode.MODEL, False),
+        (DemandPagingMode.RUNTIME, True),
+        (DemandPagingMode.HYBRID, True),
     ],
 )
-def test_who_brings_pages(mode: DemandPagingMode, prefetches: bool, offers_tools: bool) -> None:  # noqa: FBT001 - cases
+def test_who_brings_pages(mode: DemandPagingMode, prefetches: bool) -> None:  # noqa: FBT001 - cases
     assert bool(candidates("Remind me of PostgreSQL", DemandPagingPrePass(mode=mode))) is prefetches
-    assert mode.offers_tools is offers_tools
 
 
 @pytest.mark.parametrize(

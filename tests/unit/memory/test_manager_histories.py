@@ -22,7 +22,7 @@ SENTENCES = (
     "Thanks a lot, that is great!",
     "The gateway listens on port 8080 and the proxy in front of it on 443.",
 )
-SMALL = WorkingSetConfig(max_l0_tokens=400, reserved_tokens=40)
+SMALL = WorkingSetConfig(max_l0_tokens=720, reserved_tokens=360)
 Step = tuple[Any, ...]
 
 TIERS = st.sampled_from([StorageTier.L1, StorageTier.L2, StorageTier.L3, StorageTier.L4])

@@ -196,8 +196,8 @@ def test_eviction_begins_above_the_threshold_and_ends_at_the_target() -> None:
     assert not held.needs_eviction()
     held.add_to_l0(text_page("p2", size_tokens=10))
     assert held.needs_eviction()
-    assert held.calculate_eviction_target() == 160
-    assert held.calculate_eviction_target(tokens_needed=40) == 200
+    assert held.calculate_eviction_target() == 360
+    assert held.calculate_eviction_target(tokens_needed=40) == 400
     held.remove("p1")
     assert held.calculate_eviction_target(tokens_needed=40) == 0
 

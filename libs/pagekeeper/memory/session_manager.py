@@ -5,6 +5,9 @@ The memory is in this process, or in a running stack when a client of one is giv
     sm = SessionManager(enable_vm=True)
     sm = SessionManager(client=pagekeeper, session_id="support-4711")
 
+In this process it needs no server and no gRPC, decides what a stack decides, and may be saved to one file. It may be
+used from any thread, one at a time.
+
 What happens at the end of a segment: its messages get a checkpoint and a summary, the summary is pinned, and in this
 process everything in the prompt that is not pinned leaves it; a page that left is one page fault away.
 """
@@ -12,44 +15,41 @@ process everything in the prompt that is not pinned leaves it; a page that left 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 from pydantic import Field
 
-from pagekeeper.client.connection import Pagekeeper
-from pagekeeper.client.process_memory import ProcessMemory, Transcript
-from pagekeeper.client.session import Session
-from pagekeeper.client.session_memory import (
+from pagekeeper.core.pages import MessageRole
+from pagekeeper.memory import saved_file
+from pagekeeper.memory.chat_response import (
+    ChatMessage,
+    Completion,
+    assistant_message,
+    message_of,
+    tool_calls_of,
+)
+from pagekeeper.memory.compressor import CompressorRegistry
+from pagekeeper.memory.eviction_policy import EvictionPolicy
+from pagekeeper.memory.manager import VM_TOOLS, MemoryManager
+from pagekeeper.memory.models import FaultResult, SearchResult, VMContext, VMMode
+from pagekeeper.memory.models.keyed import KeyedModel
+from pagekeeper.memory.process_memory import ProcessMemory, Transcript
+from pagekeeper.memory.session_memory import (
     IMPORTANCE,
     PagedMemory,
+    SessionMemories,
     SessionMemory,
     Spoken,
     Utterance,
     VirtualMemoryDisabled,
 )
-from pagekeeper.client.stack_memory import StackMemory
-from pagekeeper.client.summaries import SummarizationStrategy, summarize
-from pagekeeper.core.pages import MessageRole
-from pagekeeper.memory import (
-    CompressorRegistry,
-    EvictionPolicy,
-    FaultResult,
-    MemoryManager,
-    SearchResult,
-    VMContext,
-    VMMode,
-    WorkingSetConfig,
-)
-from pagekeeper.memory.chat_response import (
-    ChatMessage,
-    ChatResponse,
-    assistant_message,
-    message_of,
-    tool_calls_of,
-)
-from pagekeeper.memory.models.keyed import KeyedModel
+from pagekeeper.memory.summaries import SummarizationStrategy, summarize
+from pagekeeper.memory.working_set import WorkingSetConfig
 from pagekeeper.runtime.tokens import for_model
+
+__all__ = ["SessionManager", "SessionStats"]
 
 TOKENS_PER_SEGMENT: Final = 4_000
 MESSAGES_PER_SEGMENT: Final = 20
@@ -87,7 +87,7 @@ class SessionManager:
         session_id: str | None = None,
         system_prompt: str | None = None,
         *,
-        client: Pagekeeper | None = None,
+        client: SessionMemories | None = None,
         infinite_context: bool = False,
         token_threshold: int = TOKENS_PER_SEGMENT,
         max_turns_per_segment: int = MESSAGES_PER_SEGMENT,
@@ -116,7 +116,7 @@ class SessionManager:
             if vm_compressor_registry is not None or not isinstance(vm_eviction_policy, str | None):
                 raise ValueError("a stack compresses and evicts by its own rules: name a policy of its own, or none")
             config = stack_config(default_model, vm_mode, vm_config, vm_eviction_policy)
-            self._memory = StackMemory(client, chosen_id, config)
+            self._memory = client.session_memory(chosen_id, config)
         elif enable_vm:
             self._vm = MemoryManager(
                 session_id=chosen_id,
@@ -124,9 +124,9 @@ class SessionManager:
                 mode=vm_mode,
                 eviction_policy=vm_eviction_policy,
                 compressor_registry=vm_compressor_registry,
-                count=self._count,
+                model=default_model,
             )
-            self._memory = ProcessMemory(self._vm, self._count)
+            self._memory = ProcessMemory(self._vm)
         else:
             self._memory = Transcript(chosen_id, self._count)
         self._system_prompt = system_prompt
@@ -155,9 +155,9 @@ class SessionManager:
         return self._vm
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> Any:  # noqa: ANN401 - a `pagekeeper.client.Session`, which this package does not know
         """The stack's session, with all that a stack can do; None when the memory is in this process."""
-        return self._memory.session if isinstance(self._memory, StackMemory) else None
+        return getattr(self._memory, "session", None)
 
     async def update_system_prompt(self, prompt: str) -> None:
         """Use another system prompt from the next request on."""
@@ -217,18 +217,21 @@ class SessionManager:
         request: dict[str, Any] = {"model": model, "messages": messages}
         return {**request, "tools": tools} if tools else request
 
-    async def process_response(self, response: ChatResponse) -> dict[str, Any] | str:
+    async def process_response(self, response: Completion | Mapping[str, Any]) -> dict[str, Any] | str:
         """The model's answer; or, when it called tools, what the next request has to say more.
 
-        That is `assistant_message`, which called them, and `tool_results`, which answer.
+        That is `assistant_message`, which called them, and `tool_results`, which answer the calls to the memory. Calls
+        to the application's own tools are left to it, under `tool_calls`: a request needs an answer to each of them.
         """
         message = message_of(response)
         calls = tool_calls_of(message)
         if not calls:
             return message.content or ""
+        own = [call for call in calls if call.name in VM_TOOLS]
         return {
             "assistant_message": assistant_message(message),
-            "tool_results": await (await self._pages()).answer(calls),
+            "tool_results": await (await self._pages()).answer(own) if own else [],
+            "tool_calls": [call for call in calls if call.name not in VM_TOOLS],
         }
 
     def get_vm_context(self, model_id: str = "", token_budget: int | None = None) -> VMContext | None:
@@ -262,6 +265,33 @@ class SessionManager:
     async def restore_checkpoint(self, checkpoint_id: str) -> None:
         """Bring back what was in the prompt at a checkpoint."""
         await (await self._pages()).restore(checkpoint_id)
+
+    # One file
+
+    def save(self, path: Path | str) -> None:
+        """Write the whole memory to one file, in place of what is there. A stack's memory is kept by the stack.
+
+        Raises VirtualMemoryDisabled, OSError.
+        """
+        if self._vm is None or not isinstance(self._memory, ProcessMemory):
+            raise VirtualMemoryDisabled
+        self._vm.save(path, {"first_segment_id": self._memory.first_segment_id, "system_prompt": self._system_prompt})
+
+    @classmethod
+    def load(cls, path: Path | str, **settings: Any) -> "SessionManager":  # noqa: ANN401 - the constructor's
+        """The conversation in a file that `save` wrote, which goes on where it stopped.
+
+        `settings` are those of the constructor that say nothing of the memory, such as `infinite_context` or another
+        `system_prompt`. Raises OSError, SavedMemoryUnreadable.
+        """
+        saved = saved_file.read(Path(path))
+        given = {"system_prompt": saved.beside.get("system_prompt"), **settings}
+        loaded = cls(saved.session_id, **given)
+        loaded._vm = MemoryManager.of_saved(saved, compressor_registry=settings.get("vm_compressor_registry"))
+        loaded._default_model = settings.get("default_model", loaded._vm.session.config.model)
+        loaded._tokens = for_model(loaded._default_model)
+        loaded._memory = ProcessMemory(loaded._vm, str(saved.beside.get("first_segment_id") or saved.session_id))
+        return loaded
 
     # What was said
 
@@ -312,7 +342,7 @@ class SessionManager:
         )
 
     async def _pages(self) -> PagedMemory:
-        if not isinstance(self._memory, ProcessMemory | StackMemory):
+        if not isinstance(self._memory, PagedMemory):
             raise VirtualMemoryDisabled
         await self._memory.open()
         return self._memory

@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pagekeeper.core.pages import MessageRole
-from pagekeeper.memory import FaultResult, SearchResult
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall
+from pagekeeper.memory.models import FaultResult, SearchResult
+
+__all__ = ["VirtualMemoryDisabled"]
 
 IMPORTANCE: Final = {MessageRole.USER: 0.6, MessageRole.ASSISTANT: 0.5, MessageRole.TOOL: 0.4}
 """Of what is said, unless the application knows better: the user's words are wanted again most often."""
 IMPORTANCE_OF_SUMMARIES: Final = 0.9
+SEGMENT: Final = "segment"
+"""Metadata of a summary page: the number of the segment that it stands for."""
+LINKS_MAX: Final = 64
+"""How many pages a summary names as those that it stands for, the newest."""
 
 
 class VirtualMemoryDisabled(Exception):
@@ -90,6 +96,7 @@ class SessionMemory(Protocol):
     async def totals(self, *, all_segments: bool) -> Totals: ...
 
 
+@runtime_checkable
 class PagedMemory(SessionMemory, Protocol):
     """With virtual memory: what does not fit leaves the prompt, and can be brought back."""
 
@@ -111,4 +118,12 @@ class PagedMemory(SessionMemory, Protocol):
 
     async def restore(self, checkpoint_id: str) -> None:
         """Bring back the working set of a checkpoint."""
+        ...
+
+
+class SessionMemories(Protocol):
+    """Who has memories of sessions elsewhere: a connection to a stack, `pagekeeper.client.Pagekeeper`."""
+
+    def session_memory(self, session_id: str, config: Mapping[str, Any]) -> PagedMemory:
+        """The session's; `config` are fields of SessionConfig, for a session that does not exist yet."""
         ...

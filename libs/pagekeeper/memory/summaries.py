@@ -13,6 +13,8 @@ from pagekeeper.core.compress.topics import topics
 from pagekeeper.core.languages import STOPWORDS
 from pagekeeper.core.sentences import WORD, Facts, facts_of, split_sentences
 
+__all__ = ["SummarizationStrategy"]
+
 SUMMARY_TOKENS_MAX: Final = 800
 OVERVIEW_SHARE: Final = 0.3
 """What a general summary takes of the segment's tokens."""

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from pagekeeper.client.session_manager import DEFAULT_MODEL, MESSAGES_PER_SEGMENT, SessionManager, Summarizer
-from pagekeeper.client.summaries import SummarizationStrategy
 from pagekeeper.core.errors import SessionNotFound
 from pagekeeper.core.pages import MessageRole
-from pagekeeper.memory import WorkingSetConfig
 from pagekeeper.memory.chat_response import ChatMessage
+from pagekeeper.memory.session_manager import DEFAULT_MODEL, MESSAGES_PER_SEGMENT, SessionManager, Summarizer
+from pagekeeper.memory.summaries import SummarizationStrategy
+from pagekeeper.memory.working_set import WorkingSetConfig
+
+__all__ = ["EventSource", "InfiniteConversationManager"]
 
 TOKENS_PER_SEGMENT: Final = 3_000
 MESSAGES_IN_CONTEXT: Final = 10
