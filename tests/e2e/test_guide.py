@@ -19,20 +19,16 @@ from tests.stacks import new_tenant, running_stack
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
 NAMES = {
-    "pagekeeper.client": {
-        "EventSource",
-        "InfiniteConversationManager",
-        "SessionManager",
-        "SummarizationStrategy",
-        "connect",
-    },
+    "pagekeeper.client": {"connect"},
     "pagekeeper.memory": {
         "ArtifactsBridge",
         "AvailablePageEntry",
         "CompressorRegistry",
         "ContextPacker",
+        "EventSource",
         "ImportanceWeightedLRU",
         "InMemoryBackend",
+        "InfiniteConversationManager",
         "ManifestBuilder",
         "ManifestPolicies",
         "MemoryManager",
@@ -42,7 +38,9 @@ NAMES = {
         "PageSearchHandler",
         "PageTLB",
         "PageTable",
+        "SessionManager",
         "StorageTier",
+        "SummarizationStrategy",
         "TLBWithPageTable",
         "TokenBudget",
         "VMMode",

@@ -4,6 +4,8 @@ The environments are made without an index. The wheel is built here and installe
 from the environment of the tests, each distribution that the wheel's own metadata asks for and no other.
 """
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.e2e.chat_endpoint import KEY, chat_endpoint
 from tests.tidy.repository import ROOT, source_roots
 
 Install = Callable[..., Path]
@@ -161,3 +164,16 @@ def test_the_command_runs_with_its_extra(install: Install) -> None:
     command = [str(install("local")), "-I", "-m", "pagekeeper.app", "--version"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True)
     assert shown.stdout.strip() == distribution("pagekeeper").version
+
+
+def test_the_guide_runs_in_process_in_a_plain_install(install: Install) -> None:
+    """All of it, but for the one block that calls a stack; the reader has OpenAI's client."""
+    with chat_endpoint() as endpoint:
+        reader = {**os.environ, "OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": KEY}
+        page, blocks = ROOT / "docs" / "guide.md", ROOT / "tests" / "e2e" / "guide_blocks.py"
+        command = [str(part) for part in (install(beside=("openai",)), "-I", blocks, page)]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, env=reader)
+    outcomes = [json.loads(line) for line in shown.stdout.splitlines()]
+    (without,) = (outcome["missing"] for outcome in outcomes if outcome["missing"])
+    assert without in (["grpc"], ["google"])
+    assert not [outcome["line"] for outcome in outcomes if not outcome["missing"] and not outcome["right"]]

@@ -1,4 +1,4 @@
-"""What a prompt asks of a session beside its residents: whose words it answers, and which other pages it may offer.
+"""A session's part of a prompt beside residents: the user's words, and the pages that the manifest may offer.
 
 `Offering` is kept up from the pages that changed: a long session has thousands of pages, and a turn changes a few.
 

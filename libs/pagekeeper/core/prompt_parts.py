@@ -31,7 +31,7 @@ def chat_limits(
 def fault_policies(
     config: SessionConfig, mode: VMMode, *, faults_this_turn: int, fault_tokens_this_turn: int
 ) -> ManifestPolicies:
-    """What the turn's faults may still cost."""
+    """Tokens that the turn's faults may still bring."""
     return ManifestPolicies(
         faults_allowed=mode is not VMMode.PASSIVE,
         max_faults_per_turn=config.max_faults_per_turn,

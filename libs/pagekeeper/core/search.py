@@ -146,7 +146,7 @@ class SessionIndex:
 
     @property
     def size_bytes(self) -> int:
-        """What the database and the vectors take."""
+        """Bytes of the database and the vectors."""
         database_bytes = self._scalar("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", ())
         return database_bytes + self._vectors.size_bytes
 
@@ -393,7 +393,7 @@ def _expression(terms: dict[str, int]) -> str:
 
 
 def _root(term: str) -> str:
-    """What a term's inflections begin with, near enough to find the passage that matched."""
+    """Return a prefix of a term's inflections, near enough to find the passage that matched."""
     return term if len(term) < 5 else term[: max(4, len(term) - 3)]
 
 

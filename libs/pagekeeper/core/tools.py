@@ -142,13 +142,13 @@ class ToolCallProblem:
 
     @classmethod
     def from_refusal(cls, refusal: PagekeeperError, page_id: str | None = None) -> "ToolCallProblem":
-        """What the platform refused, as the model gets to know it."""
+        """A refusal, in the form for the model."""
         return cls(refusal.reason.lower(), refusal.message, page_id)
 
 
 @dataclass(frozen=True, slots=True)
 class FaultEffects:
-    """What bringing the page in did. `tokens_est` is what it takes in the prompt."""
+    """Effects of bringing the page in. `tokens_est` counts the page's line in the prompt."""
 
     promoted_to_working_set: bool = False
     tokens_est: int = 0
@@ -290,7 +290,7 @@ _PARSERS: Final[Mapping[str, Callable[[Mapping[str, Any], Container[str]], PageF
 
 
 def _shown(value: object) -> str:
-    """What the model wrote, recognisable and short."""
+    """Return the model's text, recognisable and short."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = _without_surrogates(re.sub(r"\s+", " ", str(value)))

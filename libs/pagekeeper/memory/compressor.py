@@ -108,7 +108,7 @@ class _CoreCompressor:
         )
 
     async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
-        """What stands for the content of a full page at `level`."""
+        """Return the form of a full page's content at `level`."""
         text = _by_core(_source(page), level)
         return page.content if text is None else text
 
@@ -153,7 +153,7 @@ class StructuredCompressor(_CoreCompressor):
 
 @checked
 class MediaCompressor(_CoreCompressor):
-    """What was written of a medium, in the core's words, or its kind where nothing was; REFERENCE is id and topics."""
+    """The description of a medium in the core's words, or its kind without one; REFERENCE is id and topics."""
 
     async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
         source = _source(page)

@@ -36,7 +36,7 @@ _WORD: Final = re.compile(r"[^\W_]+")
 
 
 class DemandPagingMode(StrEnum):
-    """Who brings pages: the model with its tools, the runtime before the model is asked, or both."""
+    """The source of missing pages: the model with its tools, the runtime before the model is asked, or both."""
 
     MODEL = "model"
     RUNTIME = "runtime"

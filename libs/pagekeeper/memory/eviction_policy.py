@@ -37,7 +37,7 @@ FREQUENCY_SCALE = 10.0
 
 
 class Thrashing(Protocol):
-    """What is known of pages that came or went lately."""
+    """Facts of recently admitted and evicted pages."""
 
     def can_evict(self, page_id: str, current_turn: int, /) -> bool: ...
 

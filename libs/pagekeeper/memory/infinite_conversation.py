@@ -21,7 +21,7 @@ MESSAGES_IN_CONTEXT: Final = 10
 
 
 class EventSource(StrEnum):
-    """Who said a message."""
+    """The source of a message."""
 
     USER = "user"
     LLM = "llm"
@@ -88,7 +88,7 @@ class InfiniteConversationManager:
         max_messages: int = MESSAGES_IN_CONTEXT,
         include_summaries: bool = True,  # noqa: FBT001, FBT002 - the guide's signature
     ) -> list[ChatMessage]:
-        """What stands for the segments before, unless it is not wanted, and the last messages of this one."""
+        """Return the summary of earlier segments, unless switched off, and the last messages of this segment."""
         messages = await self.conversation(session_id).get_messages_for_llm(include_system=include_summaries)
         before = [message for message in messages if message["role"] == MessageRole.SYSTEM]
         said = messages[len(before) :]

@@ -63,7 +63,7 @@ Summarizer = Callable[[list[dict[str, str]]], Awaitable[str]]
 
 
 class SessionStats(KeyedModel):
-    """What a conversation has come to; times are ISO 8601."""
+    """Figures of a conversation; times are ISO 8601."""
 
     session_id: str
     session_segments: int
@@ -189,7 +189,7 @@ class SessionManager:
         error: str | None = None,
         **metadata: object,
     ) -> str:
-        """What a tool of the application did. `arguments` and `result` are kept as JSON."""
+        """Remember a call of the application's tool. `arguments` and `result` are kept as JSON."""
         done = {"tool": tool_name, "arguments": arguments, "result": result}
         text = json.dumps(done if error is None else {**done, "error": error}, default=str, ensure_ascii=False)
         await self._memory.open()
@@ -321,7 +321,7 @@ class SessionManager:
         self,
         include_all_segments: bool | None = None,  # noqa: FBT001 - as above
     ) -> SessionStats:
-        """What the conversation has come to: in all segments, unless the current one's figures are asked for."""
+        """Return the conversation's figures, over all segments or the current one."""
         await self._memory.open()
         totals = await self._memory.totals(all_segments=include_all_segments is not False)
         by_role = totals.messages_by_role

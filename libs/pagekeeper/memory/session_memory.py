@@ -1,4 +1,4 @@
-"""What a SessionManager asks of the memory behind it, be that in its own process or a running stack."""
+"""The port of a SessionManager's memory, which is in process or in a running stack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class SegmentSize:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the session remembered: in all its segments, or in the current one."""
+    """Totals of the remembered messages, over all segments or the current one."""
 
     messages_by_role: Mapping[MessageRole, int]
     tokens: int
@@ -84,7 +84,7 @@ class SessionMemory(Protocol):
         ...
 
     async def spoken(self, *, all_segments: bool) -> list[Spoken]:
-        """What the user and the model said, oldest first."""
+        """Return the messages of user and model, oldest first."""
         ...
 
     async def segment_size(self) -> SegmentSize: ...

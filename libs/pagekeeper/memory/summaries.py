@@ -1,4 +1,4 @@
-"""What stands for a segment of a conversation when its messages have left the prompt, made without any model.
+"""Summaries of segments whose messages have left the prompt, made without a model.
 
 Invariant: nothing is rephrased. A summary is sentences of the messages, word for word, so it says nothing that was not
 said; strategies differ in which sentences they keep and how they order them. It takes at most `SUMMARY_TOKENS_MAX`
@@ -27,7 +27,7 @@ Message = Mapping[str, str]
 
 
 class SummarizationStrategy(StrEnum):
-    """What a summary is for."""
+    """The purpose of a summary."""
 
     BASIC = "basic"
     KEY_POINTS = "key_points"
@@ -36,7 +36,7 @@ class SummarizationStrategy(StrEnum):
 
     @property
     def prompt(self) -> str:
-        """What to ask of a language model that summarises in our place."""
+        """Return the instruction for a language model that summarises instead."""
         return _PROMPTS[self]
 
 
