@@ -10,12 +10,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from pagekeeper.core import session_settings, terms, tools
 from pagekeeper.core.decisions import METADATA_ENTRIES_MAX
+from pagekeeper.core.drafts import IMPORTANCE
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
 from pagekeeper.core.events import SessionConfig
 from pagekeeper.core.ids import ID_LENGTH_MAX, check_id
 from pagekeeper.core.pages import CompressionLevel
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX
-from pagekeeper.page_table.drafts import IMPORTANCE
 from pagekeeper.runtime.limits import check, limits_of, number_asked
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2

@@ -1,7 +1,7 @@
 """A page to map, from what its writer says of it: the defaults and what is read from its words.
 
-What the session decides (its id if it has none, version, trust, pins, tokens) is left open; `decisions.map_pages` fills
-it in.
+Facts that the session decides (the id of a page without one, version, trust, pins, tokens) are left open;
+`decisions.map_pages` fills them in. A program's own memory and a stack's page table both map their pages from here.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from pagekeeper.core.pages import (
 from pagekeeper.core.sentences import recall_likelihood_percent_of
 
 IMPORTANCE: Final = 0.5
-"""Of a page whose writer does not say."""
+"""The importance, 0 to 1, of a page whose writer does not say."""
 MIME_TYPE_OF: Final = {Modality.TEXT: "text/plain", Modality.STRUCTURED: "application/json"}
 MIME_TYPE_OF_MEDIA: Final = "application/octet-stream"
 
@@ -49,7 +49,9 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
     media: MediaDescription | None = None,
     metadata: Sequence[KeyValue] = (),
 ) -> ev.MappedPage:
-    """`text` is the content of a text or structured page, and empty of a medium, whose `media` says what it is.
+    """Return the page as the session's decisions take it.
+
+    `text` is the content of a text or structured page, and empty of a medium, whose `media` says what it is.
 
     `trust` may lower what the role is trusted with, never raise it.
     """

@@ -1,8 +1,8 @@
 """Pages as a caller sends them, and pages as the log will have them.
 
-A draft is everything about a page to map that the session has no say in. Facts that depend on the session (the id of a
-page without one, version, trust, pins, and the tokens of the page's line) are decided on the session, possibly several
-times.
+A draft is everything about a page to map that the session has no say in: the fields of the request, and the defaults
+of `pagekeeper.core.drafts`. Facts that depend on the session (the id of a page without one, version, trust, pins, and
+the tokens of the page's line) are decided on the session, possibly several times.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,11 @@ from typing import Final
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.decisions import NewPage
+from pagekeeper.core.drafts import MIME_TYPE_OF, page_to_map
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.eviction import MESSAGE_ROLES
-from pagekeeper.core.hints import make_hint
 from pagekeeper.core.ids import check_id
 from pagekeeper.core.lines import facts_of_mapped, page_line
 from pagekeeper.core.pages import (
-    RECALL_LIKELIHOOD_PERCENT,
-    TRUST_OF_ROLE,
     Extent,
     MediaDescription,
     MessageRole,
@@ -29,19 +26,12 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.core.sentences import recall_likelihood_percent_of
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.runtime.views import LINK_KIND_OF, MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
-
-IMPORTANCE: Final = 0.5
-"""Of a page whose caller does not say."""
-
-MIME_TYPE_OF: Final = {Modality.TEXT: "text/plain", Modality.STRUCTURED: "application/json"}
-MIME_TYPE_OF_MEDIA: Final = "application/octet-stream"
 
 _MEDIA: Final = codec_of(MediaDescription)
 _FILLED_IN: Final = frozenset({
@@ -104,32 +94,23 @@ def _draft(where: str, page: page_pb2.PageInput) -> Draft:
     is_medium = modality not in MIME_TYPE_OF
     content = page.data if page.WhichOneof("content") == "data" else page.text.encode()
     media = _MEDIA.decode(page.media) if is_medium else None
-    role = ROLE_OF.get(page.role, MessageRole.USER)
-    mapped = ev.MappedPage(
-        page_id=check_id(f"{where}.page_id", page.page_id) if page.page_id else "",
-        version=0,
+    mapped = page_to_map(
+        check_id(f"{where}.page_id", page.page_id) if page.page_id else "",
+        StoredRepresentation(0, 0, len(content), sha256(content).digest(), inline=content),
+        "" if is_medium else page.text,
         modality=modality,
         page_type=PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT),
-        role=role,
-        trust=min(TRUST_OF_ROLE[role], TrustClass(page.trust)) if page.trust else TRUST_OF_ROLE[role],
-        hint=page.hint or make_hint("" if is_medium else page.text, modality, media),
-        importance=page.importance if page.HasField("importance") else IMPORTANCE,
-        full=StoredRepresentation(0, 0, len(content), sha256(content).digest(), inline=content),
-        links=tuple(page_link(f"{where}.links", link) for link in page.links),
-        mime_type=page.mime_type or MIME_TYPE_OF.get(modality, MIME_TYPE_OF_MEDIA),
+        role=ROLE_OF.get(page.role, MessageRole.USER),
+        trust=TrustClass(page.trust) if page.trust else None,
+        hint=page.hint,
+        importance=page.importance if page.HasField("importance") else None,
+        links=[page_link(f"{where}.links", link) for link in page.links],
+        mime_type=page.mime_type,
         media=media,
         metadata=labels_of(page.metadata),
-        recall_likelihood_percent=_telling(page, role, modality),
         **{name: getattr(page, name) for name in _AS_SENT},
     )
     return Draft(mapped, page.new_version, content)
-
-
-def _telling(page: page_pb2.PageInput, role: MessageRole, modality: Modality) -> int:
-    """How likely a message is asked for, from its words. Nothing else is read."""
-    page_type = PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT)
-    is_message = role in MESSAGE_ROLES and modality is Modality.TEXT and page_type is PageType.TRANSCRIPT
-    return recall_likelihood_percent_of(page.text) if is_message else RECALL_LIKELIHOOD_PERCENT
 
 
 def page_link(where: str, link: page_pb2.PageLink) -> PageLink:
