@@ -36,6 +36,10 @@ class SavedMemoryUnreadable(Exception):
     """A file is no saved memory, was written by a newer release, or is damaged; the message says which."""
 
 
+class _Newer(Exception):
+    """A value names an event, a field or a member of an enumeration that this release does not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class SavedMemory:
     """`beside` is what a program keeps beside its session: JSON values by name."""
@@ -58,11 +62,13 @@ def to_bytes(memory: SavedMemory) -> bytes:
 
 
 def from_bytes(data: bytes, name: str = "it") -> SavedMemory:
-    """What `to_bytes` was given; `name` is for messages. Raises SavedMemoryUnreadable."""
+    """Return the memory that `to_bytes` was given; `name` is for messages. Raises SavedMemoryUnreadable."""
     head, line_break, _ = data[: len(MAGIC) + 8].partition(b"\n")
     if not data.startswith(MAGIC) or not line_break:
         raise SavedMemoryUnreadable(f"{name} is no saved memory: it does not begin with {MAGIC.decode().strip()!r}")
     version = head[len(MAGIC) :].decode("ascii", "replace")
+    if not version.isdigit():
+        raise SavedMemoryUnreadable(f"{name} is damaged: its format is no number, but {version!r}")
     if version != str(VERSION):
         raise SavedMemoryUnreadable(
             f"{name} was saved by another release, in format {version}; this one reads {VERSION}"
@@ -73,9 +79,13 @@ def from_bytes(data: bytes, name: str = "it") -> SavedMemory:
         raise SavedMemoryUnreadable(f"{name} is damaged: its digest is not that of its content")
     value = json.loads(zlib.decompress(packed))
     contents = [b64decode(content) for content in value["contents"]]
+    try:
+        transactions = [_decode(ev.Transaction, transaction) for transaction in value["transactions"]]
+    except _Newer as newer:
+        raise SavedMemoryUnreadable(f"{name} was saved by a newer release: this one does not know {newer}") from newer
     return SavedMemory(
         value["session_id"],
-        [_decode(ev.Transaction, transaction) for transaction in value["transactions"]],
+        transactions,
         {sha256(content).digest(): content for content in contents},
         value["beside"],
     )
@@ -125,15 +135,26 @@ def _decode(hint: Any, value: Any) -> Any:  # noqa: ANN401 - as above
         if len(options) == 1:
             return _decode(options[0], value)
         [(name, encoded)] = value.items()
+        if name not in _EVENTS:
+            raise _Newer(f"the event {name}")
         return _decode(_EVENTS[name], encoded)
     if get_origin(hint) is tuple:
         return tuple(_decode(get_args(hint)[0], one) for one in value)
     if isinstance(hint, type) and (is_dataclass(hint) or issubclass(hint, tuple)):
+        if len(value) > len(_hints(hint)):
+            raise _Newer(f"{len(value)} fields of {hint.__name__}")
         decoded = [_decode(one, given) for one, given in zip(_hints(hint), value, strict=False)]
         return hint(*decoded)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(value)
+        return _member(hint, value)
     return b64decode(value) if hint is bytes else value
+
+
+def _member(kind: type[Enum], value: object) -> Enum:
+    try:
+        return kind(value)
+    except ValueError as unknown:
+        raise _Newer(f"{value!r} of {kind.__name__}") from unknown
 
 
 @cache
