@@ -7,7 +7,12 @@ from pathlib import Path
 
 from tests.tidy.repository import python_files, text
 
-FOLDERS = tuple(map(Path, ("libs/pagekeeper/runtime", "services", "deploy", "demo")))
+FOLDERS = tuple(
+    map(
+        Path,
+        ("libs/pagekeeper/core", "libs/pagekeeper/memory", "libs/pagekeeper/runtime", "services", "deploy", "demo"),
+    )
+)
 PRONOUN = re.compile(r"(?:It|Its|That|Their|These|They|This|Those|What|Who|Whose)\b")
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -92,7 +92,7 @@ class Offering:
 
 
 def residents_as_said(session: Session) -> list[Resident]:
-    """What is resident, in the order in which its pages were first said, whatever came back or was updated when."""
+    """List the residents in the order in which they were first said, whichever came back or was updated when."""
     at_hand = session.pages.at_hand
     return sorted(session.working_set, key=lambda resident: at_hand[resident.page_id].versions[0].revision)
 

@@ -323,7 +323,7 @@ class ArtifactsBridge:
         return await self._store("store_state", checkpoint_id, state, known)
 
     async def load_state(self, checkpoint_id: str) -> bytes | None:
-        """What was stored under the id; None when there is nothing."""
+        """Return the state that was stored under the id; None when there is none."""
         return await self._load("load_state", checkpoint_id)
 
     async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:

@@ -1,4 +1,4 @@
-"""What a memory refuses, one class per reason: the core's, and what is wrong with a saved file or an argument."""
+"""Errors of a memory, one class per reason: the core's, and those of a saved file and of an argument."""
 
 from pagekeeper.core.errors import (
     BudgetTooSmall,

@@ -9,8 +9,15 @@ from typing import Final
 
 from pagekeeper.core.errors import SessionNotFound
 from pagekeeper.core.pages import MessageRole
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.chat_response import ChatMessage
-from pagekeeper.memory.session_manager import DEFAULT_MODEL, MESSAGES_PER_SEGMENT, SessionManager, Summarizer
+from pagekeeper.memory.session_manager import (
+    DEFAULT_MODEL,
+    MESSAGES_PER_SEGMENT,
+    SessionManager,
+    Summarizer,
+    refuse_settings,
+)
 from pagekeeper.memory.summaries import SummarizationStrategy
 from pagekeeper.memory.working_set import WorkingSetConfig
 
@@ -33,6 +40,7 @@ SOURCE_OF_ROLE: Final[Mapping[str, EventSource]] = {
 }
 
 
+@checked
 class InfiniteConversationManager:
     """Many conversations by id, kept as long as this object. A segment ends when a message finds it full."""
 
@@ -45,7 +53,12 @@ class InfiniteConversationManager:
         enable_vm: bool = False,
         vm_config: WorkingSetConfig | None = None,
     ) -> None:
-        """With `enable_vm`, what is said are pages, and a segment that ends leaves the prompt for its summary."""
+        """With `enable_vm`, messages are pages, and a segment that ends leaves the prompt for its summary.
+
+        Raises InvalidArgument for `vm_config` without it.
+        """
+        if not enable_vm:
+            refuse_settings(vm_config=vm_config)
         self.token_threshold = token_threshold
         self.max_turns_per_segment = max_turns_per_segment
         self.summarization_strategy = summarization_strategy

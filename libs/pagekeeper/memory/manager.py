@@ -213,7 +213,7 @@ class MemoryManager(Pager):
         return self._log.session.pages[state.page_id]
 
     def text_of(self, page: PageState) -> str:
-        """What can be read of a page, word for word."""
+        """Return the text of a page, word for word."""
         return self._process.text(page)
 
     def assemble(self, request: PromptRequest) -> Prompt:
@@ -248,7 +248,7 @@ class MemoryManager(Pager):
         )
 
     def build_manifest(self, mode: VMMode | None = None) -> VMManifest:
-        """What a prompt shows, and what a fault would bring; what finds no room in it is counted."""
+        """List the pages that a prompt shows and those that a fault would bring; the rest is counted."""
         return manifest_of(self._process, self.assemble(PromptRequest(mode=mode, words_in_context=True)))
 
     def build_request(self, user_input: str, model: str = "", system_prompt: str = "") -> dict[str, Any]:

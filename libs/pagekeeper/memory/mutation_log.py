@@ -1,4 +1,4 @@
-"""What happened to pages, in order: for who asks later what a model saw, and why.
+"""The mutations of pages, in order, from which it is answered later what a model saw, and why.
 
 Invariant: the log is only appended to. The context of a turn is what was recorded for it, or else what replaying the
 mutations up to its end leaves in L0. A bounded log forgets its oldest mutations into the tiers that they led to, and
@@ -42,7 +42,7 @@ class TurnContext(list[str]):
 
 @checked
 class ContextDiff(StrictModel):
-    """What changed in the context from one turn to another, each part in the order of the turn that has it."""
+    """The pages that entered, left and stayed from one turn to another, in the order of the turn that has them."""
 
     turn_before: int
     turn_after: int

@@ -144,7 +144,7 @@ class PageTable:
         return [entry for entry in self._all() if entry.dirty]
 
     def get_working_set(self) -> list[PageTableEntry]:
-        """What is in L0, then what is in L1."""
+        """List the entries of L0, then those of L1."""
         return [*self.get_by_tier(StorageTier.L0), *self.get_by_tier(StorageTier.L1)]
 
     def get_eviction_candidates(self, tier: StorageTier = StorageTier.L1, limit: int = 10) -> list[PageTableEntry]:

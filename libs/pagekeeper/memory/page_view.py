@@ -30,7 +30,7 @@ _NOT_IN_HEADERS: Final = re.compile(r"""[^\w.:/@+=~!#$%&*,;-]""")
 
 
 def role_of(page: MemoryPage) -> MessageRole | None:
-    """Who speaks, by the page's metadata; None when that does not say."""
+    """Return the speaker's role by the page's metadata; None when the metadata has none."""
     role = page.metadata.get("role")
     return MessageRole(role) if role in tuple(MessageRole) else None
 
@@ -52,7 +52,7 @@ def content_text(page: MemoryPage) -> str | None:
 
 
 def description_of(page: MemoryPage) -> MediaDescription:
-    """What is known of a medium; text in place of its bytes is its caption or, of sound, its transcript."""
+    """Return the description of a medium; text in place of its bytes is its caption or, of sound, its transcript."""
     known = page.media_description()
     text = content_text(page) or ""
     sound = page.modality is Modality.AUDIO

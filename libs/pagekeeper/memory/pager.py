@@ -94,7 +94,7 @@ class Pager:
 
     @property
     def session(self) -> Session:
-        """What the core folded: the state that everything here is a view of."""
+        """The state that the core folded, of which everything here is a view."""
         self._begin_due_turn()
         return self._log.session
 
@@ -190,7 +190,7 @@ class Pager:
         return self._application.page(page_id) if self._combined.lookup(page_id) is not None else None
 
     def get_l0_pages(self) -> list[MemoryPage]:
-        """What is in the prompt, in the order in which it came there."""
+        """List the pages in the prompt, in the order in which they came there."""
         pages = (self._application.page(resident.page_id) for resident in self.session.working_set)
         return [page for page in pages if page is not None]
 
@@ -217,7 +217,7 @@ class Pager:
         return resident
 
     async def check_and_evict(self) -> list[str]:
-        """Who left the prompt since this was last asked. Pages leave when others come, so there is nothing to do."""
+        """List the pages that left the prompt since the last call. Pages leave when others come: none leaves here."""
         await self._compress_by_own()
         return self._mutation_log.evicted_since_asked()
 
@@ -334,7 +334,7 @@ class Pager:
         self._prefetcher.record_tool_call(tool_name, self.turn, self._used_this_turn)
 
     def note_use(self, page_ids: Sequence[str]) -> None:
-        """These pages were used: faulted in, called for by the user's words, or cited. A guess of one came true."""
+        """Note that pages were used: faulted in, called for by the user's words, or cited. A guess of one came true."""
         for page_id in page_ids:
             if self.session.page(page_id) is not None:
                 self._prefetcher.record_page_access(page_id)

@@ -86,7 +86,7 @@ class SimplePrefetcher:
             self._tools.popitem(last=False)
 
     def record_prefetched(self, page_ids: Iterable[str]) -> None:
-        """These pages were brought on a guess; from now on an access to one is a hit."""
+        """Note pages that were brought on a guess; from now on an access to one is a hit."""
         fresh = set(page_ids) - self._pending
         self._guessed += len(fresh)
         self._pending |= fresh
@@ -107,12 +107,12 @@ class SimplePrefetcher:
         return [tool.tool_name for tool in tools[: self.max_recent_tools]]
 
     def get_tool_prereq_pages(self, tool_name: str) -> list[str]:
-        """What was read most before the tool's calls."""
+        """List the pages that were read most before the tool's calls."""
         pattern = self._tools.get(tool_name)
         return [] if pattern is None else _commonest(Counter(pattern.prereq_pages), PREREQUISITES_MAX)
 
     def get_next_pages(self, page_id: str, limit: int = SEQUENCE_MAX) -> list[str]:
-        """What was read most right after the page."""
+        """List the pages that were read most right after the page."""
         return _commonest(self._followers.get(page_id, Counter()), limit)
 
     def get_top_claims(self, page_table: PageTable | None = None, limit: int | None = None) -> list[str]:

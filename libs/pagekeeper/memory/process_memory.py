@@ -56,7 +56,7 @@ class Transcript:
         return self._segments[-1]
 
     async def open(self) -> None:
-        """It is."""
+        """Do nothing: a memory in this process is always open."""
 
     async def append(self, said: Utterance) -> str:
         return self._keep(said, f"p{len(self._said) + 1}")
@@ -135,7 +135,7 @@ class ProcessMemory:
         return self._first_segment_id
 
     async def open(self) -> None:
-        """It is."""
+        """Do nothing: a memory in this process is always open."""
 
     async def append(self, said: Utterance) -> str:
         tool = said.role is MessageRole.TOOL

@@ -56,7 +56,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """What a prompt is for. Zeros and None take the session's settings; `user_input` is what the model is to answer."""
+    """The settings of a prompt; zeros and None stand for the session's. The model is to answer `user_input`."""
 
     user_input: str = ""
     system_prompt: str = ""
@@ -156,7 +156,7 @@ class ProcessPrompts:
         return Prompt(chat, model, mode)
 
     def _spoken(self, request: PromptRequest) -> tuple[str, str, str]:
-        """What the model is to answer, the words that the turn is about, and the page that is shown as the former."""
+        """Return the input to answer, the words that the turn is about, and the page that is shown as the input."""
         input_id, words_id = input_page_id(self._process.session), words_page_id(self._process.session)
         user_input = request.user_input
         if request.words_in_context:

@@ -1,4 +1,4 @@
-"""What a stack's services do for one session, done in this process by the same decisions of the core.
+"""The work of a stack's services for one session, done in this process by the same decisions of the core.
 
 Pages are appended, faulted in, searched and recalled, with nothing between the core and its caller but `SessionLog`.
 Everything here is either the log, or derived from the state that the log folds to: the search index, the pages that a
@@ -137,7 +137,7 @@ class ProcessSession:
         self.log.commit(decisions.add_representations(self.session, added))
 
     def text(self, page: PageState, level: int = 0) -> str:
-        """What can be read of a page at a level; of a medium's own bytes nothing. KeyError without such a level."""
+        """Return the text of a page at a level, empty for a medium's own bytes. Raises KeyError without that level."""
         representation = page.current.at(level)
         if representation is None:
             raise KeyError(level)
@@ -218,7 +218,7 @@ class ProcessSession:
         return [(page, one) for one in found if (page := self.session.page(one.page_id)) is not None]
 
     def recall(self, words: str, room_tokens: int, *, residents_placed: bool) -> RecalledPages:
-        """What the words call for, of the whole session."""
+        """Select the pages that the words call for, of the whole session."""
         return recalled_pages(
             self.session, self.index().index, words, room_tokens=room_tokens, residents_placed=residents_placed
         )

@@ -1,4 +1,4 @@
-"""What a request shows and lists, in the guide's models."""
+"""Views of a request in the guide's models: the pages that it shows and lists."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from pagekeeper.memory.process_session import ProcessSession
 
 
 def manifest_of(process: ProcessSession, prompt: Prompt) -> VMManifest:
-    """What a prompt shows, and what it lists of what it does not show."""
+    """Return the pages that a prompt shows, and those that it lists without showing them."""
     session, chat = process.session, prompt.chat
     shown = (*chat.included, *chat.faulted, *chat.recalled)
     resident = [(session.pages[line.page_id], line) for line in shown]

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from pagekeeper.core.pages import MessageRole
 from pagekeeper.memory import saved_file
+from pagekeeper.memory.arguments import InvalidArgument, checked
 from pagekeeper.memory.chat_response import (
     ChatMessage,
     Completion,
@@ -56,7 +57,10 @@ MESSAGES_PER_SEGMENT: Final = 20
 DEFAULT_MODEL: Final = "gpt-4o"
 
 SAME_IN_A_STACK: Final = frozenset({"max_l0_tokens", "reserved_tokens", "eviction_threshold", "target_utilization"})
-"""What of a WorkingSetConfig a session has by the same name; what is not given is the stack's default."""
+"""Settings of a WorkingSetConfig that a session has by the same name; the stack's defaults stand for the others."""
+
+OF_THE_FILE: Final = frozenset({"session_id", "client", "vm_config", "vm_mode", "vm_eviction_policy"})
+"""Arguments of the constructor that a saved memory brings with it."""
 
 Summarizer = Callable[[list[dict[str, str]]], Awaitable[str]]
 """Messages in, their summary out: a language model's, for instance."""
@@ -79,6 +83,7 @@ class SessionStats(KeyedModel):
     infinite_context: bool
 
 
+@checked
 class SessionManager:
     """See the module. Its methods are for one conversation: call them one after another, as it is spoken."""
 
@@ -105,16 +110,28 @@ class SessionManager:
         `vm_eviction_policy` is an object in this process, and the name of a policy of its own for a stack. A segment
         ends after `token_threshold` tokens or `max_turns_per_segment` messages, whichever comes first.
 
-        Raises ValueError when a stack is asked to run code of this process.
+        Raises InvalidArgument when a stack is asked to run code of this process, and for settings of a virtual memory
+        without one.
         """
+        if client is None and not enable_vm:
+            refuse_settings(
+                vm_config=vm_config,
+                vm_mode=None if vm_mode is VMMode.STRICT else vm_mode,
+                vm_eviction_policy=vm_eviction_policy,
+                vm_compressor_registry=vm_compressor_registry,
+            )
         chosen_id = session_id or str(uuid4())
         self._default_model = default_model
         self._tokens = for_model(default_model)
         self._memory: SessionMemory
         self._vm: MemoryManager | None = None
         if client is not None:
-            if vm_compressor_registry is not None or not isinstance(vm_eviction_policy, str | None):
-                raise ValueError("a stack compresses and evicts by its own rules: name a policy of its own, or none")
+            if vm_compressor_registry is not None:
+                raise InvalidArgument("vm_compressor_registry", "must be None with a client: a stack has its own")
+            if not isinstance(vm_eviction_policy, str | None):
+                raise InvalidArgument(
+                    "vm_eviction_policy", "must be a name with a client: a stack evicts by a policy of its own"
+                )
             config = stack_config(default_model, vm_mode, vm_config, vm_eviction_policy)
             self._memory = client.session_memory(chosen_id, config)
         elif enable_vm:
@@ -282,12 +299,16 @@ class SessionManager:
         """The conversation in a file that `save` wrote, which goes on where it stopped.
 
         `settings` are those of the constructor that say nothing of the memory, such as `infinite_context` or another
-        `system_prompt`. Raises OSError, SavedMemoryUnreadable.
+        `system_prompt`, and `vm_compressor_registry`. Raises OSError, SavedMemoryUnreadable, and InvalidArgument for a
+        setting that the file has.
         """
+        for name in settings.keys() & OF_THE_FILE:
+            raise InvalidArgument(name, "is in the file: load without it")
+        registry = settings.pop("vm_compressor_registry", None)
         saved = saved_file.read(Path(path))
         given = {"system_prompt": saved.beside.get("system_prompt"), **settings}
         loaded = cls(saved.session_id, **given)
-        loaded._vm = MemoryManager.of_saved(saved, compressor_registry=settings.get("vm_compressor_registry"))
+        loaded._vm = MemoryManager.of_saved(saved, compressor_registry=registry)
         loaded._default_model = settings.get("default_model", loaded._vm.session.config.model)
         loaded._tokens = for_model(loaded._default_model)
         loaded._memory = ProcessMemory(loaded._vm, str(saved.beside.get("first_segment_id") or saved.session_id))
@@ -366,6 +387,13 @@ class SessionManager:
 
     def _count(self, text: str) -> int:
         return self._tokens.counted_by_model(self._tokens.tokenizer.count(text))
+
+
+def refuse_settings(**settings: object) -> None:
+    """Refuse settings of a virtual memory where there is none. Raises InvalidArgument."""
+    for name, value in settings.items():
+        if value is not None:
+            raise InvalidArgument(name, "is for a virtual memory: add enable_vm=True, or a client, or leave it out")
 
 
 def stack_config(

@@ -122,7 +122,7 @@ class PagedMemory(SessionMemory, Protocol):
 
 
 class SessionMemories(Protocol):
-    """Who has memories of sessions elsewhere: a connection to a stack, `pagekeeper.client.Pagekeeper`."""
+    """The port to memories of sessions elsewhere: a connection to a stack, `pagekeeper.client.Pagekeeper`."""
 
     def session_memory(self, session_id: str, config: Mapping[str, Any]) -> PagedMemory:
         """The session's; `config` are fields of SessionConfig, for a session that does not exist yet."""

@@ -250,7 +250,7 @@ class OfATurn:
 
 
 class SessionMutationLog(MutationLogLite):
-    """What happened to a session's pages, and what a model saw in each turn: derived from the fold, never recorded.
+    """The mutations of a session's pages and the context of each turn: derived from the fold, never recorded.
 
     The last `MUTATIONS_MAX` mutations are remembered one by one. A turn's context is the fold that stops at its end.
     """
@@ -265,7 +265,7 @@ class SessionMutationLog(MutationLogLite):
     def get_context_at_turn(self, turn: int) -> TurnContext:
         """The pages in the prompt at the end of that turn, in the order in which they came there.
 
-        Raises RevisionNotFound, a LookupError in the guide's words, when the turn has not begun.
+        Raises RevisionNotFound when the turn has not begun.
         """
         return TurnContext(resident.page_id for resident in self._log.at_turn(turn).working_set)
 
@@ -360,7 +360,7 @@ def metrics_of(session: Session, table: SessionPageTable, log: SessionMutationLo
 
 
 def _said(event: ev.Event) -> Iterator[tuple[str, MutationType, str]]:
-    """What an event itself says of pages; what it does to the prompt are its effects."""
+    """List the mutations that an event names itself; its consequences for the prompt are its effects."""
     match event:
         case ev.PagesMapped(pages):
             for page in pages:

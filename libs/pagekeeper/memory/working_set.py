@@ -88,7 +88,7 @@ class WorkingSetManager:
 
     @property
     def budget(self) -> TokenBudget:
-        """What L0 may take and what it takes; it follows every change."""
+        """The tokens that L0 may take and those that it takes; the object follows every change."""
         return self._budget
 
     @budget.setter

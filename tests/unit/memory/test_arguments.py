@@ -15,8 +15,11 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.memory import (
     CompressionLevel,
     CompressorRegistry,
+    InfiniteConversationManager,
     MemoryPage,
+    SessionManager,
     VMMode,
+    WorkingSetConfig,
 )
 from pagekeeper.memory.arguments import checked
 from tests.unit.hostile_text import hostile_texts
@@ -42,7 +45,8 @@ def is_call(name: str) -> bool:
     return inspect.isfunction(value)
 
 
-CALLS: Final = {name: getattr(front, name) for name in front.__all__ if is_call(name)}
+CONVERSATIONS: Final = {"SessionManager": SessionManager, "InfiniteConversationManager": InfiniteConversationManager}
+CALLS: Final = {name: getattr(front, name) for name in front.__all__ if is_call(name)} | CONVERSATIONS
 
 
 def parameters(call: Call) -> dict[str, inspect.Parameter]:
@@ -154,6 +158,17 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         (lambda: L.PageSearchHandler().search("port", limit=True), "limit must be a whole number"),
         (lambda: L.PageSearchHandler().search("port", "smell"), "modality must be one of text, image"),
         (lambda: L.ManifestBuilder(pressure="enormous"), "'low', 'medium', 'high' or 'critical'"),
+        (
+            lambda: L.SessionManager(vm_config=WorkingSetConfig()),
+            "vm_config is for a virtual memory: add enable_vm=True",
+        ),
+        (lambda: L.SessionManager(vm_mode="relaxed"), "vm_mode is for a virtual memory: add enable_vm=True, or a cl"),
+        (lambda: L.SessionManager(vm_eviction_policy="lru/1"), "vm_eviction_policy is for a virtual memory: add ena"),
+        (lambda: L.SessionManager(vm_compressor_registry=CompressorRegistry()), "vm_compressor_registry is for a "),
+        (lambda: L.SessionManager(enable_vm=True, vm_mode="stern"), "vm_mode must be one of strict, relaxed, passive"),
+        (lambda: L.SessionManager(enable_vm=True, vm_confg=None), "of SessionManager; did you mean vm_config?"),
+        (lambda: L.SessionManager.load("a.memory", vm_mode="strict"), "vm_mode is in the file: load without it"),
+        (lambda: L.InfiniteConversationManager(vm_config=WorkingSetConfig()), "vm_config is for a virtual memory"),
         (lambda: L.CompressorRegistry().register("text", None), "compressor must be a Compressor, which has "),
     ],
 )
