@@ -8,9 +8,9 @@ Cost is in tokens as a provider charges them: what stayed in place since the las
 after a place where something left at 1.25, and a fault costs one more call. Every access is a call, every call a turn.
 
 Ours evicts as it is shipped: in batches, through the fold. The others evict one page at a time, as little as makes
-room. The constants of the policy were chosen on seeds 100 to 159 of the agents' families, two of LoCoMo's
-conversations (26 and 30), three of BEAM's chats (1 to 3). The agents' results are of other seeds; the conversations'
-are of all, and once more of those that nothing was chosen on.
+room. The search for the policy's constants scored seeds 100 to 159 of the agents' families, two of LoCoMo's
+conversations (26 and 30) and three of BEAM's chats (1 to 3). The agents' results are of other seeds; the conversations'
+are of all, and once more of those that the search did not score. ADR 21 says which choices saw them.
 """
 
 import os

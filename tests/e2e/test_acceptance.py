@@ -15,6 +15,7 @@ import pytest
 
 from pagekeeper.local.stack import Topology
 
+ROOT = Path(__file__).parents[2]
 RUN_SECONDS_MAX = 240
 
 
@@ -24,9 +25,10 @@ RUN_SECONDS_MAX = 240
 )
 def test_every_decision_is_recalled_within_the_budget(topology: Topology, paging: str, tmp_path: Path) -> None:
     report_path = tmp_path / "report.json"
+    variables = {"TOPOLOGY": topology.value, "PAGING": paging, "ONCE": "1", "REPORT": str(report_path)}
     finished = subprocess.run(
         [sys.executable, "-m", "demo", "run"],
-        env={**os.environ, "TOPOLOGY": topology.value, "PAGING": paging, "ONCE": "1", "REPORT": str(report_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         cwd=tmp_path,
         capture_output=True,
         text=True,

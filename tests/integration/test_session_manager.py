@@ -52,7 +52,9 @@ async def test_what_is_said_is_paged_and_found_again(alice: Pagekeeper) -> None:
     assert messages[0]["content"].startswith("You are the scribe.")
     assert '"tool":"clock"' in messages[0]["content"]
     assert messages[1]["content"].endswith("And now?")
-    assert DECISION not in messages[0]["content"]
+    context = messages[0]["content"].partition("<VM:CONTEXT>")[2]
+    assert "clock" in context
+    assert DECISION not in context
 
     [found] = (await sm.search_pages("EdDSA", limit=1)).results
     result = await sm.process_response(called("page_fault", page_id=found.page_id, target_level=0))

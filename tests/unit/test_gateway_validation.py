@@ -56,6 +56,12 @@ def test_ids_in_lists_are_checked_too() -> None:
         (pb.GetSessionRequest(), "session_id"),
         (pb.AppendPagesRequest(session_id="s"), "pages"),
         (append(text=""), "pages[0].text"),
+        (append(text="", role=page_pb2.MESSAGE_ROLE_ASSISTANT), "pages[0].text"),
+        (append(text="", role=page_pb2.MESSAGE_ROLE_TOOL, modality=page_pb2.MODALITY_STRUCTURED), "pages[0].text"),
+        (
+            pb.AppendPagesRequest(session_id="s", pages=[page_pb2.PageInput(role=page_pb2.MESSAGE_ROLE_TOOL)]),
+            "pages[0].text",
+        ),
         (append(page_id="a.b"), "pages[0].page_id"),
         (append(modality=99), "pages[0].modality"),
         (append(role=42), "pages[0].role"),
@@ -110,6 +116,7 @@ def test_too_much_says_how_much_is_accepted() -> None:
 def test_what_is_right_passes() -> None:
     check(append(page_id="m_1-A", metadata={"k": "v"}, importance=0.0))
     check(append(modality=page_pb2.MODALITY_STRUCTURED, text='{"a": 1}'))
+    check(append(text="", role=page_pb2.MESSAGE_ROLE_TOOL))
     check(pb.OpenSessionRequest())
     check(pb.AssemblePromptRequest(session_id="s", user_input="\0\u2028 anything", extra_tools_json=["{}"]))
     check(pb.HandleToolCallsRequest(session_id="s", calls=[pb.ToolCall(id="call.1/*", name=">", arguments_json="{")]))

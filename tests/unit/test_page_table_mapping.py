@@ -63,6 +63,20 @@ def test_what_was_appended_is_looked_up_byte_for_byte(contents: list[str]) -> No
     asyncio.run(play())
 
 
+async def test_an_empty_result_of_a_tool_is_a_page_with_a_line() -> None:
+    replica = await opened()
+    answered = page_pb2.PageInput(role=TOOL, tool_name="search", tool_call_id="call_1", text="")
+    response = await replica.append(page_pb2.PageInput(text="Any news?"), answered)
+    page = response.pages[1]
+    assert page.resident
+    facts = LineFacts(page.page_id, Modality.TEXT, PageType.TRANSCRIPT, MessageRole.TOOL, TrustClass.TOOL, None)
+    assert page.size_tokens == WORDS.count(page_line(facts, 0, b"")) > 0
+    assert await replica.content(page.page_id) == b""
+    await replica.flush()
+    assert await replica.content(page.page_id) == b""
+    assert await Replica(replica.stores, "b").content(page.page_id) == b""
+
+
 @given(st.lists(st.integers(0, 4 * INLINE_BYTES_MAX), max_size=256))
 def test_what_travels_in_a_record_fits_it(sizes_bytes: list[int]) -> None:
     spilled = to_spill(sizes_bytes)

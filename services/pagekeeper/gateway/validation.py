@@ -71,8 +71,8 @@ def _problem_of_medium(page: page_pb2.PageInput) -> tuple[str, str] | None:
 def _problem_of_text(page: page_pb2.PageInput) -> tuple[str, str] | None:
     if page.WhichOneof("content") == "data":
         return "data", "must be empty unless modality is image, audio or video; use text"
-    if not page.text:
-        return "text", "must not be empty"
+    if not page.text and not _is_empty_result(page):
+        return "text", "must not be empty, except for a tool's result: an empty text with role TOOL"
     if page.HasField("media"):
         return "media", "must be absent unless modality is image, audio or video"
     if page.modality == page_pb2.MODALITY_STRUCTURED:
@@ -81,6 +81,12 @@ def _problem_of_text(page: page_pb2.PageInput) -> tuple[str, str] | None:
         except (ValueError, RecursionError) as problem:
             return "text", f"must be JSON when modality is STRUCTURED: {problem}"
     return None
+
+
+def _is_empty_result(page: page_pb2.PageInput) -> bool:
+    """Whether the page says that a tool answered nothing. A page without any content says nothing."""
+    is_text = page.WhichOneof("content") == "text" and page.modality != page_pb2.MODALITY_STRUCTURED
+    return is_text and page.role == page_pb2.MESSAGE_ROLE_TOOL
 
 
 def _check_assemble(request: pb.AssemblePromptRequest) -> None:

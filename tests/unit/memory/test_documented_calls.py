@@ -51,7 +51,7 @@ MODELS: Final[dict[str, dict[str, object]]] = {
         "max_l0_tokens": 128_000,
         "max_l1_pages": 100,
         "eviction_threshold": 0.85,
-        "target_utilization": 0.70,
+        "target_utilization": 0.50,  # as in a stack; documented as 0.70
         "reserved_tokens": 4_000,
     },
     "ManifestPolicies": {
