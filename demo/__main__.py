@@ -1,4 +1,4 @@
-"""`python -m demo run`: what `make run` runs. `python -m demo replay`: a replay through a stack that runs already."""
+"""`python -m demo run`: what `make run` runs."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from demo.command import replay
 from demo.options import read_options
 from demo.replay.run import ReplayOptions, run_replay
 from pagekeeper.local.options import WrongOption
@@ -16,10 +15,8 @@ from pagekeeper.local.stack import LocalStack
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run, and answer the exit status: 0 when every check of the replay passed."""
-    if arguments and arguments[0] == "replay":
-        replay(arguments[1:], prog_name="python -m demo replay")
     if list(arguments) != ["run"]:
-        return refuse("usage: python -m demo run, or python -m demo replay --help")
+        return refuse("usage: python -m demo run")
     try:
         options = read_options(environment)
     except WrongOption as wrong:

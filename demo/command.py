@@ -1,4 +1,4 @@
-"""`python -m demo replay`: a conversation through a stack that runs already."""
+"""`pagekeeper replay`: a conversation through a stack that runs already."""
 
 import sys
 from dataclasses import replace

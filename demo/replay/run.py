@@ -1,4 +1,4 @@
-"""One run of `make run` or `python -m demo replay`: from a file and a running platform to the closing table."""
+"""One run of `make run` or `pagekeeper replay`: from a file and a running platform to the closing table."""
 
 import os
 import secrets

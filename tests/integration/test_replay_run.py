@@ -3,11 +3,14 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from demo.corpus.types import ToolCall
@@ -23,6 +26,7 @@ from demo.replay.run import (
     model_from_environment,
     run_replay,
 )
+from pagekeeper.app import cli
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import methods
 from pagekeeper.runtime.rpc.server import Limits, RpcServer
@@ -228,3 +232,15 @@ def test_the_model_is_scripted_unless_an_endpoint_is_named() -> None:
     assert model_from_environment({"MODEL_URL": "http://llm.test/v1", "MODEL": "tiny"}).name == "tiny"
     with pytest.raises(ModelNotNamed):
         model_from_environment({"MODEL_URL": "http://llm.test/v1"})
+
+
+def test_a_clone_has_the_command_and_an_install_without_the_demonstration_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = Path(sys.executable).with_name("pagekeeper")
+    listed = subprocess.run([script, "--help"], check=True, capture_output=True, text=True)
+    assert "\n  replay " in listed.stdout
+    monkeypatch.setattr(cli, "find_spec", {}.get)
+    refused = CliRunner().invoke(cli.main, ["replay"])
+    assert refused.exit_code == 2
+    assert "No such command 'replay'" in refused.output

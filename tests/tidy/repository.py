@@ -42,5 +42,5 @@ def pyproject() -> dict[str, Any]:
 
 
 def source_roots() -> list[Path]:
-    """The folders that an editable install puts on the path."""
-    return [Path(name) for name in pyproject()["tool"]["hatch"]["build"]["dev-mode-dirs"]]
+    """The folders that hold a portion of the namespace package and that an editable install puts on the path."""
+    return [Path(name) for name in pyproject()["tool"]["hatch"]["build"]["dev-mode-dirs"] if name != "."]

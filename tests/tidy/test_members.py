@@ -17,6 +17,7 @@ BY_A_LIBRARY = MappingProxyType(
         "_parse_header_lines": "nats-py reads messages",
         "_close": "nats-py ends a connection",
         "Watch": "gRPC serves health",
+        "get_command": "click looks a command up",
     }
 )
 """Overridden here, called by the base class."""
@@ -68,5 +69,5 @@ def test_what_only_its_own_definition_reads_is_unused() -> None:
 
 
 def test_what_is_allowed_as_called_by_a_library_exists() -> None:
-    defined = {member.name for member in unused(sources("libs/*.py"), {})}
+    defined = {member.name for member in unused(sources("libs/*.py", "services/*.py"), {})}
     assert set(BY_A_LIBRARY) <= defined

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, ParamSpec
 
@@ -26,6 +28,9 @@ from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.v1 import page_pb2, session_pb2
 
 SERVICES: Final = ("all", "gateway", "page-table", "working-set", "fault-handler", "artifact-storage")
+
+MORE_COMMANDS: Final = "pagekeeper.commands"
+"""The group of entry points whose objects are click commands of `pagekeeper`."""
 
 P = ParamSpec("P")
 
@@ -52,7 +57,28 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
     return run
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands below, and those that installed packages and a clone name as entry points of `MORE_COMMANDS`.
+
+    An entry point whose package is absent is no command: the wheel names what only a clone has files for.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, in the alphabet's order."""
+        found = (entry.name for entry in entry_points(group=MORE_COMMANDS) if find_spec(entry.module.partition(".")[0]))
+        return sorted({*super().list_commands(ctx), *found})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of the name, loaded when it is first asked for; None when there is none."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in self.list_commands(ctx):
+            return own
+        (entry,) = entry_points(group=MORE_COMMANDS, name=cmd_name)
+        command: click.Command = entry.load()
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pagekeeper", message="%(version)s")
 def main() -> None:
     """Virtual memory for LLM context, as a service."""
