@@ -142,7 +142,6 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "Modality",
         "MutationLogSummary",
         "MutationType",
-        "PackCacheStats",
         "PageContent",
         "PageData",
         "PageManifestEntry",
@@ -178,13 +177,9 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     ),
     "mutation_log": (
         "ContextDiff",
-        "ContextSnapshot",
         "MutationLogLite",
     ),
-    "pack_cache": (
-        "CachedPackedContext",
-        "ContextPackCache",
-    ),
+    "pack_cache": ("ContextPackCache",),
     "page_table": ("PageTable",),
     "prefetcher": (
         "SimplePrefetcher",

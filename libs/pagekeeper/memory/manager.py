@@ -364,7 +364,7 @@ class MemoryManager(Pager):
             working_set=self._working_set.get_stats(),
             fault_handler=self._fault_handler.get_metrics(),
             tlb=self._tlb.get_stats(),
-            mutation_log=self._mutation_log.get_summary(),
+            mutation_log=self._mutation_log.get_stats(),
             prefetcher=self._prefetcher.get_stats(),
             metrics=self.metrics,
             pages_in_store=session.pages.mapped_total,

@@ -1,46 +1,41 @@
-"""The mutations of pages, in order, from which it is answered later what a model saw, and why.
+"""The mutations of pages, in order, from which it is answered later what was in context, and why.
 
-Invariant: the log is only appended to. The context of a turn is what was recorded for it, or else what replaying the
-mutations up to its end leaves in L0. A bounded log forgets its oldest mutations into the tiers that they led to, and
-refuses to say anything of turns before what it remembers.
+Invariant: the log is only appended to. The context of a turn is what replaying the mutations up to the turn's end
+leaves in L0. A bounded log forgets its oldest mutations into the tiers that they led to, and refuses to say anything of
+turns before what it remembers. A `MemoryManager` has such a log as a view of its session.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from typing import Final
 
 from pydantic import Field
 
 from pagekeeper.memory.arguments import checked
-from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models import Actor, MutationLogSummary, MutationType, PageMutation, StorageTier
 from pagekeeper.memory.models.strict import StrictModel
 
-__all__ = ["ContextDiff", "ContextSnapshot", "MutationLogLite"]
+__all__ = ["ContextDiff", "MutationLogLite"]
 
-
-@checked
-class ContextSnapshot(StrictModel):
-    """The pages that were in context in a turn, in their order."""
-
-    turn: int
-    page_ids: list[str] = Field(default_factory=list)
-    timestamp: datetime = Field(default_factory=utc_now)
-
-    @property
-    def l0_pages(self) -> list[str]:
-        return self.page_ids
+_COUNTER_OF: Final = {
+    MutationType.CREATE: "creates",
+    MutationType.FAULT_IN: "faults",
+    MutationType.EVICT: "evictions",
+    MutationType.COMPRESS: "compressions",
+    MutationType.PIN: "pins",
+    MutationType.UNPIN: "unpins",
+    MutationType.UPDATE: "updates",
+    MutationType.DELETE: "deletes",
+}
 
 
 class TurnContext(list[str]):
-    """The ids of the pages in L0 in a turn."""
+    """The ids of the pages in L0 at the end of a turn."""
 
     @property
     def l0_pages(self) -> list[str]:
         return list(self)
 
 
-@checked
 class ContextDiff(StrictModel):
     """The pages that entered, left and stayed from one turn to another, in the order of the turn that has them."""
 
@@ -53,7 +48,7 @@ class ContextDiff(StrictModel):
 
 @checked
 class MutationLogLite:
-    """`max_entries` bounds what is remembered; without it, everything is."""
+    """`max_entries` bounds the number of mutations that are remembered; None remembers all."""
 
     def __init__(self, session_id: str = "", max_entries: int | None = None) -> None:
         if max_entries is not None and max_entries < 1:
@@ -61,9 +56,11 @@ class MutationLogLite:
         self.session_id = session_id
         self.max_entries = max_entries
         self._mutations: deque[PageMutation] = deque()
-        self._snapshots: dict[int, ContextSnapshot] = {}
         self._forgotten_tiers: dict[str, StorageTier] = {}
         self._forgotten_turn: int | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self._mutations):,} mutations)"
 
     def append(self, mutation: PageMutation) -> None:
         self._mutations.append(mutation)
@@ -71,28 +68,6 @@ class MutationLogLite:
             forgotten = self._mutations.popleft()
             _apply(self._forgotten_tiers, forgotten)
             self._forgotten_turn = max(forgotten.turn, self._forgotten_turn or 0)
-
-    def record_mutation(
-        self,
-        page_id: str,
-        mutation_type: MutationType,
-        tier_after: StorageTier,
-        tier_before: StorageTier | None = None,
-        actor: Actor = Actor.SYSTEM,
-        cause: str | None = None,
-        turn: int = 0,
-    ) -> PageMutation:
-        mutation = PageMutation(
-            page_id=page_id,
-            turn=turn,
-            mutation_type=mutation_type,
-            tier_before=tier_before,
-            tier_after=tier_after,
-            actor=actor,
-            cause=cause,
-        )
-        self.append(mutation)
-        return mutation
 
     def log_create(
         self,
@@ -102,7 +77,7 @@ class MutationLogLite:
         actor: Actor = Actor.SYSTEM,
         cause: str | None = None,
     ) -> PageMutation:
-        return self.record_mutation(page_id, MutationType.CREATE, StorageTier(tier), None, actor, cause, turn)
+        return self._logged(MutationType.CREATE, page_id, turn, None, tier, actor, cause)
 
     def log_evict(
         self,
@@ -113,8 +88,7 @@ class MutationLogLite:
         cause: str | None = None,
         actor: Actor = Actor.SYSTEM,
     ) -> PageMutation:
-        before, after = StorageTier(tier_before), StorageTier(tier_after)
-        return self.record_mutation(page_id, MutationType.EVICT, after, before, actor, cause, turn)
+        return self._logged(MutationType.EVICT, page_id, turn, tier_before, tier_after, actor, cause)
 
     def log_fault(
         self,
@@ -125,23 +99,11 @@ class MutationLogLite:
         cause: str | None = None,
         actor: Actor = Actor.MODEL,
     ) -> PageMutation:
-        before, after = StorageTier(tier_before), StorageTier(tier_after)
-        return self.record_mutation(page_id, MutationType.FAULT_IN, after, before, actor, cause, turn)
-
-    def record_context_at_turn(self, turn: int, page_ids: Sequence[str]) -> None:
-        """Say what the context of a turn was; said again, the later counts."""
-        self._snapshots[turn] = ContextSnapshot(turn=turn, page_ids=list(page_ids))
+        return self._logged(MutationType.FAULT_IN, page_id, turn, tier_before, tier_after, actor, cause)
 
     def get_context_at_turn(self, turn: int) -> TurnContext:
-        """The pages in L0 in that turn: as recorded, else at its end, in the order in which they came to L0.
-
-        Raises LookupError when the log no longer remembers what led to them.
-        """
-        snapshot = self._snapshots.get(turn)
-        if snapshot is not None:
-            return TurnContext(snapshot.page_ids)
-        tiers = self.replay(turn)
-        return TurnContext(page_id for page_id, tier in tiers.items() if tier is StorageTier.L0)
+        """The pages in L0 at the end of that turn, in the order in which they came there. Raises LookupError."""
+        return TurnContext(page_id for page_id, tier in self.replay(turn).items() if tier is StorageTier.L0)
 
     def replay(self, until_turn: int) -> dict[str, StorageTier]:
         """The tier of every page at the end of that turn, pages that moved last at the end.
@@ -159,7 +121,7 @@ class MutationLogLite:
         return tiers
 
     def diff(self, turn_before: int, turn_after: int) -> ContextDiff:
-        """How the context of one turn differs from that of another. Raises LookupError as `get_context_at_turn`."""
+        """The difference between the contexts of two turns. Raises LookupError as `get_context_at_turn`."""
         before, after = self.get_context_at_turn(turn_before), self.get_context_at_turn(turn_after)
         was_there, is_there = set(before), set(after)
         return ContextDiff(
@@ -170,69 +132,45 @@ class MutationLogLite:
             stayed=[page_id for page_id in after if page_id in was_there],
         )
 
-    def get_history(self, page_id: str) -> list[PageMutation]:
-        return [mutation for mutation in self._mutations if mutation.page_id == page_id]
-
     def get_page_history(self, page_id: str) -> list[PageMutation]:
-        return self.get_history(page_id)
-
-    def get_all_mutations(self) -> list[PageMutation]:
-        return list(self._mutations)
-
-    def get_mutations_by_actor(self, actor: Actor) -> list[PageMutation]:
-        return [mutation for mutation in self._mutations if mutation.actor == actor]
-
-    def get_mutations_by_type(self, mutation_type: MutationType) -> list[PageMutation]:
-        return [mutation for mutation in self._mutations if mutation.mutation_type == mutation_type]
+        return [mutation for mutation in self._mutations if mutation.page_id == page_id]
 
     def get_mutations_in_turn(self, turn: int) -> list[PageMutation]:
         return [mutation for mutation in self._mutations if mutation.turn == turn]
 
-    def get_pages_created_in_turn(self, turn: int) -> list[str]:
-        return list(self._pages_in_turn(turn, MutationType.CREATE))
-
-    def get_pages_faulted_in_turn(self, turn: int) -> list[str]:
-        return list(self._pages_in_turn(turn, MutationType.FAULT_IN))
-
-    def get_pages_evicted_in_turn(self, turn: int) -> list[str]:
-        return list(self._pages_in_turn(turn, MutationType.EVICT))
-
-    def mutation_count(self) -> int:
-        return len(self._mutations)
-
-    def page_count(self) -> int:
-        return len({mutation.page_id for mutation in self._mutations})
-
-    def get_summary(self) -> MutationLogSummary:
-        """Counts of what is remembered."""
-        by_type = Counter(mutation.mutation_type for mutation in self._mutations)
-        return MutationLogSummary(
-            total_mutations=self.mutation_count(),
-            unique_pages=self.page_count(),
-            context_snapshots=len(self._snapshots),
-            creates=by_type[MutationType.CREATE],
-            faults=by_type[MutationType.FAULT_IN],
-            evictions=by_type[MutationType.EVICT],
-            compressions=by_type[MutationType.COMPRESS],
-            pins=by_type[MutationType.PIN],
-            unpins=by_type[MutationType.UNPIN],
-            updates=by_type[MutationType.UPDATE],
-            deletes=by_type[MutationType.DELETE],
-        )
+    def get_all_mutations(self) -> list[PageMutation]:
+        return list(self._mutations)
 
     def get_stats(self) -> MutationLogSummary:
-        return self.get_summary()
+        """Counts of the mutations that are remembered."""
+        counted = Counter(mutation.mutation_type for mutation in self._mutations)
+        return MutationLogSummary(
+            total_mutations=len(self._mutations),
+            unique_pages=len({mutation.page_id for mutation in self._mutations}),
+            **{counter: counted[kind] for kind, counter in _COUNTER_OF.items()},
+        )
 
-    def clear(self) -> None:
-        """Begin anew."""
-        self._mutations.clear()
-        self._snapshots.clear()
-        self._forgotten_tiers.clear()
-        self._forgotten_turn = None
-
-    def _pages_in_turn(self, turn: int, mutation_type: MutationType) -> Iterator[str]:
-        mutations: Iterable[PageMutation] = self.get_mutations_in_turn(turn)
-        return (mutation.page_id for mutation in mutations if mutation.mutation_type == mutation_type)
+    def _logged(
+        self,
+        kind: MutationType,
+        page_id: str,
+        turn: int,
+        before: StorageTier | str | None,
+        after: StorageTier | str,
+        actor: Actor,
+        cause: str | None,
+    ) -> PageMutation:
+        mutation = PageMutation(
+            page_id=page_id,
+            turn=turn,
+            mutation_type=kind,
+            tier_before=None if before is None else StorageTier(before),
+            tier_after=StorageTier(after),
+            actor=actor,
+            cause=cause,
+        )
+        self.append(mutation)
+        return mutation
 
 
 def _apply(tiers: dict[str, StorageTier], mutation: PageMutation) -> None:

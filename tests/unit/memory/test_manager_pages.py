@@ -47,7 +47,7 @@ async def test_the_log_knows_who_was_where() -> None:
     await memory.evict_page(page.page_id)
     memory.new_turn()
     await memory.handle_fault(page.page_id)
-    history = [mutation.mutation_type.value for mutation in memory.mutation_log.get_history(page.page_id)]
+    history = [mutation.mutation_type.value for mutation in memory.mutation_log.get_page_history(page.page_id)]
     assert history == ["create", "evict", "fault_in"]
     assert memory.mutation_log.get_context_at_turn(1) == [page.page_id]
     assert memory.mutation_log.get_context_at_turn(2) == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pagekeeper.memory import Actor, ContextSnapshot, MutationLogLite, MutationType, PageMutation, StorageTier
+from pagekeeper.memory import Actor, MutationLogLite, MutationType, PageMutation, StorageTier
 from tests.unit.memory.pages import page_ids
 
 moves = st.lists(
@@ -19,7 +19,7 @@ def logged(script: Moves, log: MutationLogLite) -> int:
     turn = 0
     for page_id, mutation_type, tier, passed in script:
         turn += passed
-        log.record_mutation(page_id, mutation_type, tier, turn=turn)
+        log.append(PageMutation(page_id=page_id, mutation_type=mutation_type, tier_after=tier, turn=turn))
     return turn
 
 
@@ -43,7 +43,7 @@ def test_a_bounded_log_says_what_an_unbounded_one_does_or_nothing(script: Moves,
     whole, bounded = MutationLogLite(), MutationLogLite(max_entries=max_entries)
     last_turn = logged(script, whole)
     logged(script, bounded)
-    assert bounded.mutation_count() == min(len(script), max_entries)
+    assert len(bounded.get_all_mutations()) == min(len(script), max_entries)
     remembered = 0
     for turn in range(last_turn + 1):
         try:
@@ -66,21 +66,11 @@ def test_a_diff_is_what_makes_one_turn_of_another(script: Moves, more: Moves) ->
         assert set(diff.stayed) == set(before) & set(after)
 
 
-def test_what_was_recorded_of_a_turn_counts_as_recorded() -> None:
-    log = MutationLogLite()
-    log.log_create("a", turn=1, tier="L0", actor=Actor.USER)
-    log.record_context_at_turn(1, ["b", "a"])
-    assert log.get_context_at_turn(1) == ["b", "a"] == log.get_context_at_turn(1).l0_pages
-    assert log.get_context_at_turn(2) == ["a"]
-    assert ContextSnapshot(turn=1, page_ids=["a"]).l0_pages == ["a"]
-    assert MutationLogLite().get_context_at_turn(999) == []
-
-
 def test_mutations_are_never_mixed_up() -> None:
     """Ids must not be cut so short that they collide."""
     log = MutationLogLite(session_id="s1")
     for turn in range(20_000):
-        log.record_mutation("p1", MutationType.UPDATE, StorageTier.L0, turn=turn)
+        log.log_create("p1", turn, StorageTier.L0)
     ids = {mutation.mutation_id for mutation in log.get_all_mutations()}
     assert len(ids) == 20_000
     assert min(map(len, ids)) >= 32
@@ -99,18 +89,14 @@ def test_mutations_are_found_by_what_they_are() -> None:
     log.log_create("a", turn=1, tier="L0", actor=Actor.USER)
     log.log_evict("a", turn=5, tier_before="L0", tier_after="L2", cause="eviction_pressure")
     fault = log.log_fault("a", turn=6, tier_before="L2", tier_after="L0")
-    log.record_mutation("b", MutationType.PIN, StorageTier.L0, turn=6)
+    log.append(PageMutation(page_id="b", mutation_type=MutationType.PIN, tier_after=StorageTier.L1, turn=6))
     assert fault.actor is Actor.MODEL
     kinds = [mutation.mutation_type for mutation in log.get_page_history("a")]
     assert kinds == [MutationType.CREATE, MutationType.EVICT, MutationType.FAULT_IN]
-    assert log.get_pages_created_in_turn(1) == log.get_pages_evicted_in_turn(5) == ["a"]
-    assert log.get_pages_faulted_in_turn(6) == ["a"]
+    assert [log.get_context_at_turn(turn).l0_pages for turn in (0, 1, 5, 6, 99)] == [[], ["a"], [], ["a"], ["a"]]
     assert [mutation.page_id for mutation in log.get_mutations_in_turn(6)] == ["a", "b"]
-    assert len(log.get_mutations_by_actor(Actor.SYSTEM)) == 2
-    assert len(log.get_mutations_by_type(MutationType.PIN)) == 1
     stats = log.get_stats()
     assert (stats["total"], stats["creates"], stats["evictions"], stats.faults, stats.pins) == (4, 1, 1, 1, 1)
-    log.clear()
-    assert (log.mutation_count(), log.page_count()) == (0, 0)
+    assert (stats.unique_pages, stats["total_mutations"]) == (2, 4)
     with pytest.raises(ValueError, match="max_entries"):
         MutationLogLite(max_entries=0)

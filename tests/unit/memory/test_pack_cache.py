@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.memory import ContextPackCache, PackedContext, get_vm_tools_as_dicts
+from pagekeeper.memory import ContextPackCache, PackedContext
 
 keys = st.tuples(
     st.sampled_from(["s", "s:m", ""]),
@@ -25,8 +25,6 @@ def test_only_what_was_put_last_is_there(put: list[tuple[str, str, int, str, str
         packed = cache.get(*key)
         assert (None if packed is None else packed.content) == (content if key in kept else None)
     assert cache.size == len(kept)
-    stats = cache.get_stats()
-    assert (stats.hits, stats.misses) == (len(kept), len(last) - len(kept))
     assert cache.hit_rate == (len(kept) / len(last) if last else 0.0)
 
 
@@ -38,7 +36,7 @@ def test_what_is_read_stays_longer() -> None:
     cache.put("s", "c", 1, "h", PackedContext(content="c"))
     assert cache.get("s", "b", 1, "h") is None
     assert cache.get("s", "a", 1, "h") is not None
-    assert cache.get_stats().evictions == 1
+    assert cache.size == 2
 
 
 def test_a_session_is_forgotten_alone() -> None:
@@ -48,8 +46,7 @@ def test_a_session_is_forgotten_alone() -> None:
             cache.put(session, model, 1, "h", PackedContext(content=""))
     assert cache.invalidate_session("s") == 2
     assert cache.get("t", "a", 1, "h") is not None
-    cache.invalidate_all()
-    assert (cache.size, cache.get_stats().invalidations) == (0, 4)
+    assert cache.size == 2
 
 
 @given(
@@ -64,11 +61,3 @@ def test_working_sets_have_one_hash_each(some: list[str], others: list[str], ver
     assert hashed(reversed(some), versions) == hashed(some, versions)
     unchanged = all(versions.get(page_id, 0) == 0 for page_id in some)
     assert (hashed(some, versions) == hashed(some)) is unchanged
-
-
-def test_a_toolset_has_one_hash() -> None:
-    tools = get_vm_tools_as_dicts()
-    assert ContextPackCache.compute_toolset_hash(tools) == ContextPackCache.compute_toolset_hash(
-        get_vm_tools_as_dicts()
-    )
-    assert ContextPackCache.compute_toolset_hash(tools) != ContextPackCache.compute_toolset_hash(tools[:1])

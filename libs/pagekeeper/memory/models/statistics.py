@@ -14,7 +14,6 @@ __all__ = [
     "FaultMetrics",
     "MemoryManagerStats",
     "MutationLogSummary",
-    "PackCacheStats",
     "PageTableStats",
     "PrefetcherStats",
     "StorageStats",
@@ -87,7 +86,6 @@ class FaultMetrics(StrictModel):
 class MutationLogSummary(KeyedModel):
     total_mutations: int = 0
     unique_pages: int = 0
-    context_snapshots: int = 0
     creates: int = 0
     faults: int = 0
     evictions: int = 0
@@ -111,15 +109,6 @@ class PrefetcherStats(KeyedModel):
     hit_rate: float = 0.0
 
 
-class PackCacheStats(KeyedModel):
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-    invalidations: int = 0
-    size: int = 0
-    max_size: int = 0
-
-
 class MemoryManagerStats(KeyedModel):
     """Statistics of all parts of one session's memory."""
 
@@ -132,7 +121,6 @@ class MemoryManagerStats(KeyedModel):
     tlb: TLBStats = Field(default_factory=TLBStats)
     mutation_log: MutationLogSummary = Field(default_factory=MutationLogSummary)
     prefetcher: PrefetcherStats = Field(default_factory=PrefetcherStats)
-    pack_cache: PackCacheStats = Field(default_factory=PackCacheStats)
     metrics: VMMetrics = Field(default_factory=VMMetrics)
     pages_in_store: int = 0
 
