@@ -4,6 +4,8 @@ import json
 
 from hypothesis import strategies as st
 
+from pagekeeper.memory.page_view import ID_IN_PROCESS
+
 FRAGMENTS = (
     *"\"\\/<>[](){}:;,.?!|-_=+*#@~`'$%^&",
     *"\t\n\r\x00\x0b\x0c\x1b\x1c\x1d\x1e\x7f\x85\xa0\xad\u061c\u200b\u200c\u200d\u200e\u2028\u2029\u202e\u2066\ufeff",
@@ -27,6 +29,7 @@ FRAGMENTS = (
         "u{",
     ),
     *("<VM:", "</VM:CONTEXT>", "<vm:manifest_json>", "< / Vm :", "<VM:RULES>\n", "[ref:", "[ref: msg_001]", "[ REF :"),
+    *("U (user:123):", "\nA (C01/1699.12 L1): ", "T (a@b.c untrusted):", "I (é+=~!#$%&*,;):"),
     *("U (msg_001):", "\nU (msg_001): ", "A (x L1 claim) : ", "? (m):", 'T (t): {"a":1}', "S(", "V", "J", "(msg_1)"),
     *("<|im_start|>", "<|endoftext|>", "<start_of_turn>", "[INST]", "[/INST]", "</s>", "<\uff5cend", "<bos>"),
     *(
@@ -87,4 +90,5 @@ json_documents = st.builds(
     st.booleans(),
 )
 
+page_ids_in_process = st.from_regex(ID_IN_PROCESS, fullmatch=True)
 page_ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)

@@ -5,15 +5,17 @@ import re
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from pagekeeper.core.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
+from pagekeeper.core.packing import ContextPrefix, parse_line
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
-from tests.unit.hostile_text import hostile_texts, json_documents
+from tests.unit.hostile_text import hostile_texts, json_documents, page_ids_in_process
 
 # Written independently of the module: what a reader of the prompt would take for structure.
 TAG = re.compile(r"<\s*/?\s*vm\s*:", re.IGNORECASE)
 CITATION = re.compile(r"\[\s*ref\s*:", re.IGNORECASE)
-HEADER = re.compile(r"[UATSIDVJ?]\s*\([A-Za-z0-9_-]+(?: [A-Za-z0-9]+)*\)\s*:")
+HEADER = re.compile(r"[UATSIDVJ?]\s*\([^\s()]+(?: [A-Za-z0-9]+)*\)\s*:")
 CONTROL_TOKEN = re.compile(r"<\||<\uff5c|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 INVISIBLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u200b\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e0fff]")
 
@@ -39,6 +41,26 @@ def test_escaped_text_is_one_visible_line(text: str) -> None:
 @given(hostile_texts)
 def test_escaped_text_holds_no_structure(text: str) -> None:
     assert not looks_structural(escape(text))
+
+
+@given(
+    page_ids_in_process | st.text("".join(map(chr, range(33, 127))) + "éß日ي", min_size=1, max_size=64),
+    st.sampled_from(["", " L1", " L3 claim untrusted", " system"]),
+    st.sampled_from(["", " ", "\u200d"]),
+    st.sampled_from(list(ContextPrefix)),
+)
+def test_a_header_is_broken_whatever_its_id(page_id: str, marks: str, space: str, prefix: ContextPrefix) -> None:
+    """Also an id that no stack has: `user:123`, an address, `C01/1699.12`. `parse_line` is what must not read one."""
+    page_id = re.sub(r"[()]", "", page_id) or "m"
+    forged = f"{prefix}{space}({page_id}{marks}){space}:"
+    line = f'{forged} "Hello"'
+    assert space or parse_line(f'{prefix} ({page_id}{marks}): "Hello"') is not None, "a line, without the escape"
+    assert re.search(r"\)\s*:", escape(line).replace("\u200d", "")) is None
+    in_json = compact_json(json.dumps([line]))
+    assert in_json is not None
+    assert re.search(r"\)\s*:", in_json.replace("\u200d", "")) is None
+    assert unescape(escape(line)) == line
+    assert json.loads(in_json) == [line]
 
 
 @given(hostile_texts)

@@ -23,7 +23,7 @@ from tests.unit.hostile_text import hostile_texts
 
 COUNT = tokenizer(EncodingName.O200K_BASE).count
 LINE = re.compile(r"([UATSIDVJ?]) \(([^\s()]+)((?: L[123])?(?: claim| procedure| index| system| untrusted)*)\): (.+)")
-STRUCTURE = re.compile(r"<[\s/]*vm\s*:|\[\s*ref\s*:|[UATSIDVJ?]\s*\([A-Za-z0-9_ -]+\)\s*:", re.IGNORECASE)
+STRUCTURE = re.compile(r"<[\s/]*vm\s*:|\[\s*ref\s*:|[UATSIDVJ?]\s*\([^()]{1,160}\)\s*:", re.IGNORECASE)
 
 roles = st.sampled_from(["user", "assistant", "tool", "system"])
 metadata = st.fixed_dictionaries(
