@@ -9,10 +9,10 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import SessionId, SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.port import (
     RECORD_BYTES_MAX,
+    AppendConflict,
     LogFull,
     Record,
     RecordTooLarge,
-    RevisionConflict,
     SessionLog,
 )
 
@@ -62,7 +62,7 @@ async def test_one_of_sixteen_writers_wins_each_round(log: SessionLog, key: Sess
             return_exceptions=True,
         )
         won = [outcome for outcome in outcomes if isinstance(outcome, int)]
-        lost = [outcome for outcome in outcomes if isinstance(outcome, RevisionConflict)]
+        lost = [outcome for outcome in outcomes if isinstance(outcome, AppendConflict)]
         assert (len(won), len(lost)) == (1, 15)
         assert {(conflict.actual, conflict.maybe_applied) for conflict in lost} == {(won[0], False)}
         revision = won[0]
@@ -70,12 +70,12 @@ async def test_one_of_sixteen_writers_wins_each_round(log: SessionLog, key: Sess
 
 
 async def test_a_writer_that_expects_another_revision_is_told_the_actual_one(log: SessionLog, key: SessionKey) -> None:
-    with pytest.raises(RevisionConflict) as of_nothing:
+    with pytest.raises(AppendConflict) as of_nothing:
         await log.append(key, expected_revision=7, operation_id="a", data=b"")
     assert (of_nothing.value.expected, of_nothing.value.actual) == (7, 0)
     revisions = await append_all(log, key, 2)
     for wrong in (0, revisions[0], revisions[1] + 1):
-        with pytest.raises(RevisionConflict) as conflict:
+        with pytest.raises(AppendConflict) as conflict:
             await log.append(key, expected_revision=wrong, operation_id="b", data=b"")
         assert conflict.value.actual == revisions[1]
         assert not conflict.value.maybe_applied
@@ -103,12 +103,12 @@ async def test_repeating_an_append_that_was_rolled_up_is_for_the_fold_to_decide(
 ) -> None:
     revision = await log.append(key, expected_revision=0, operation_id="once", data=b"1")
     rolled = await log.rollup(key, expected_revision=revision, operation_id="snapshot", data=b"s")
-    with pytest.raises(RevisionConflict) as conflict:
+    with pytest.raises(AppendConflict) as conflict:
         await log.append(key, expected_revision=0, operation_id="once", data=b"1")
     assert conflict.value.actual == rolled
     assert conflict.value.maybe_applied
     # Nothing lies between this revision and the rollup, so nothing can hide in it.
-    with pytest.raises(RevisionConflict) as definite:
+    with pytest.raises(AppendConflict) as definite:
         await log.append(key, expected_revision=revision, operation_id="new", data=b"2")
     assert not definite.value.maybe_applied
 
@@ -129,7 +129,7 @@ async def test_a_rollup_replaces_what_came_before(log: SessionLog, key: SessionK
 
 async def test_a_rollup_is_compared_like_an_append(log: SessionLog, key: SessionKey) -> None:
     revisions = await append_all(log, key, 3)
-    with pytest.raises(RevisionConflict) as conflict:
+    with pytest.raises(AppendConflict) as conflict:
         await log.rollup(key, expected_revision=revisions[1], operation_id="snapshot", data=b"")
     assert conflict.value.actual == revisions[2]
     assert len(await log.read(key, strict=True)) == 3

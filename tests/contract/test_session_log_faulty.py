@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from pagekeeper.core.ids import session_key
-from pagekeeper.runtime.log.port import LogUnavailable, Record, RevisionConflict
+from pagekeeper.runtime.log.port import AppendConflict, LogUnavailable, Record
 from tests.fakes.faulty_log import Faults, FaultyLog
 from tests.fakes.memory_log import MemoryLog
 
@@ -26,7 +26,7 @@ async def compete(log: FaultyLog, writer: int, told: dict[str, str]) -> None:
             told[operation_id] = "stored"
         except LogUnavailable:
             continue
-        except RevisionConflict as conflict:
+        except AppendConflict as conflict:
             told[operation_id] = "refused"
             revision = conflict.actual
         number += 1

@@ -8,7 +8,7 @@ import pytest
 from pagekeeper.core.ids import SessionKey, TenantId, session_key
 from pagekeeper.runtime.log.connection import Connection
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import RevisionConflict, SessionLog
+from pagekeeper.runtime.log.port import AppendConflict, SessionLog
 from tests.fakes.memory_log import MemoryLog
 
 STEPS = 120
@@ -40,7 +40,7 @@ class Player:
                 revision = await self.log.append(
                     key, expected_revision=expected_revision, operation_id=operation_id, data=data
                 )
-        except RevisionConflict as conflict:
+        except AppendConflict as conflict:
             return f"conflict at {self.place(key, conflict.actual)}, hidden: {conflict.maybe_applied}"
         known = self.places.setdefault(key, [])
         if revision not in known:

@@ -17,12 +17,12 @@ from pagekeeper.runtime.log.port import (
     FOLLOW_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     SESSIONS_LIMIT_MAX,
+    AppendConflict,
     FeedRewound,
     FeedToken,
     LogFull,
     Notice,
     Record,
-    RevisionConflict,
     check_record,
     decode_touches,
     encode_touches,
@@ -207,14 +207,14 @@ def _entries(partition: _Partition, key: SessionKey) -> list[_Entry]:
 
 
 def _already_there(entries: list[_Entry], expected: int, actual: int, operation_id: str) -> int:
-    """The revision of an operation that is applied already. Errors: RevisionConflict."""
+    """The revision of an operation that is applied already. Errors: AppendConflict."""
     folded = False
     for entry in entries:
         if entry.record.revision > expected:
             if entry.record.operation_id == operation_id:
                 return entry.record.revision
             folded = folded or (entry.record.rollup and entry.previous_revision != expected)
-    raise RevisionConflict(expected, actual, maybe_applied=folded)
+    raise AppendConflict(expected, actual, maybe_applied=folded)
 
 
 def _notice(entry: _Entry, touches: tuple[str, ...] | None) -> Notice:

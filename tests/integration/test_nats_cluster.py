@@ -13,7 +13,7 @@ from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import LogUnavailable, Notice, RevisionConflict
+from pagekeeper.runtime.log.port import AppendConflict, LogUnavailable, Notice
 from pagekeeper.runtime.log.server_checks import check_server
 from pagekeeper.runtime.log.streams import Capacity, ensure_streams
 from tests.servers import NatsServer, nats_cluster, running
@@ -63,7 +63,7 @@ class History:
             operation_id = f"w{writer}op{number}"
             try:
                 revision = await self._append(SHARED, revision, operation_id)
-            except RevisionConflict as conflict:
+            except AppendConflict as conflict:
                 revision = conflict.actual
             else:
                 self.acknowledged[SHARED].append((revision, operation_id))

@@ -11,7 +11,7 @@ from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import connect
 from pagekeeper.runtime.log.nats_feed import AUDIT_INTERVAL_SECONDS
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import Feed, LogUnavailable, Notice, RevisionConflict
+from pagekeeper.runtime.log.port import AppendConflict, Feed, LogUnavailable, Notice
 from pagekeeper.runtime.log.streams import Capacity, ensure_streams
 from tests.servers import NatsServer, Proxy, eventually
 
@@ -68,7 +68,7 @@ async def test_a_race_lost_behind_a_lost_answer_is_a_conflict(nats_server: NatsS
         await asyncio.sleep(0.1)
         proxy.drop_answers = False
         proxy.cut()
-        with pytest.raises(RevisionConflict) as conflict:
+        with pytest.raises(AppendConflict) as conflict:
             await append
         assert conflict.value.actual == theirs
         assert not conflict.value.maybe_applied

@@ -186,7 +186,7 @@ REFUSAL = errors.PageNotFound("p1")
     [
         (REFUSAL, errors.PageNotFound),
         (TimeoutError(), errors.DeadlineExceeded),
-        (logs.RevisionConflict(3, 5, maybe_applied=False), errors.RevisionConflict),
+        (logs.AppendConflict(3, 5, maybe_applied=False), errors.RevisionConflict),
         (logs.LogFull(), errors.LogFull),
         (logs.RecordTooLarge(9_000_000), errors.ContentTooLarge),
         (logs.LogUnavailable("10.0.0.7 is gone", maybe_applied=True), errors.LogUnavailable),

@@ -138,7 +138,7 @@ def to_public_error(error: Exception) -> errors.PagekeeperError | None:
 
 def _of_the_bus(error: logs.LogError | queues.QueueError) -> errors.PagekeeperError | None:
     match error:
-        case logs.RevisionConflict():
+        case logs.AppendConflict():
             return errors.RevisionConflict(error.expected, error.actual)
         case logs.RecordTooLarge():
             return errors.ContentTooLarge("request", error.size_bytes, error.limit_bytes)

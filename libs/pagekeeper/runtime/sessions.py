@@ -260,7 +260,7 @@ class Sessions:
                             data=data,
                         ),
                     )
-                except logs.RevisionConflict:
+                except logs.AppendConflict:
                     continue
                 await self._fold(key, entry, [Record(revision, operation_id, data, rollup=True)])
                 return RolledUp(revision, len(records), snapshot)
@@ -281,7 +281,7 @@ class Sessions:
                     touches=touches,
                 ),
             )
-        except logs.RevisionConflict:
+        except logs.AppendConflict:
             await self._catch_up(key, entry, strict=True)
             return None
 
@@ -394,10 +394,10 @@ def _name_of_bytes(operation_id: str, data: bytes) -> str:
 
 
 async def from_log(asked: Coroutine[Any, Any, T]) -> T:
-    """Await an answer of the log, and raise its refusals as public errors. RevisionConflict is raised as it is."""
+    """Await an answer of the log, and raise its refusals as public errors. AppendConflict is raised as it is."""
     try:
         return await asked
-    except logs.RevisionConflict:
+    except logs.AppendConflict:
         raise
     except logs.LogError as error:
         raise to_public_error(error) or error from error

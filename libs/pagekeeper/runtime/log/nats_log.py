@@ -41,12 +41,12 @@ from pagekeeper.runtime.log.port import (
     FOLLOW_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     SESSIONS_LIMIT_MAX,
+    AppendConflict,
     FeedToken,
     LogFull,
     LogUnavailable,
     Record,
     RecordTooLarge,
-    RevisionConflict,
     check_record,
     whole_tail,
 )
@@ -168,7 +168,7 @@ class NatsLog:
                 raise LogUnavailable(reason, maybe_applied=unsettled)
 
     async def _settle(self, place: _Place, expected: int, operation_id: str, deadline: float) -> int | None:
-        """The revision of our operation, or None if it was not applied yet. Errors: RevisionConflict, Unreachable."""
+        """The revision of our operation, or None if it was not applied yet. Errors: AppendConflict, Unreachable."""
         newest = await self._newest(place, deadline)
         actual = newest.sequence if newest is not None else 0
         if actual == expected:
@@ -182,7 +182,7 @@ class NatsLog:
                 return stored.sequence
             # A rollup directly on the expected revision has nothing of ours in it.
             folded = folded or (record_of(stored).rollup and previous_revision(stored.headers) != expected)
-        raise RevisionConflict(expected, actual, maybe_applied=folded)
+        raise AppendConflict(expected, actual, maybe_applied=folded)
 
     async def _newest(self, place: _Place, deadline: float) -> Stored | None:
         return await fetch(self._connection, place.stream, {"last_by_subj": place.subject}, deadline=deadline)

@@ -71,8 +71,10 @@ class LogError(Exception):
     """The log did not do what it was asked to."""
 
 
-class RevisionConflict(LogError):
-    """Another writer came first: the session is at `actual`. Definite, except after a rollup.
+class AppendConflict(LogError):
+    """A compare-and-append lost its race: the session is at `actual`. Definite, except after a rollup.
+
+    A commit folds what came meanwhile and appends again. A caller hears of a conflict only as `RevisionConflict`.
 
     `maybe_applied` is True when a rollup has replaced the records after the expected revision. The operation may then
     be among the records that the rollup folded, and only the fold can tell.
@@ -155,7 +157,7 @@ class SessionLog(Protocol):
         """Append a record after `expected_revision` (0: the session has none yet) and return its revision.
 
         When this returns the record is on disk, on a majority of replicas if there are several.
-        Errors: RevisionConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        Errors: AppendConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
         """
         ...
 
@@ -171,7 +173,7 @@ class SessionLog(Protocol):
         """Replace the session's records by this one, if none came after `expected_revision`. Return its revision.
 
         A rollup touches no pages, because the state stays the same. A full log refuses it like any other record.
-        Errors: RevisionConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        Errors: AppendConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
         """
         ...
 
