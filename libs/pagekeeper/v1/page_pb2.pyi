@@ -658,7 +658,9 @@ class PageInput(_message.Message):
     trust: Global___TrustClass.ValueType
     """trust is how far the content may be trusted: at most what the role implies, which is also the default."""
     text: _builtins.str
-    """text is prose, code or JSON; JSON must parse when the modality is STRUCTURED."""
+    """text is prose, code or JSON; JSON must parse when the modality is STRUCTURED. With role TOOL the text may be empty, as
+    a tool's result may be; every other text has one character or more.
+    """
     data: _builtins.bytes
     """data holds the bytes of a picture, a sound or a film."""
     mime_type: _builtins.str
