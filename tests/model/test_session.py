@@ -368,6 +368,18 @@ class Histories(RuleBasedStateMachine):
         )
 
     @invariant()
+    def held_tokens_are_the_sums_over_the_residents(self) -> None:
+        session, working_set = self.session, self.session.working_set
+        pages = {resident: session.pages[resident.page_id] for resident in working_set}
+        protected = [resident for resident, page in pages.items() if session.is_protected(page)]
+        pinned = [resident for resident, page in pages.items() if session.is_pinned(page)]
+        assert working_set.pinned_tokens == sum(resident.size_tokens for resident in pinned)
+        assert working_set.protected_tokens == sum(resident.size_tokens for resident in protected)
+        assert working_set.all_protected == (len(protected) == len(working_set))
+        unprotected = {resident.page_id for resident in session.unprotected()}
+        assert unprotected == {resident.page_id for resident in pages} - {resident.page_id for resident in protected}
+
+    @invariant()
     def what_is_derived_can_be_kept_up_from_the_changes(self) -> None:
         changed = self.session.changes.since(self.shown_revision)
         for page_id in self.session.pages if changed is None else changed:

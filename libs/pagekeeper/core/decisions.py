@@ -224,11 +224,12 @@ def _trust(session: Session, earlier: dict[str, ev.MappedPage], mapped: ev.Mappe
 def _check_pin_budget(session: Session, pinned_tokens: dict[str, int]) -> None:
     """Pins must leave the low watermark's share free, or nothing else could ever be resident."""
     limit = int(session.config.limit_tokens * session.config.target_utilization)
-    needed = sum(pinned_tokens.values()) + sum(
-        r.size_tokens
-        for r in session.working_set
-        if r.page_id not in pinned_tokens and session.is_pinned(session.pages[r.page_id])
+    counted_twice = sum(
+        resident.size_tokens
+        for page_id in pinned_tokens
+        if (resident := session.working_set.get(page_id)) is not None and session.is_pinned(session.pages[page_id])
     )
+    needed = sum(pinned_tokens.values()) + session.pinned_tokens() - counted_twice
     if needed > limit:
         raise PinBudgetExceeded(
             f"pinned pages would take {needed:,} tokens; at most {limit:,} may be pinned",

@@ -16,7 +16,7 @@ from pagekeeper.core.policies import POLICIES
 from pagekeeper.core.reuse_counts import KindCounts, SessionReuse
 from pagekeeper.core.session_pages import SessionPages
 from pagekeeper.core.usage import ProviderUsage
-from pagekeeper.core.working_set import Resident, WorkingSet
+from pagekeeper.core.working_set import Hold, Resident, WorkingSet
 
 
 class FoldedState:
@@ -73,15 +73,25 @@ class FoldedState:
 
     def is_protected(self, page: PageState) -> bool:
         """Evicted only when nothing else is left: pinned, of the last few turns, or faulted in a moment ago."""
-        return (
-            self.is_pinned(page)
-            or page.current.turn > self.turn - self.config.pin_last_turns
-            or (page.last_fault_turn > 0 and self.turn - page.last_fault_turn < self.config.fault_protection_turns)
-        )
+        pinned, until_turn = self.hold_of(page)
+        return pinned or self.turn < until_turn
+
+    def hold_of(self, page: PageState) -> Hold:
+        """The pin, and the turn until which the page is held, for while it is resident."""
+        until_turn = page.current.turn + self.config.pin_last_turns
+        if page.last_fault_turn > 0:
+            until_turn = max(until_turn, page.last_fault_turn + self.config.fault_protection_turns)
+        return Hold(self.is_pinned(page), until_turn)
+
+    def hold_residents(self) -> None:
+        """Have the working set hold each resident as the page and the configuration say: after either was replaced."""
+        self.working_set.begin_turn(self.turn)
+        for resident in self.working_set:
+            self.working_set.hold(resident.page_id, self.hold_of(self.pages.at_hand[resident.page_id]))
 
     def pinned_tokens(self) -> int:
         """Tokens that no eviction can free."""
-        return sum(r.size_tokens for r in self.working_set if self.is_pinned(self.pages.at_hand[r.page_id]))
+        return self.working_set.pinned_tokens
 
     def pressure(self) -> Pressure:
         limit = self.config.limit_tokens
@@ -90,7 +100,7 @@ class FoldedState:
             return Pressure.LOW
         if used <= limit * self.config.eviction_threshold:
             return Pressure.MEDIUM
-        protected = sum(r.size_tokens for r in self.working_set if self.is_protected(self.pages.at_hand[r.page_id]))
+        protected = self.working_set.protected_tokens
         return Pressure.CRITICAL if protected > limit * self.config.eviction_threshold else Pressure.HIGH
 
     def eviction_order(self) -> list[Resident]:
@@ -114,6 +124,8 @@ class FoldedState:
 
         Pinned pages are neither.
         """
+        if not protected and self.working_set.all_protected:
+            return []
         policy = self.policy
         key, learning, share = policy.key, policy.learning, self.kinds.share
         keyed = []

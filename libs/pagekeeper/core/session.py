@@ -107,6 +107,7 @@ class Session(FoldedState):
                 self.config, self.labels = config, labels
             case ev.SessionConfigured(config, labels):
                 self.config, self.labels = config, labels
+                self.hold_residents()
                 return self._make_room(0)
             case ev.SessionClosed():
                 self.state = SessionState.CLOSED
@@ -121,7 +122,7 @@ class Session(FoldedState):
                 for relation in relations:
                     page = self.pages[relation.page_id]
                     if relation.link not in page.links:
-                        self.pages.put(page._replace(links=(*page.links, relation.link)))
+                        self._put(page._replace(links=(*page.links, relation.link)))
             case ev.PagesUnmapped(page_ids):
                 return [what for page_id in page_ids for what in self._unmap(page_id)]
             case ev.RepresentationsAdded(representations):
@@ -148,16 +149,16 @@ class Session(FoldedState):
                 return self._fault_in(event)
             case ev.PagesUsed(page_ids):
                 for page_id in page_ids:
-                    self.pages.put(self._used_again(self.pages[page_id]))
+                    self._put(self._used_again(self.pages[page_id]))
             case ev.PagesPinned(page_ids):
                 for page_id in page_ids:
-                    self.pages.put(self.pages[page_id]._replace(pinned=True))
+                    self._put(self.pages[page_id]._replace(pinned=True))
             case ev.PagesUnpinned(page_ids):
                 for page_id in page_ids:
-                    self.pages.put(self.pages[page_id]._replace(pinned=False))
+                    self._put(self.pages[page_id]._replace(pinned=False))
                 return self._make_room(0)
             case ev.ImportanceSet(page_id, importance):
-                self.pages.put(self.pages[page_id]._replace(importance=importance))
+                self._put(self.pages[page_id]._replace(importance=importance))
             case ev.UsageReported(family, counted, given):
                 self.usage[family] = with_report(self.usage.get(family), family, counted, given)
             case ev.WorkingSetRestored():
@@ -166,7 +167,7 @@ class Session(FoldedState):
 
     def _forget_everything(self) -> None:
         self.exists = False
-        self.pages, self.working_set, self.labels = SessionPages(), WorkingSet(), ()
+        self.pages, self.working_set, self.labels = SessionPages(), WorkingSet(turn=self.turn), ()
         self.checkpoints, self.recent_evictions = {}, {}
         self.reuse, self.kinds = SessionReuse(), KindCounts()
 
@@ -204,9 +205,15 @@ class Session(FoldedState):
         if before is not None:
             self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
         self.kinds.add(page.kind, page.first_size_tokens, page.reuse)
-        self.pages.put(page if before is None else self._used_again(page))
+        self._put(page if before is None else self._used_again(page))
         self.working_set.remove(mapped.page_id)
         yield from self._admit(page, mapped.full, faulted=False)
+
+    def _put(self, page: PageState) -> None:
+        """Have this page from now on, and held by what it says now if it is resident."""
+        self.pages.put(page)
+        if page.page_id in self.working_set:
+            self.working_set.hold(page.page_id, self.hold_of(page))
 
     def _used_again(self, page: PageState) -> PageState:
         if not page.reuse.count:
@@ -215,6 +222,7 @@ class Session(FoldedState):
 
     def _begin_turn(self) -> Sequence[Effect]:
         self.turn += 1
+        self.working_set.begin_turn(self.turn)
         self.counters.faults_this_turn = self.counters.fault_tokens_this_turn = 0
         oldest = self.turn - self.config.eviction_cooldown_turns
         for page_id in [page_id for page_id, turn in self.recent_evictions.items() if turn < oldest]:
@@ -229,10 +237,10 @@ class Session(FoldedState):
             page_type=page.page_type if annotation.page_type is None else annotation.page_type,
             metadata=tuple(KeyValue(key, merged[key]) for key in sorted(merged) if merged[key]),
         )
-        self.pages.put(annotated)
+        self._put(annotated)
 
     def _unmap(self, page_id: str) -> Sequence[Effect]:
-        self.pages.put(self.pages[page_id]._replace(mapped=False, pinned=False))
+        self._put(self.pages[page_id]._replace(mapped=False, pinned=False))
         self.recent_evictions.pop(page_id, None)
         resident = self.working_set.remove(page_id)
         return (Evicted(page_id, resident.size_tokens),) if resident else ()
@@ -240,7 +248,7 @@ class Session(FoldedState):
     def _represent(self, page_id: str, number: int, added: Sequence[StoredRepresentation]) -> None:
         page = self.pages[page_id]
         by_level = {r.level: r for r in (*reversed(added), *page.versions[number - 1].representations)}
-        self.pages.put(page.with_representations(number, [by_level[level] for level in sorted(by_level)]))
+        self._put(page.with_representations(number, [by_level[level] for level in sorted(by_level)]))
 
     def _place(self, page_id: str, number: int, placed: Sequence[tuple[int, Extent]]) -> None:
         page = self.pages[page_id]
@@ -249,14 +257,14 @@ class Session(FoldedState):
             r.placed(by_level[r.level]) if r.dirty and r.level in by_level else r
             for r in page.versions[number - 1].representations
         ]
-        self.pages.put(page.with_representations(number, representations))
+        self._put(page.with_representations(number, representations))
 
     def _fault_in(self, admitted: ev.PageAdmitted) -> Sequence[Effect]:
         page = self.pages[admitted.page_id]
         representation = page.versions[admitted.version - 1].at(admitted.level)
         assert representation is not None, "admitted at a level that the page has not"
         page = page._replace(last_used_turn=self.turn, last_fault_turn=self.turn, fault_count=page.fault_count + 1)
-        self.pages.put(page if admitted.reason is FaultReason.SPECULATIVE else self._used_again(page))
+        self._put(page if admitted.reason is FaultReason.SPECULATIVE else self._used_again(page))
         if not admitted.prefetched:
             self.counters.faults_this_turn += 1
             self.counters.fault_tokens_this_turn += representation.size_tokens
@@ -275,7 +283,8 @@ class Session(FoldedState):
         if thrash:
             self.counters.thrash_faults_total += 1
         self.working_set.append(
-            Resident(page.page_id, page.current_version, representation.level, size, faulted, self.turn)
+            Resident(page.page_id, page.current_version, representation.level, size, faulted, self.turn),
+            self.hold_of(self.pages.at_hand[page.page_id]),
         )
         yield Admitted(page.page_id, representation.level, size, faulted, thrash)
 
@@ -352,15 +361,17 @@ class Session(FoldedState):
                 importance=then.importance,
             )
             if changed != page or page_id in resident_ids:
-                self.pages.put(changed)
-        self.working_set = WorkingSet()
+                self._put(changed)
+        self.working_set = WorkingSet(turn=self.turn)
         effects: list[Effect] = []
         for resident in restored.resident:
-            representation = self.pages[resident.page_id].versions[resident.version - 1].at(resident.level)
+            page = self.pages[resident.page_id]
+            representation = page.versions[resident.version - 1].at(resident.level)
             assert representation is not None, "restored at a level that the page has not"
             size = representation.size_tokens
             self.working_set.append(
-                Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn)
+                Resident(resident.page_id, resident.version, resident.level, size, resident.faulted, self.turn),
+                self.hold_of(page),
             )
             was = before.get(resident.page_id)
             if was is None or was.version != resident.version or was.level > resident.level or was.size_tokens < size:

@@ -350,6 +350,7 @@ def decode_state(data: bytes, revision: int) -> Session:
         session.kinds.add(page.kind, page.first_size_tokens, page.reuse)
         session.pages.put(page)
         session.pages.settle((page.page_id,), session.working_set)
+    session.hold_residents()
     session.counters = Counters(**{name: getattr(message.counters, name) for name in _COUNTERS_FIELDS})
     session.faults_by_reason = {_REASONS[fault.reason]: fault.count for fault in message.counters.faults_by_reason}
     session.recent_evictions = {eviction.page_id: eviction.turn for eviction in message.recent_evictions}
