@@ -26,10 +26,7 @@ __all__ = [
     "Compressor",
     "CompressorRegistry",
     "ImageCompressor",
-    "MediaCompressor",
     "PassthroughCompressor",
-    "StructuredCompressor",
-    "SummarizeFn",
     "TextCompressor",
     "TextCompressorConfig",
 ]
@@ -67,19 +64,11 @@ class Compressor(Protocol):
     def can_compress(self, current_level: CompressionLevel, target_level: CompressionLevel) -> bool: ...
 
 
-class TextCompressorConfig(StrictModel):
-    """`reduced_ratio`: the part of a text's tokens that a summariser may use at REDUCED. The others: most tokens."""
-
-    reduced_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
-    abstract_max_tokens: int = Field(default=200, ge=1)
-    reference_max_tokens: int = Field(default=50, ge=1)
-
-
 @checked
-class _CoreCompressor:
-    """The core's compressor of one modality, in the guide's form."""
+class PassthroughCompressor:
+    """The same content under another level. What other compressors have in common is its: they say another content."""
 
-    def __init__(self, modality: Modality) -> None:
+    def __init__(self, modality: Modality = Modality.TEXT) -> None:
         self._modality = modality
 
     def __repr__(self) -> str:
@@ -97,8 +86,7 @@ class _CoreCompressor:
         if self.can_compress(page.compression_level, target_level):
             content = await self._content(page.full, target_level)
             whole = content is page.full.content
-            tokens = page.full.estimate_tokens() if whole else estimated_tokens(_written(content))
-            made = page.shortened(target_level, content, max(1, tokens))
+            made = page.shortened(target_level, content, page.full.estimate_tokens() if whole else _tokens(content))
         return CompressionResult(
             page=made,
             original_tokens=page.estimate_tokens(),
@@ -107,14 +95,35 @@ class _CoreCompressor:
             level_after=made.compression_level,
         )
 
-    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:  # noqa: ARG002 - for subclasses
         """Return the form of a full page's content at `level`."""
-        text = _by_core(_source(page), level)
-        return page.content if text is None else text
+        return page.content
+
+
+class CoreCompressor(PassthroughCompressor):
+    """The core's compressor of one modality: of data JSON of the same shape, of a medium its description."""
+
+    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
+        source = _source(page)
+        if page.modality in MEDIA:
+            return _described(page, source, level)
+        text = _by_core(source, level)
+        if text is None:
+            return page.content
+        return _parsed(text) if page.modality is Modality.STRUCTURED else text
+
+
+class TextCompressorConfig(StrictModel):
+    """`reduced_ratio`: the part of a text's tokens that a summary may have at REDUCED; `abstract_max_tokens`: its most
+    tokens at ABSTRACT.
+    """
+
+    reduced_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
+    abstract_max_tokens: int = Field(default=200, ge=1)
 
 
 @checked
-class TextCompressor(_CoreCompressor):
+class TextCompressor(CoreCompressor):
     """The core's, or a summariser's at REDUCED and ABSTRACT; a summary that is no shorter than the text is not used."""
 
     def __init__(self, config: TextCompressorConfig | None = None, summarize_fn: SummarizeFn | None = None) -> None:
@@ -123,50 +132,18 @@ class TextCompressor(_CoreCompressor):
         self._summarize = summarize_fn
 
     async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
-        source = _source(page)
-        tokens_max = {
-            CompressionLevel.REDUCED: max(1, int(estimated_tokens(source.text) * self.config.reduced_ratio)),
-            CompressionLevel.ABSTRACT: self.config.abstract_max_tokens,
-            CompressionLevel.REFERENCE: self.config.reference_max_tokens,
-        }[level]
         if self._summarize is not None and level is not CompressionLevel.REFERENCE:
-            summary = await self._summarize(source.text, tokens_max)
-            if len(summary) < len(source.text):
+            text = content_text(page) or ""
+            reduced_tokens = max(1, int(estimated_tokens(text) * self.config.reduced_ratio))
+            at_reduced = level is CompressionLevel.REDUCED
+            summary = await self._summarize(text, reduced_tokens if at_reduced else self.config.abstract_max_tokens)
+            if len(summary) < len(text):
                 return summary
-        text = _by_core(source, level)
-        while text is not None and level is not CompressionLevel.REDUCED and estimated_tokens(text) > tokens_max:
-            shorter = _by_core(Source(page.page_id, Modality.TEXT, text), level)
-            text = shorter or text.rpartition(", ")[0] or None
-        return page.content if text is None else text
-
-
-class StructuredCompressor(_CoreCompressor):
-    """JSON with shorter lists and texts, of the same shape; REFERENCE names its keys, as text."""
-
-    def __init__(self) -> None:
-        super().__init__(Modality.STRUCTURED)
-
-    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
-        content = await super()._content(page, level)
-        return _parsed(content) if isinstance(content, str) else content
+        return await super()._content(page, level)
 
 
 @checked
-class MediaCompressor(_CoreCompressor):
-    """The description of a medium in the core's words, or its kind without one; REFERENCE is id and topics."""
-
-    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:
-        source = _source(page)
-        if level is CompressionLevel.REFERENCE:
-            seconds = f" {page.duration_seconds:g} s" if page.duration_seconds else ""
-            # The id is what a reference is for, also where a caption is shorter than it.
-            named = _CORE.compress(source, level, lambda text: GAIN_TOKENS_MIN if text == source.readable else 0)
-            return f"{'' if named is None else named.text}{seconds}"
-        return _by_core(source, level) or source.readable or f"[{page.modality.value.upper()}]"
-
-
-@checked
-class ImageCompressor(MediaCompressor):
+class ImageCompressor(CoreCompressor):
     """REDUCED is the picture, smaller where `thumbnail` makes its bytes fewer, as `make_thumbnail` does.
 
     A prompt shows the picture at REDUCED as it does at FULL.
@@ -185,17 +162,6 @@ class ImageCompressor(MediaCompressor):
 
 
 @checked
-class PassthroughCompressor(_CoreCompressor):
-    """The same content under another level, for a modality that nothing is known to shorten."""
-
-    def __init__(self, modality: Modality = Modality.TEXT) -> None:
-        super().__init__(modality)
-
-    async def _content(self, page: MemoryPage, level: CompressionLevel) -> object:  # noqa: ARG002 - as its base has it
-        return page.content
-
-
-@checked
 class CompressorRegistry:
     """A compressor for each modality; `PassthroughCompressor` for those that have none."""
 
@@ -209,15 +175,8 @@ class CompressorRegistry:
     @classmethod
     def default(cls) -> "CompressorRegistry":
         """One for every modality, none of which needs a model."""
-        media = {modality: MediaCompressor(modality) for modality in (Modality.AUDIO, Modality.VIDEO)}
-        registry = cls(
-            {
-                Modality.TEXT: TextCompressor(),
-                Modality.STRUCTURED: StructuredCompressor(),
-                Modality.IMAGE: ImageCompressor(),
-                **media,
-            }
-        )
+        registry = cls({modality: CoreCompressor(modality) for modality in Modality})
+        registry.register(Modality.IMAGE, ImageCompressor())
         registry._is_default = True
         return registry
 
@@ -244,10 +203,6 @@ class CompressorRegistry:
             result.page = made.model_copy(update={"original": page.full})
         return result
 
-    async def compress_page(self, page: MemoryPage, target_level: CompressionLevel) -> CompressionResult:
-        """`compress` by its other name."""
-        return await self.compress(page, target_level)
-
 
 def _source(page: MemoryPage) -> Source:
     if page.modality in MEDIA:
@@ -261,6 +216,16 @@ def _by_core(source: Source, level: CompressionLevel) -> str | None:
     return None if made is None else made.text
 
 
+def _described(page: MemoryPage, source: Source, level: CompressionLevel) -> str:
+    """A medium in the core's words, its kind without a description; at REFERENCE its id, topics and duration."""
+    if level is not CompressionLevel.REFERENCE:
+        return _by_core(source, level) or source.readable or f"[{page.modality.value.upper()}]"
+    # A reference is for its id, also where the description is shorter than the id: the description counts as long.
+    named = _CORE.compress(source, level, lambda text: GAIN_TOKENS_MIN if text == source.readable else 0)
+    seconds = f" {page.duration_seconds:g} s" if page.duration_seconds else ""
+    return f"{'' if named is None else named.text}{seconds}"
+
+
 def _parsed(text: str) -> object:
     """The value of a JSON text; another text, such as the keys of REFERENCE, as it is."""
     try:
@@ -269,5 +234,6 @@ def _parsed(text: str) -> object:
         return text
 
 
-def _written(content: object) -> str:
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+def _tokens(content: object) -> int:
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    return max(1, estimated_tokens(text))

@@ -35,7 +35,7 @@ from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.eviction_policy import EvictionPolicy
 from pagekeeper.memory.manager import VM_TOOLS, MemoryManager
 from pagekeeper.memory.models import FaultResult, SearchResult, VMContext, VMMode
-from pagekeeper.memory.models.keyed import KeyedModel
+from pagekeeper.memory.models.strict import KeyedModel
 from pagekeeper.memory.process_memory import ProcessMemory, Transcript
 from pagekeeper.memory.session_memory import (
     IMPORTANCE,

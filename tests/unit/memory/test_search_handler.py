@@ -1,7 +1,6 @@
-"""A search finds the pages that have its words, in their contents as in their hints, and nothing that is not there."""
+"""A search finds the pages whose hints have its words, and nothing that is not there."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,13 +15,11 @@ from pagekeeper.memory import (
     Modality,
     PageSearchHandler,
     PageTable,
-    PageType,
     SearchResult,
     SearchResultEntry,
     StorageTier,
 )
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HINTS = {
     "m1": "discussion about authentication",
     "m2": "JWT token implementation",
@@ -46,14 +43,12 @@ async def found(handler: PageSearchHandler, query: str, **options: Any) -> list[
     return [entry.page_id for entry in result.results]
 
 
-def full_of(contents: dict[str, str]) -> PageSearchHandler:
+def hinted(hints: dict[str, str]) -> PageSearchHandler:
+    """The pages of a table, found by hints that are kept beside it."""
     table = PageTable()
-    handler = PageSearchHandler(page_table=table)
-    for hour, (page_id, content) in enumerate(contents.items()):
-        page = MemoryPage(page_id=page_id, content=content, created_at=NOON + timedelta(hours=hour))
-        table.register(page)
-        handler.add_page(page)
-    return handler
+    for page_id in hints:
+        table.register(MemoryPage(page_id=page_id))
+    return PageSearchHandler(page_table=table, page_hints=hints)
 
 
 def test_hints_are_found_by_their_words() -> None:
@@ -73,38 +68,23 @@ def test_hints_are_found_by_their_words() -> None:
     ]
 
 
-async def test_contents_are_found_whatever_happens_to_the_page() -> None:
-    handler = full_of({"a": "The harbour master signed the contract.", "b": "Nothing of note."})
-    assert handler.page_table is not None
-    page = MemoryPage(page_id="a", content="The harbour master signed the contract.")
-    handler.add_page(page.shortened(CompressionLevel.REFERENCE, "topics", 1))
-    handler.page_table.update_location("a", StorageTier.L4)
-    result = await handler.search("who signed contracts")
-    assert [(entry.page_id, entry.tier) for entry in result.results] == [("a", StorageTier.L4)]
-    assert "signed" in result.results[0].hint
-
-
-async def test_what_the_table_gives_up_is_not_found() -> None:
-    handler = full_of({"a": "harbour", "b": "harbour"})
+async def test_the_pages_that_are_searched_are_those_of_now() -> None:
+    table = PageTable()
+    for page_id in ("a", "b"):
+        table.register(MemoryPage(page_id=page_id))
+    handler = PageSearchHandler(page_table=table, page_hints={"a": "harbour", "b": "harbour", "ghost": "harbour"})
     assert await found(handler, "harbour") == ["a", "b"]
-    assert handler.page_table is not None
-    handler.page_table.remove("a")
-    assert await found(handler, "harbour") == ["b"]
-    handler.remove_page("b")
-    assert await found(handler, "harbour") == []
-
-
-async def test_a_hint_that_changes_is_the_one_that_counts() -> None:
-    handler = full_of({"a": ""})
-    handler.set_hint("a", "about bicycles")
-    assert await found(handler, "bicycle") == ["a"]
-    handler.set_hint("a", "about ships")
-    assert await found(handler, "bicycle") == []
-    assert await found(handler, "ship") == ["a"]
+    table.update_location("b", StorageTier.L4)
+    table.remove("a")
+    result = await handler.search("harbour")
+    assert [(entry.page_id, entry.tier) for entry in result.results] == [("b", StorageTier.L4)]
+    handler.available_pages = [offered("b", "about ships"), offered("c", "harbour")]
+    assert await found(handler, "harbour") == ["c"]
+    assert handler.rank("ship", 5) == ["b"]
 
 
 async def test_names_in_ids_are_found_and_numbers_in_them_are_not() -> None:
-    handler = full_of({"budget_7": "", "m_7": "seven"})
+    handler = hinted({"budget_7": "", "m_7": "seven"})
     assert await found(handler, "budget") == ["budget_7"]
     assert await found(handler, "7") == []
 
@@ -114,7 +94,7 @@ async def test_names_in_ids_are_found_and_numbers_in_them_are_not() -> None:
     st.integers(1, 4),
 )
 async def test_relevance_falls_from_one_to_zero_within_the_limit(words: list[str], limit: int) -> None:
-    handler = full_of({"a": "harbour crane", "b": "crane", "c": "ship ship harbour", "d": "tea"})
+    handler = hinted({"a": "harbour crane", "b": "crane", "c": "ship ship harbour", "d": "tea"})
     result = await handler.search(" ".join(words), limit=limit)
     relevances = [entry.relevance for entry in result.results]
     assert relevances == sorted(relevances, reverse=True)
@@ -122,32 +102,12 @@ async def test_relevance_falls_from_one_to_zero_within_the_limit(words: list[str
     assert len(relevances) <= limit
 
 
-async def test_filters_leave_out_what_is_not_asked_for() -> None:
-    table = PageTable()
-    handler = PageSearchHandler(page_table=table)
-    kinds = [
-        (Modality.TEXT, PageType.TRANSCRIPT),
-        (Modality.IMAGE, PageType.ARTIFACT),
-        (Modality.TEXT, PageType.CLAIM),
-    ]
-    for hour, (modality, page_type) in enumerate(kinds):
-        page = MemoryPage(
-            page_id=f"m{hour}",
-            modality=modality,
-            page_type=page_type,
-            caption="the harbour" if modality is Modality.IMAGE else None,
-            content="the harbour" if modality is Modality.TEXT else None,
-            created_at=NOON + timedelta(hours=hour),
-        )
-        table.register(page)
-        handler.add_page(page)
-    assert set(await found(handler, "harbour")) == {"m0", "m1", "m2"}
+async def test_a_modality_leaves_out_the_others() -> None:
+    handler = PageSearchHandler([offered("m0", "the harbour"), offered("m1", "the harbour", Modality.IMAGE)])
+    assert set(await found(handler, "harbour")) == {"m0", "m1"}
     assert await found(handler, "harbour", modality="image") == ["m1"]
     with pytest.raises(InvalidField, match="modality must be one of text, image"):
         handler.search("harbour", modality="smell")
-    assert await found(handler, "harbour", page_types=[PageType.CLAIM]) == ["m2"]
-    assert await found(handler, "harbour", created_to=NOON) == ["m0"]
-    assert set(await found(handler, "harbour", created_from=NOON + timedelta(hours=1))) == {"m1", "m2"}
 
 
 def answer(page_id: str) -> SearchResultEntry:
@@ -173,12 +133,6 @@ async def test_a_search_function_may_be_a_coroutine() -> None:
     assert await found(handler, "anything") == ["m1"]
 
 
-async def test_similar_pages_share_words() -> None:
-    handler = full_of({"a": "the crane of the harbour", "b": "a crane", "c": "tea"})
-    assert handler.similar("a", 5) == ["b"]
-    assert handler.similar("ghost", 5) == []
-
-
 @pytest.mark.parametrize("query", ['"', "* OR", "NEAR(a b)", "", "\x00", "(", "hint: x"])
 async def test_no_query_is_syntax(query: str) -> None:
-    await found(full_of({"a": "harbour"}), query)
+    await found(hinted({"a": "harbour"}), query)

@@ -11,8 +11,6 @@ from pagekeeper.core.escape import whole_text
 from pagekeeper.memory import (
     PAGE_FAULT_TOOL,
     SEARCH_PAGES_TOOL,
-    VM_PROMPTS,
-    VM_TOOLS,
     ContextPacker,
     ManifestBuilder,
     MemoryPage,
@@ -64,7 +62,6 @@ def test_a_manifest_stays_as_it_was_counted() -> None:
 def test_a_mode_has_its_rules_after_the_applications(mode: VMMode) -> None:
     message = build_vm_developer_message(mode, "{}", "", system_prompt="Be kind.")
     assert message.startswith(f"Be kind.\n\n<VM:RULES>\n{get_prompt_for_mode(mode)}\n</VM:RULES>\n\n")
-    assert VM_PROMPTS[mode] == get_prompt_for_mode(mode)
 
 
 def test_a_fault_limit_is_said_to_who_can_fault() -> None:
@@ -73,7 +70,7 @@ def test_a_fault_limit_is_said_to_who_can_fault() -> None:
 
 
 def test_tools_are_the_cores_as_objects() -> None:
-    assert get_vm_tools_as_dicts() == VM_TOOLS == tools.get_vm_tools_as_dicts()
+    assert get_vm_tools_as_dicts() == tools.get_vm_tools_as_dicts()
     assert get_vm_tools() == [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL]
     assert get_vm_tools(include_search=False) == [PAGE_FAULT_TOOL]
     assert list(PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level"]

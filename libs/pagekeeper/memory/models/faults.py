@@ -15,9 +15,8 @@ from pagekeeper.memory.models.enums import (
     Modality,
     StorageTier,
 )
-from pagekeeper.memory.models.guarded import GuardedModel
 from pagekeeper.memory.models.page import MemoryPage
-from pagekeeper.memory.models.strict import StrictModel
+from pagekeeper.memory.models.strict import GuardedModel, StrictModel
 
 __all__ = [
     "FaultEffects",

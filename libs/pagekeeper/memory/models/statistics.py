@@ -5,9 +5,8 @@ from typing import Any
 from pydantic import Field
 
 from pagekeeper.memory.models.enums import FaultReason, Modality, StorageTier
-from pagekeeper.memory.models.keyed import KeyedModel
 from pagekeeper.memory.models.metrics import VMMetrics
-from pagekeeper.memory.models.strict import StrictModel
+from pagekeeper.memory.models.strict import KeyedModel, StrictModel
 
 __all__ = [
     "CombinedPageTableStats",

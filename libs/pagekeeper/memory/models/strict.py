@@ -1,4 +1,4 @@
-"""The common base of all models: known keywords only, text that can be sent, and a short repr."""
+"""The bases of the models: known keywords, text that can be sent, short reprs, and JSON that can stand in a prompt."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from pydantic import AliasChoices, BaseModel, model_validator
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
-from pagekeeper.core.escape import whole_text
+from pagekeeper.core.escape import guard_json, whole_text
 from pagekeeper.memory.arguments import unknown_keyword
 from pagekeeper.memory.shown import short_repr
 
@@ -71,6 +71,37 @@ class StrictModel(BaseModel):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+class KeyedModel(StrictModel):
+    """Fields are read by attribute or by key: the guide's system gives dictionaries in places."""
+
+    def __getitem__(self, key: str) -> object:
+        """The field of that name. Raises KeyError when there is none."""
+        if key not in type(self).model_fields:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in type(self).model_fields
+
+
+class GuardedModel(StrictModel):
+    """JSON of equal meaning, without a tag, page header, citation or control token in any string.
+
+    A field that is None is left out: it would cost tokens in every prompt.
+    """
+
+    def model_dump_json(self, **options: Any) -> str:  # noqa: ANN401 - pydantic's options, handed on
+        return guard_lines(super().model_dump_json(**{"exclude_none": True, **options}))
+
+    def to_json(self, indent: int | None = None) -> str:
+        return self.model_dump_json(indent=indent)
+
+
+def guard_lines(json_text: str) -> str:
+    """`guard_json` of indented JSON. A line break in JSON stands between lexemes, never in a string."""
+    return "\n".join([guard_json(line) for line in json_text.split("\n")])
 
 
 def whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value, and what else a field may hold
