@@ -12,6 +12,7 @@ from typing import Final
 from demo.corpus import beam, locomo, messages
 from demo.corpus.place import ROOT, Malformed, Place, as_array, as_object, at_line, shown
 from demo.corpus.types import Conversation
+from pagekeeper.core.wellformed import read_json
 
 FILE_BYTES_MAX: Final = 100 * 2**20
 
@@ -72,7 +73,7 @@ def _not_utf8(error: UnicodeDecodeError) -> Malformed:
 def _values(text: str) -> Sequence[Placed]:
     """The file's value; for JSON Lines, the value of each line."""
     try:
-        return [(ROOT, _parsed(text))]
+        return [(ROOT, _parsed(text, ROOT))]
     except json.JSONDecodeError as whole:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if len(lines) > 1 and _is_object(lines[0][1]):
@@ -80,24 +81,27 @@ def _values(text: str) -> Sequence[Placed]:
         raise Malformed(at_line(whole.lineno), _syntax_problem(whole, text)) from whole
 
 
-def _parsed(text: str) -> object:
+def _parsed(text: str, place: Place) -> object:
+    """The value, every text in it whole. Raises JSONDecodeError, and Malformed for JSON that no parser could take."""
     try:
-        value: object = json.loads(text)
-    except RecursionError as error:
-        raise Malformed(ROOT, "the JSON is nested too deeply to be a conversation") from error
+        value: object = read_json(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise Malformed(place, f"not JSON: {error}") from error
     return value
 
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(_parsed(line), dict)
+        return isinstance(_parsed(line, ROOT), dict)
     except json.JSONDecodeError:
         return False
 
 
 def _line_value(number: int, line: str) -> object:
     try:
-        return _parsed(line)
+        return _parsed(line, at_line(number))
     except json.JSONDecodeError as error:
         problem = f"{_syntax_problem(error, line)} (each line must be one complete JSON object)"
         raise Malformed(at_line(number), problem) from error

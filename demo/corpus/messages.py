@@ -73,12 +73,7 @@ def grouped(items: Iterable[Item], name: str) -> Conversation:
 
 
 def _holds_something(message: Message) -> bool:
-    try:
-        size_bytes = len(message.text.encode())
-    except UnicodeEncodeError as error:
-        half = ord(message.text[error.start])
-        problem = f"message {message.page_id} holds \\u{half:04x} without its other half; that is no character"
-        raise Malformed(ROOT, problem) from error
+    size_bytes = len(message.text.encode())
     if size_bytes > MESSAGE_BYTES_MAX:
         problem = f"message {message.page_id} has {size_bytes:,} bytes; a page holds at most {MESSAGE_BYTES_MAX:,}"
         raise Malformed(ROOT, problem)

@@ -72,6 +72,13 @@ class Display:
         )
         self._print(text)
 
+    def broken_characters(self, conversation: Conversation) -> None:
+        """Say in how many messages U+FFFD stands for what is no character, if in any."""
+        count = sum("\N{REPLACEMENT CHARACTER}" in message.text for message in conversation.messages())
+        if count:
+            text = f"{conversation.name}: U+FFFD stands for what is no character in {count:,} messages"
+            self._print(Text(_shown(text), style="dim"))
+
     def problem(self, text: str) -> None:
         """Why there is nothing to show."""
         self._print(Text(text, style="red"))

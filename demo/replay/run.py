@@ -94,6 +94,8 @@ async def run_replay(
     chosen = conversations if options.every_conversation else conversations[:1]
     if len(chosen) < len(conversations):
         console.print(f"{len(conversations)} conversations in the file; replaying the first", style="dim")
+    for one in chosen:
+        display.broken_characters(one)
     try:
         async with connect(endpoint, token) as pagekeeper:
             reports = [await _replayed(pagekeeper, one, model, display, options) for one in chosen]

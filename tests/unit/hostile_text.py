@@ -90,5 +90,21 @@ json_documents = st.builds(
     st.booleans(),
 )
 
+hostile_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | hostile_texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(hostile_texts, inner, max_size=4),
+    max_leaves=4,
+)
+"""What a tool gives back: half characters, NaN and infinities too."""
+HOSTILE_JSON = ("1e999", "-1E999", "[1e400]", '{"a": NaN}', '["\\ud800"]', '{"\\udc00": 1}', "1" * 400, "[" * 9_000)
+hostile_json_texts = st.one_of(
+    hostile_values.map(lambda value: json.dumps({"v": value})),
+    hostile_values.map(lambda value: json.dumps([value], ensure_ascii=False)),
+    st.sampled_from(HOSTILE_JSON),
+    json_documents,
+    hostile_texts,
+)
+"""Texts that are, or claim to be, JSON."""
+
 page_ids_in_process = st.from_regex(ID_IN_PROCESS, fullmatch=True)
 page_ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)

@@ -147,7 +147,6 @@ def test_empty_messages_are_left_out_and_a_refusal_is_what_was_said(file: Path) 
             [USER | {"recall": {"topic": "x", "answer": ["y"], "decision_message": "zz"}}],
             "$[0].recall.decision_message: no earlier message has the id 'zz'",
         ),
-        ([{"role": "user", "content": "\ud83d"}], "message m0001 holds \\ud83d without its other half"),
         ({"messages": 4}, "$.messages: must be an array of messages, not 4"),
         ([], "the array is empty; expected OpenAI-style messages"),
         ([[1]], "$[0]: expected OpenAI-style messages"),
@@ -210,7 +209,7 @@ def test_utf16_gzip_directories_missing_and_huge_files_are_refused(file: Path, t
 
 
 def test_hostile_nesting_is_refused(file: Path) -> None:
-    assert problem(file, "[" * 200_000) == "the JSON is nested too deeply to be a conversation"
+    assert problem(file, "[" * 200_000) == "not JSON: nested too deeply"
 
 
 def test_a_message_larger_than_a_page_is_refused(file: Path) -> None:

@@ -103,7 +103,12 @@ def test_calls(name: str, arguments: str, call: PageFaultCall | SearchPagesCall)
         ("page_fault", '{"page_id": "m", "target_level": 4}', "invalid_arguments", "from 0 to 3, not '4'"),
         ("page_fault", '{"page_id": "m", "target_level": "2"}', "invalid_arguments", "from 0 to 3"),
         ("page_fault", '{"page_id": "m", "target_level": true}', "invalid_arguments", "from 0 to 3"),
-        ("page_fault", '{"page_id": "m", "target_level": 1e999}', "invalid_arguments", "from 0 to 3"),
+        (
+            "page_fault",
+            '{"page_id": "m", "target_level": 1e999}',
+            "invalid_arguments",
+            "1e999 is larger",
+        ),
         ("search_pages", '{"query": " "}', "invalid_arguments", "query must be a text"),
         ("search_pages", '{"query": "a", "modality": "smell"}', "invalid_arguments", "must be one of text, image"),
         ("search_pages", '{"query": "a", "modality": ["text"]}', "invalid_arguments", "must be one of text, image"),

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 from pagekeeper.client.api import MemoryService
+from pagekeeper.client.requests import made
 from pagekeeper.client.session import Session
 from pagekeeper.client.stack_memory import StackMemory
 from pagekeeper.core.ids import TenantId
@@ -70,10 +71,11 @@ class Pagekeeper:
 
         Raises SessionExists, InvalidField.
         """
-        request = pb.OpenSessionRequest(
+        request = made(
+            pb.OpenSessionRequest,
             request_id=new_request_id(),
             session_id=session_id,
-            config=session_pb2.SessionConfig(**config),
+            config=made(session_pb2.SessionConfig, **config),
             labels=labels or {},
         )
         opened = await self.api.open_session(self.caller(), request)
@@ -91,7 +93,7 @@ class Pagekeeper:
         """The tenant's sessions by id, those that carry `labels`."""
         page_token = ""
         while True:
-            request = pb.ListSessionsRequest(page_token=page_token, labels=labels or {})
+            request = made(pb.ListSessionsRequest, page_token=page_token, labels=labels or {})
             response = await self.api.list_sessions(self.caller(), request)
             for session in response.sessions:
                 yield session

@@ -1,27 +1,29 @@
 """Pages to append, by what they are."""
 
-import json
 from collections.abc import Mapping, Sequence
 
+from pagekeeper.client.requests import made
+from pagekeeper.core.wellformed import write_json
 from pagekeeper.v1 import page_pb2
 
 
 def user(text: str, *, page_id: str = "") -> page_pb2.PageInput:
     """A message of the user; it begins a turn."""
-    return page_pb2.PageInput(page_id=page_id, role=page_pb2.MESSAGE_ROLE_USER, text=text)
+    return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_USER, text=text)
 
 
 def assistant(text: str, *, page_id: str = "") -> page_pb2.PageInput:
-    return page_pb2.PageInput(page_id=page_id, role=page_pb2.MESSAGE_ROLE_ASSISTANT, text=text)
+    return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_ASSISTANT, text=text)
 
 
 def system(text: str, *, page_id: str = "") -> page_pb2.PageInput:
     """Instructions of the application; never evicted."""
-    return page_pb2.PageInput(page_id=page_id, role=page_pb2.MESSAGE_ROLE_SYSTEM, text=text)
+    return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_SYSTEM, text=text)
 
 
 def tool_result(text: str, *, tool_name: str = "", tool_call_id: str = "", page_id: str = "") -> page_pb2.PageInput:
-    return page_pb2.PageInput(
+    return made(
+        page_pb2.PageInput,
         page_id=page_id,
         role=page_pb2.MESSAGE_ROLE_TOOL,
         text=text,
@@ -31,10 +33,14 @@ def tool_result(text: str, *, tool_name: str = "", tool_call_id: str = "", page_
 
 
 def structured(value: object, *, page_id: str = "") -> page_pb2.PageInput:
-    """JSON, kept as JSON. `value` must be what `json.dumps` accepts."""
-    text = json.dumps(value, ensure_ascii=False)
-    return page_pb2.PageInput(
-        page_id=page_id, role=page_pb2.MESSAGE_ROLE_TOOL, modality=page_pb2.MODALITY_STRUCTURED, text=text
+    """JSON, kept as JSON. Raises InvalidField for a value that JSON cannot hold; see `pagekeeper.core.wellformed`."""
+    text = write_json(value, "value")
+    return made(
+        page_pb2.PageInput,
+        page_id=page_id,
+        role=page_pb2.MESSAGE_ROLE_TOOL,
+        modality=page_pb2.MODALITY_STRUCTURED,
+        text=text,
     )
 
 
@@ -42,28 +48,35 @@ def claim(
     text: str, *, derived_from: Sequence[str] = (), importance: float = 0.9, page_id: str = ""
 ) -> page_pb2.PageInput:
     """A decision, a fact or a plan, and the pages that it was made from."""
-    return page_pb2.PageInput(
+    return made(
+        page_pb2.PageInput,
         page_id=page_id,
         role=page_pb2.MESSAGE_ROLE_ASSISTANT,
         page_type=page_pb2.PAGE_TYPE_CLAIM,
         text=text,
         importance=importance,
         links=[
-            page_pb2.PageLink(kind=page_pb2.LINK_KIND_DERIVED_FROM, target_page_id=target) for target in derived_from
+            made(page_pb2.PageLink, kind=page_pb2.LINK_KIND_DERIVED_FROM, target_page_id=target)
+            for target in derived_from
         ],
     )
 
 
 def procedure(text: str, *, page_id: str = "") -> page_pb2.PageInput:
     """A learned way of doing something."""
-    return page_pb2.PageInput(
-        page_id=page_id, role=page_pb2.MESSAGE_ROLE_ASSISTANT, page_type=page_pb2.PAGE_TYPE_PROCEDURE, text=text
+    return made(
+        page_pb2.PageInput,
+        page_id=page_id,
+        role=page_pb2.MESSAGE_ROLE_ASSISTANT,
+        page_type=page_pb2.PAGE_TYPE_PROCEDURE,
+        text=text,
     )
 
 
 def artifact(text: str, *, metadata: Mapping[str, str] | None = None, page_id: str = "") -> page_pb2.PageInput:
     """Something a tool made."""
-    return page_pb2.PageInput(
+    return made(
+        page_pb2.PageInput,
         page_id=page_id,
         role=page_pb2.MESSAGE_ROLE_TOOL,
         page_type=page_pb2.PAGE_TYPE_ARTIFACT,
@@ -76,11 +89,12 @@ def image(
     data: bytes, *, caption: str, width: int, height: int, mime_type: str, page_id: str = ""
 ) -> page_pb2.PageInput:
     """A picture: the model sees its caption and size in pixels, `read` gives its bytes."""
-    return page_pb2.PageInput(
+    return made(
+        page_pb2.PageInput,
         page_id=page_id,
         role=page_pb2.MESSAGE_ROLE_USER,
         modality=page_pb2.MODALITY_IMAGE,
         data=data,
         mime_type=mime_type,
-        media=page_pb2.MediaDescription(caption=caption, width=width, height=height),
+        media=made(page_pb2.MediaDescription, caption=caption, width=width, height=height),
     )

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pagekeeper.client.requests import made
 from pagekeeper.core.errors import LevelUnavailable
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -35,7 +36,9 @@ class Session:
 
     async def get(self) -> session_pb2.Session:
         """The session's settings and position."""
-        request = pb.GetSessionRequest(session_id=self.session_id, min_revision=self.revision, strict=self._strict)
+        request = made(
+            pb.GetSessionRequest, session_id=self.session_id, min_revision=self.revision, strict=self._strict
+        )
         response = await self._pagekeeper.api.get_session(self._pagekeeper.caller(), request)
         return response.session
 
@@ -48,7 +51,8 @@ class Session:
 
         Raises PageExists, ContentTooLarge, InvalidField, RevisionConflict (`expected_revision` is stale), LogFull.
         """
-        request = pb.AppendPagesRequest(
+        request = made(
+            pb.AppendPagesRequest,
             request_id=request_id or uuid4().hex,
             session_id=self.session_id,
             expected_revision=expected_revision,
@@ -60,53 +64,57 @@ class Session:
 
     async def begin_turn(self) -> int:
         """Begin a turn that no user's message begins; the answer is its number."""
-        request = pb.BeginTurnRequest(request_id=uuid4().hex, session_id=self.session_id)
+        request = made(pb.BeginTurnRequest, request_id=uuid4().hex, session_id=self.session_id)
         response = await self._pagekeeper.api.begin_turn(self._pagekeeper.caller(), request)
         self._at(response.revision)
         return response.turn
 
     async def pin(self, *page_ids: str) -> None:
         """Protect pages from eviction. Raises PageNotFound, PinBudgetExceeded."""
-        request = pb.PinPagesRequest(request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
+        request = made(pb.PinPagesRequest, request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
         self._at((await self._pagekeeper.api.pin_pages(self._pagekeeper.caller(), request)).revision)
 
     async def unpin(self, *page_ids: str) -> None:
-        request = pb.UnpinPagesRequest(request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
+        request = made(pb.UnpinPagesRequest, request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
         self._at((await self._pagekeeper.api.unpin_pages(self._pagekeeper.caller(), request)).revision)
 
     async def set_importance(self, page_id: str, importance: float) -> None:
         """0 to 1. Raises PageNotFound, InvalidField."""
-        request = pb.SetImportanceRequest(
-            request_id=uuid4().hex, session_id=self.session_id, page_id=page_id, importance=importance
+        request = made(
+            pb.SetImportanceRequest,
+            request_id=uuid4().hex,
+            session_id=self.session_id,
+            page_id=page_id,
+            importance=importance,
         )
         self._at((await self._pagekeeper.api.set_importance(self._pagekeeper.caller(), request)).revision)
 
     async def drop(self, *page_ids: str) -> None:
         """Drop pages from the session; its history still knows them. Raises PageNotFound."""
-        request = pb.DropPagesRequest(request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
+        request = made(pb.DropPagesRequest, request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
         self._at((await self._pagekeeper.api.drop_pages(self._pagekeeper.caller(), request)).revision)
 
     async def compress(self, *page_ids: str) -> Sequence[pb.MadeRepresentation]:
         """Make the lower representations of pages now. Raises PageNotFound."""
-        request = pb.CompressPagesRequest(request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
+        request = made(pb.CompressPagesRequest, request_id=uuid4().hex, session_id=self.session_id, page_ids=page_ids)
         response = await self._pagekeeper.api.compress_pages(self._pagekeeper.caller(), request)
         self._at(response.revision)
         return response.made
 
     async def flush(self) -> pb.FlushSessionResponse:
         """Move the bytes of all dirty pages to the object store now."""
-        request = pb.FlushSessionRequest(session_id=self.session_id, min_revision=self.revision)
+        request = made(pb.FlushSessionRequest, session_id=self.session_id, min_revision=self.revision)
         response = await self._pagekeeper.api.flush_session(self._pagekeeper.caller(), request)
         self._at(response.revision)
         return response
 
     async def close(self) -> None:
         """End the session; it can still be read."""
-        request = pb.CloseSessionRequest(request_id=uuid4().hex, session_id=self.session_id)
+        request = made(pb.CloseSessionRequest, request_id=uuid4().hex, session_id=self.session_id)
         self._at((await self._pagekeeper.api.close_session(self._pagekeeper.caller(), request)).session.revision)
 
     async def delete(self) -> None:
-        request = pb.DeleteSessionRequest(request_id=uuid4().hex, session_id=self.session_id)
+        request = made(pb.DeleteSessionRequest, request_id=uuid4().hex, session_id=self.session_id)
         await self._pagekeeper.api.delete_session(self._pagekeeper.caller(), request)
 
     # Prompts
@@ -128,7 +136,8 @@ class Session:
 
         Raises BudgetTooSmall, which says how many tokens are needed.
         """
-        request = pb.AssemblePromptRequest(
+        request = made(
+            pb.AssemblePromptRequest,
             session_id=self.session_id,
             model=model,
             budget_tokens=budget_tokens,
@@ -150,7 +159,8 @@ class Session:
         The answer is the margin that later prompts for `model` (the session's when empty) keep, in percent. Raises
         InvalidField for less than a fourth or more than four times what was counted here.
         """
-        request = pb.ReportUsageRequest(
+        request = made(
+            pb.ReportUsageRequest,
             request_id=uuid4().hex,
             session_id=self.session_id,
             model=model,
@@ -163,7 +173,8 @@ class Session:
 
     async def handle_tool_calls(self, *calls: pb.ToolCall, request_id: str = "") -> Sequence[pb.ToolMessage]:
         """Do what a model's tool calls ask; the answers go back to the model, in order."""
-        request = pb.HandleToolCallsRequest(
+        request = made(
+            pb.HandleToolCallsRequest,
             request_id=request_id or uuid4().hex,
             session_id=self.session_id,
             calls=calls,
@@ -186,7 +197,8 @@ class Session:
 
         Raises PageNotFound, LevelUnavailable, FaultLimitReached, FaultTokensExceeded.
         """
-        request = pb.FaultPageRequest(
+        request = made(
+            pb.FaultPageRequest,
             request_id=uuid4().hex,
             session_id=self.session_id,
             page_id=page_id,
@@ -200,14 +212,15 @@ class Session:
 
     async def stream_fault(self, page_id: str, *, target_level: int = 0) -> AsyncIterator[pb.StreamFaultResponse]:
         """Yield the page's metadata at once, then the page. Raises as `fault`."""
-        fault = pb.FaultPageRequest(
+        fault = made(
+            pb.FaultPageRequest,
             request_id=uuid4().hex,
             session_id=self.session_id,
             page_id=page_id,
             target_level=target_level,
             min_revision=self.revision,
         )
-        request = pb.StreamFaultRequest(fault=fault)
+        request = made(pb.StreamFaultRequest, fault=fault)
         async for part in self._pagekeeper.api.stream_fault(self._pagekeeper.caller(), request):
             if part.HasField("page"):
                 self._at(part.page.revision)
@@ -215,15 +228,24 @@ class Session:
 
     async def search(self, query: str, *, limit: int = 0) -> Sequence[pb.SearchHit]:
         """Pages by relevance to words; 5 unless told otherwise."""
-        request = pb.SearchPagesRequest(
-            session_id=self.session_id, query=query, limit=limit, min_revision=self.revision, strict=self._strict
+        request = made(
+            pb.SearchPagesRequest,
+            session_id=self.session_id,
+            query=query,
+            limit=limit,
+            min_revision=self.revision,
+            strict=self._strict,
         )
         return (await self._pagekeeper.api.search_pages(self._pagekeeper.caller(), request)).hits
 
     async def page(self, page_id: str) -> page_pb2.Page:
         """Return a page's metadata. Raises PageNotFound."""
-        request = pb.GetPageRequest(
-            session_id=self.session_id, page_id=page_id, min_revision=self.revision, strict=self._strict
+        request = made(
+            pb.GetPageRequest,
+            session_id=self.session_id,
+            page_id=page_id,
+            min_revision=self.revision,
+            strict=self._strict,
         )
         return (await self._pagekeeper.api.get_page(self._pagekeeper.caller(), request)).page
 
@@ -233,7 +255,8 @@ class Session:
         """All pages in mapping order, or those of one type."""
         page_token = ""
         while True:
-            request = pb.ListPagesRequest(
+            request = made(
+                pb.ListPagesRequest,
                 session_id=self.session_id,
                 page_token=page_token,
                 page_type=page_type,
@@ -252,7 +275,8 @@ class Session:
 
         Raises PageNotFound, LevelUnavailable, ContentCorrupt.
         """
-        request = pb.ReadPageRequest(
+        request = made(
+            pb.ReadPageRequest,
             session_id=self.session_id,
             page_id=page_id,
             version=version,
@@ -270,7 +294,8 @@ class Session:
 
         Raises PageNotFound, ContentCorrupt.
         """
-        request = pb.ReadPageRequest(
+        request = made(
+            pb.ReadPageRequest,
             session_id=self.session_id,
             page_id=page_id,
             version=version,
@@ -286,15 +311,19 @@ class Session:
 
     async def stats(self) -> session_pb2.SessionStats:
         """The session's counters and pressure."""
-        request = pb.GetStatsRequest(session_id=self.session_id, min_revision=self.revision, strict=self._strict)
+        request = made(pb.GetStatsRequest, session_id=self.session_id, min_revision=self.revision, strict=self._strict)
         return (await self._pagekeeper.api.get_stats(self._pagekeeper.caller(), request)).stats
 
     # The past
 
     async def checkpoint(self, name: str, *, checkpoint_id: str = "") -> session_pb2.Checkpoint:
         """Name the current revision. Raises CheckpointExists."""
-        request = pb.CreateCheckpointRequest(
-            request_id=uuid4().hex, session_id=self.session_id, checkpoint_id=checkpoint_id, name=name
+        request = made(
+            pb.CreateCheckpointRequest,
+            request_id=uuid4().hex,
+            session_id=self.session_id,
+            checkpoint_id=checkpoint_id,
+            name=name,
         )
         response = await self._pagekeeper.api.create_checkpoint(self._pagekeeper.caller(), request)
         self._at(response.revision)
@@ -304,8 +333,12 @@ class Session:
         """Checkpoints, oldest first."""
         page_token = ""
         while True:
-            request = pb.ListCheckpointsRequest(
-                session_id=self.session_id, page_token=page_token, min_revision=self.revision, strict=self._strict
+            request = made(
+                pb.ListCheckpointsRequest,
+                session_id=self.session_id,
+                page_token=page_token,
+                min_revision=self.revision,
+                strict=self._strict,
             )
             response = await self._pagekeeper.api.list_checkpoints(self._pagekeeper.caller(), request)
             for checkpoint in response.checkpoints:
@@ -316,8 +349,8 @@ class Session:
 
     async def restore(self, checkpoint_id: str) -> pb.RestoreCheckpointResponse:
         """Make the session what it was at a checkpoint. Raises CheckpointNotFound."""
-        request = pb.RestoreCheckpointRequest(
-            request_id=uuid4().hex, session_id=self.session_id, checkpoint_id=checkpoint_id
+        request = made(
+            pb.RestoreCheckpointRequest, request_id=uuid4().hex, session_id=self.session_id, checkpoint_id=checkpoint_id
         )
         response = await self._pagekeeper.api.restore_checkpoint(self._pagekeeper.caller(), request)
         self._at(response.revision)
@@ -327,7 +360,8 @@ class Session:
         self, new_session_id: str = "", *, at_revision: int = 0, labels: Mapping[str, str] | None = None
     ) -> "Session":
         """A new session that begins as this one was. Raises SessionExists, RevisionNotFound."""
-        request = pb.ForkSessionRequest(
+        request = made(
+            pb.ForkSessionRequest,
             request_id=uuid4().hex,
             session_id=self.session_id,
             new_session_id=new_session_id,
@@ -339,8 +373,12 @@ class Session:
 
     async def context_at_turn(self, turn: int) -> pb.GetContextAtResponse:
         """The working set at the end of a turn. Raises RevisionNotFound."""
-        request = pb.GetContextAtRequest(
-            session_id=self.session_id, turn=turn, min_revision=self.revision, strict=self._strict
+        request = made(
+            pb.GetContextAtRequest,
+            session_id=self.session_id,
+            turn=turn,
+            min_revision=self.revision,
+            strict=self._strict,
         )
         return await self._pagekeeper.api.get_context_at(self._pagekeeper.caller(), request)
 
@@ -348,8 +386,12 @@ class Session:
         """The events of a page, oldest first; `page_history.event_text` puts one into words. Raises PageNotFound."""
         page_token = ""
         while True:
-            request = pb.GetPageHistoryRequest(
-                session_id=self.session_id, page_id=page_id, page_token=page_token, min_revision=self.revision
+            request = made(
+                pb.GetPageHistoryRequest,
+                session_id=self.session_id,
+                page_id=page_id,
+                page_token=page_token,
+                min_revision=self.revision,
             )
             response = await self._pagekeeper.api.get_page_history(self._pagekeeper.caller(), request)
             for entry in response.entries:
@@ -360,5 +402,5 @@ class Session:
 
     async def replay(self) -> pb.ReplaySessionResponse:
         """Fold the log again and compare."""
-        request = pb.ReplaySessionRequest(session_id=self.session_id, min_revision=self.revision)
+        request = made(pb.ReplaySessionRequest, session_id=self.session_id, min_revision=self.revision)
         return await self._pagekeeper.api.replay_session(self._pagekeeper.caller(), request)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pagekeeper.client.requests import made
 from pagekeeper.client.session import Session
 from pagekeeper.core.errors import FaultLimitReached, FaultTokensExceeded, PageNotFound, SessionExists
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
@@ -77,7 +78,8 @@ class StackMemory:
     async def append(self, said: Utterance) -> str:
         tool = said.role is MessageRole.TOOL
         response = await self._session.append(
-            page_pb2.PageInput(
+            made(
+                page_pb2.PageInput,
                 role=_ROLES[said.role],
                 modality=page_pb2.MODALITY_STRUCTURED if tool else page_pb2.MODALITY_TEXT,
                 page_type=page_pb2.PAGE_TYPE_ARTIFACT if tool else page_pb2.PAGE_TYPE_TRANSCRIPT,
@@ -116,7 +118,8 @@ class StackMemory:
             for page_id in self._segment_pages[-LINKS_MAX:]
         ]
         response = await self._session.append(
-            page_pb2.PageInput(
+            made(
+                page_pb2.PageInput,
                 role=page_pb2.MESSAGE_ROLE_ASSISTANT,
                 page_type=page_pb2.PAGE_TYPE_SUMMARY,
                 text=summary,
@@ -147,12 +150,13 @@ class StackMemory:
         )
 
     async def answer(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
-        asked = [pb.ToolCall(id=call.call_id, name=call.name, arguments_json=call.arguments) for call in calls]
+        asked = [made(pb.ToolCall, id=call.call_id, name=call.name, arguments_json=call.arguments) for call in calls]
         answers = await self._session.handle_tool_calls(*asked)
         return [tool_message(call, answer.content) for call, answer in zip(calls, answers, strict=True)]
 
     async def search(self, query: str, modality: str | None, limit: int) -> SearchResult:
-        request = pb.SearchPagesRequest(
+        request = made(
+            pb.SearchPagesRequest,
             session_id=self.session_id,
             query=query,
             modality=_MODALITIES[Modality(modality)] if modality else page_pb2.MODALITY_UNSPECIFIED,

@@ -13,7 +13,6 @@ This module never shortens, normalises or judges text.
 
 import json
 import re
-from typing import Final
 
 # Everything that is drawn as nothing, ends a line somewhere, or reorders what is drawn: C0 and C1 controls but the tab,
 # soft hyphen, Arabic letter mark, zero-width space, bidi controls, line and paragraph separators, byte order mark,
@@ -23,7 +22,6 @@ _UNSAFE = (
     "\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff"
 )
-_HALF: Final = re.compile("[\ud800-\udfff]")
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 
 # Three kinds of structure end in a colon, so a backslash before the colon takes all three apart:
@@ -63,13 +61,6 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE_CHARACTER.sub(_code_point, text)
-
-
-def whole_text(text: str) -> str:
-    """`text` as it can be encoded in UTF-8: two halves of a character are joined, a lone half becomes U+FFFD."""
-    if text.isascii() or _HALF.search(text) is None:
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def unescape(escaped: str) -> str:

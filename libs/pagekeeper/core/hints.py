@@ -5,7 +5,6 @@ something, then names and numbers from the rest. It is made when a page is writt
 text's beginning; it is deterministic, at most `HINT_CHARS_MAX` characters, and has no line break or control character.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 from pagekeeper.core.languages import STOPWORDS, Language, language_of
 from pagekeeper.core.pages import MediaDescription, Modality
 from pagekeeper.core.sentences import WORD, is_filler, names_in
+from pagekeeper.core.wellformed import read_json
 
 HINT_CHARS_MAX: Final = 160
 LEAD_CHARS_MAX: Final = 110
@@ -135,8 +135,8 @@ def _of_json(text: str) -> str:
     if len(text) > JSON_READ_CHARS_MAX:
         return _of_text(text[:READ_CHARS_MAX])
     try:
-        value = json.loads(text, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
+        value = read_json(text, str)
+    except ValueError:
         return _of_text(text[:READ_CHARS_MAX])
     return _flat(", ".join(_told(value)))
 

@@ -15,6 +15,7 @@ from pagekeeper.core.errors import InvalidField, PagekeeperError
 from pagekeeper.core.escape import compact_json, guard_json
 from pagekeeper.core.ids import PageId, check_id
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, StorageTier
+from pagekeeper.core.wellformed import read_json, whole_text
 
 ARGUMENTS_CHARS_MAX: Final = 65_536
 """Longer arguments are a broken model, not a question."""
@@ -240,9 +241,9 @@ def _read_arguments(arguments_json: str) -> dict[str, Any]:
     if len(arguments_json) > ARGUMENTS_CHARS_MAX:
         raise InvalidField("arguments", f"must be at most {ARGUMENTS_CHARS_MAX:,} characters of JSON")
     try:
-        arguments = json.loads(arguments_json)
-    except (ValueError, RecursionError):
-        raise InvalidField("arguments", f"must be a JSON object, not {_shown(arguments_json)}") from None
+        arguments = read_json(whole_text(arguments_json))
+    except ValueError as problem:
+        raise InvalidField("arguments", f"must be a JSON object, not {_shown(arguments_json)}: {problem}") from None
     if not isinstance(arguments, dict):
         raise InvalidField("arguments", f"must be a JSON object, not {_shown(arguments)}")
     return {key: value for key, value in arguments.items() if value is not None}
@@ -271,7 +272,7 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
         raise InvalidField(name, "is missing")
     if not isinstance(value, str) or not value.strip():
         raise InvalidField(name, f"must be a text that is not empty, not {_shown(value)}")
-    return _without_surrogates(value)
+    return value
 
 
 def _integer(arguments: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
@@ -293,13 +294,8 @@ def _shown(value: object) -> str:
     """Return the model's text, recognisable and short."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    text = _without_surrogates(re.sub(r"\s+", " ", str(value)))
+    text = whole_text(re.sub(r"\s+", " ", str(value)))
     return f"'{text}'" if len(text) <= SHOWN_CHARS_MAX else f"'{text[:SHOWN_CHARS_MAX]}…'"
-
-
-def _without_surrogates(text: str) -> str:
-    """JSON can write half a character, which no other text may hold: it becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _content(page: FaultedPage) -> str:

@@ -14,7 +14,6 @@ from pagekeeper.core.compress.registry import LOWER_LEVELS
 from pagekeeper.core.decisions import NewPage
 from pagekeeper.core.drafts import page_to_map
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.escape import whole_text
 from pagekeeper.core.ids import ID_LENGTH_MAX
 from pagekeeper.core.pages import (
     CompressionLevel,
@@ -26,6 +25,7 @@ from pagekeeper.core.pages import (
     PageState,
 )
 from pagekeeper.core.session import Session
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.models import MemoryPage
 from pagekeeper.memory.models.page import MEDIA

@@ -30,7 +30,7 @@ from typing import (
 from typing_extensions import get_protocol_members, is_protocol
 
 from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.escape import whole_text
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.shown import shown
 
 T = TypeVar("T")

@@ -4,12 +4,11 @@ An answer is an object with attributes, such as the `openai` package's, or a map
 response.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pagekeeper.core.escape import whole_text
+from pagekeeper.core.wellformed import whole_text, write_json
 from pagekeeper.memory.arguments import InvalidArgument
 
 ChatMessage = dict[str, Any]
@@ -81,8 +80,8 @@ def _tool_call(call: object, call_id: str) -> ToolCall:
     """Of a provider that gives no id, the call's place in the message is its id; arguments may come parsed."""
     function = _of(call, "function")
     arguments = _of(function, "arguments")
-    written = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
-    return ToolCall(str(_of(call, "id") or call_id), whole_text(str(_of(function, "name"))), whole_text(written))
+    written = whole_text(arguments) if isinstance(arguments, str) else write_json(arguments or {}, "arguments")
+    return ToolCall(whole_text(str(_of(call, "id") or call_id)), whole_text(str(_of(function, "name"))), written)
 
 
 def _of(thing: object, name: str) -> Any:  # noqa: ANN401 - what a provider has put there

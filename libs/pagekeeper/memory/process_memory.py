@@ -11,8 +11,8 @@ from typing import Any, Final
 from uuid import uuid4
 
 from pagekeeper.core.drafts import page_to_map
-from pagekeeper.core.escape import whole_text
 from pagekeeper.core.pages import KeyValue, LinkKind, MessageRole, Modality, PageLink, PageState, PageType
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall
 from pagekeeper.memory.manager import MemoryManager
 from pagekeeper.memory.models import FaultResult, SearchResult

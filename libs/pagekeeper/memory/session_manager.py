@@ -12,7 +12,6 @@ What happens at the end of a segment: its messages get a checkpoint and a summar
 process everything in the prompt that is not pinned leaves it; a page that left is one page fault away.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from uuid import uuid4
 from pydantic import Field
 
 from pagekeeper.core.pages import MessageRole
+from pagekeeper.core.wellformed import whole_text, write_json
 from pagekeeper.memory import saved_file
 from pagekeeper.memory.arguments import InvalidArgument, checked
 from pagekeeper.memory.chat_response import (
@@ -208,7 +208,7 @@ class SessionManager:
     ) -> str:
         """Remember a call of the application's tool. `arguments` and `result` are kept as JSON."""
         done = {"tool": tool_name, "arguments": arguments, "result": result}
-        text = json.dumps(done if error is None else {**done, "error": error}, default=str, ensure_ascii=False)
+        text = write_json(done if error is None else {**done, "error": error}, "result")
         await self._memory.open()
         await self._memory.append(_utterance(MessageRole.TOOL, text, metadata, tool_name))
         return self.session_id
@@ -412,7 +412,7 @@ def iso(unix_ms: int) -> str:
 
 
 def _utterance(role: MessageRole, text: str, metadata: Mapping[str, object], tool_name: str = "") -> Utterance:
-    facts = {key: str(value) for key, value in metadata.items()}
+    facts = {whole_text(key): whole_text(str(value)) for key, value in metadata.items()}
     return Utterance(role, text, IMPORTANCE[role], tool_name, facts)
 
 

@@ -21,6 +21,7 @@ from pagekeeper.core.compress.compressor import Compressed, Source
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality
 from pagekeeper.core.previews import Preview
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.fault_handler.viewing import lowered
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 
@@ -151,7 +152,7 @@ def _unpacked(page_id: str, modality: str, text: str, media: dict[str, object] |
 
 def _packed_level(made: Compressed) -> tuple[object, ...]:
     preview = made.preview and (made.preview.mime_type, b64encode(made.preview.data).decode())
-    return int(made.level), made.text, made.tokens, made.compressor, preview
+    return int(made.level), whole_text(made.text), made.tokens, made.compressor, preview
 
 
 def _compressed(level: int, text: str, tokens: int, compressor: str, preview: tuple[str, str] | None) -> Compressed:

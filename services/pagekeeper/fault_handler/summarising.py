@@ -16,6 +16,7 @@ import httpx
 
 from pagekeeper.core.compress.compressor import Compressed, Source
 from pagekeeper.core.pages import CompressionLevel
+from pagekeeper.core.wellformed import whole_text
 
 SUMMARISED_TOKENS_MIN: Final = 128
 """A shorter page is said shortest by itself."""
@@ -159,7 +160,7 @@ class ChatSummariser:
             raise _NoSummary(f"{self._address} answered something that is no chat completion") from error
         if not isinstance(answer, str):
             raise _NoSummary(f"{self._address} answered no text")
-        return answer.strip()
+        return whole_text(answer.strip())
 
 
 class _NoSummary(Exception):

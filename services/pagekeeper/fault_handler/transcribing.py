@@ -12,6 +12,7 @@ from typing import Final
 import httpx
 
 from pagekeeper.core.compress.compressor import Compressed, Source
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.fault_handler.summarising import AT_ONCE, Summariser, client_of, problem_of
 
 HEARD_SECONDS_MAX: Final = 300.0
@@ -72,4 +73,4 @@ class Transcribing:
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as failure:
             _log.warning("a recording is not transcribed: %s", problem_of(failure), extra={"page": page_id})
             return ""
-        return text.strip() if isinstance(text, str) else ""
+        return whole_text(text.strip()) if isinstance(text, str) else ""

@@ -22,6 +22,7 @@ from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.tools import get_vm_tools_as_dicts
+from pagekeeper.core.wellformed import read_json
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
@@ -356,7 +357,7 @@ class _Tools:
 
 @lru_cache(maxsize=256)
 def _tools(passive: bool, extra_tools_json: tuple[str, ...], model: ModelTokens) -> _Tools:  # noqa: FBT001 - cached by value
-    definitions = (*(() if passive else _VM_TOOLS), *(json.loads(text) for text in extra_tools_json))
+    definitions = (*(() if passive else _VM_TOOLS), *(read_json(text) for text in extra_tools_json))
     return _Tools(definitions, count_tools(model.tokenizer, definitions))
 
 

@@ -6,13 +6,13 @@ more than one field, or the content of a field, stand here.
 Raises InvalidField or ContentTooLarge for the first offence, naming the field by its path and what would be right.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.core.wellformed import read_json
 from pagekeeper.runtime import limits
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -77,8 +77,8 @@ def _problem_of_text(page: page_pb2.PageInput) -> tuple[str, str] | None:
         return "media", "must be absent unless modality is image, audio or video"
     if page.modality == page_pb2.MODALITY_STRUCTURED:
         try:
-            json.loads(page.text)
-        except (ValueError, RecursionError) as problem:
+            read_json(page.text)
+        except ValueError as problem:
             return "text", f"must be JSON when modality is STRUCTURED: {problem}"
     return None
 
@@ -95,8 +95,8 @@ def _check_assemble(request: pb.AssemblePromptRequest) -> None:
     for index, text in enumerate(request.extra_tools_json):
         where = f"extra_tools_json[{index}]"
         try:
-            tool = json.loads(text)
-        except (ValueError, RecursionError) as problem:
+            tool = read_json(text)
+        except ValueError as problem:
             raise InvalidField(where, f"must be a JSON object: {problem}") from problem
         if not isinstance(tool, dict):
             raise InvalidField(where, "must be a JSON object")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pagekeeper.core.escape import whole_text
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory import (
     ArtifactsBridge,
     CompressionLevel,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.escape import unquote, whole_text
+from pagekeeper.core.escape import unquote
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory import (
     CompressionLevel,
     ContextPacker,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core import tools
-from pagekeeper.core.escape import whole_text
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory import (
     PAGE_FAULT_TOOL,
     SEARCH_PAGES_TOOL,

@@ -13,6 +13,7 @@ from pagekeeper.core.compress.compressor import Compressed, Source, if_shorter
 from pagekeeper.core.compress.text import SHARES, extract
 from pagekeeper.core.pages import CompressionLevel
 from pagekeeper.core.sentences import Sentence, facts_of, split_sentences
+from pagekeeper.core.wellformed import read_json
 
 KEYS_MAX: Final = 40
 """What REFERENCE names."""
@@ -69,8 +70,8 @@ class ShapeCompressor:
 
 def _parsed(text: str) -> Any | None:  # noqa: ANN401 - JSON is any value
     try:
-        value = json.loads(text, parse_int=_Number, parse_float=_Number)
-    except (ValueError, RecursionError):
+        value = read_json(text, _Number)
+    except ValueError:
         return None
     return value if isinstance(value, dict | list) and _depth_within(value, DEPTH_MAX) else None
 

@@ -1,14 +1,13 @@
 """The bases of the models: known keywords, text that can be sent, short reprs, and JSON that can stand in a prompt."""
 
-import json
 from collections.abc import Iterable
-from operator import is_
 from typing import Any, ClassVar, Final
 
 from pydantic import AliasChoices, BaseModel, model_validator
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
-from pagekeeper.core.escape import guard_json, whole_text
+from pagekeeper.core.escape import guard_json
+from pagekeeper.core.wellformed import whole
 from pagekeeper.memory.arguments import unknown_keyword
 from pagekeeper.memory.shown import short_repr
 
@@ -102,23 +101,3 @@ class GuardedModel(StrictModel):
 def guard_lines(json_text: str) -> str:
     """`guard_json` of indented JSON. A line break in JSON stands between lexemes, never in a string."""
     return "\n".join([guard_json(line) for line in json_text.split("\n")])
-
-
-def whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value, and what else a field may hold
-    """`value` with every text in it as `whole_text` gives it; the very same object when nothing was broken."""
-    if isinstance(value, str):
-        return whole_text(value)
-    if type(value) not in _COLLECTIONS or not value:
-        return value
-    try:
-        if json.dumps(value, ensure_ascii=False).encode():  # a tenth of the time that looking at each text takes
-            return value
-    except (TypeError, ValueError, RecursionError):
-        pass  # half a character somewhere, or no JSON value: a look at each text tells
-    if isinstance(value, dict):
-        pairs = [(whole(key), whole(inner)) for key, inner in value.items()]
-        same = all(new[0] is key and new[1] is value[key] for new, key in zip(pairs, value, strict=True))
-        return value if same else dict(pairs)
-    members = list(value)
-    mended = [whole(inner) for inner in members]
-    return value if all(map(is_, mended, members)) else type(value)(mended)
