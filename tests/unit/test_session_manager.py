@@ -15,7 +15,6 @@ from pagekeeper.core.errors import BudgetTooSmall, InvalidField
 from pagekeeper.memory import (
     CompressorRegistry,
     ImportanceWeightedLRU,
-    ModalityAwareLRU,
     PageType,
     StorageTier,
     VMMode,
@@ -85,7 +84,7 @@ async def test_the_settings_reach_the_memory() -> None:
     assert "tools" not in await sm.build_request()
     assert sm.vm.session.config.eviction_policy == "importance-lru/1"
     with pytest.raises(InvalidField, match="eviction_policy"):
-        SessionManager(enable_vm=True, vm_eviction_policy=ModalityAwareLRU())
+        SessionManager(enable_vm=True, vm_eviction_policy="mru/1")
 
 
 async def test_however_long_the_talk_what_is_sent_fits_and_says_nothing_twice() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pagekeeper.core.pages import RECALL_LIKELIHOOD_PERCENT, MessageRole, PageState, PageType
-from pagekeeper.core.reuse_counts import Learning, PageReuse, SessionReuse
+from pagekeeper.core.reuse_counts import Learning, SessionReuse
 from pagekeeper.core.working_set import Resident
 
 TYPE_WEIGHT: Final = {
@@ -114,20 +114,4 @@ def candidate(
         residents,
         session.references - reuse.first_reference,
         page.fault_count,
-    )
-
-
-def with_history(plain: Candidate, reuse: PageReuse, session: SessionReuse, *, kind_share: float) -> Candidate:
-    """Return a page that has no history yet as one whose history is known."""
-    return plain._replace(
-        reuses=reuse.count,
-        known_reuses=session.reuses - reuse.first_reuse,
-        idle_reuses=session.reuses - reuse.last_reuse,
-        idle_references=session.references - reuse.last_reference,
-        gap_references=reuse.gap_references or session.gap_references,
-        first_reference=reuse.first_reference,
-        kind_share=kind_share,
-        periodicity=session.periodicity,
-        scan_references=session.references - session.last_reuse_reference,
-        known_references=session.references - reuse.first_reference,
     )

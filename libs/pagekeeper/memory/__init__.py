@@ -82,15 +82,9 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "SessionNotFound",
     ),
     "eviction_policy": (
-        "EvictionCandidate",
-        "EvictionContext",
         "EvictionPolicy",
         "ImportanceWeightedLRU",
-        "ImportanceWeightedLRUConfig",
         "LRUEvictionPolicy",
-        "ModalityAwareLRU",
-        "ModalityAwareLRUConfig",
-        "NamedEvictionPolicy",
     ),
     "fault_handler": (
         "PageCompressor",
@@ -175,6 +169,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     "mutation_log": (
         "ContextDiff",
         "MutationLogLite",
+        "TurnContext",
     ),
     "pack_cache": ("ContextPackCache",),
     "page_table": ("PageTable",),
@@ -207,8 +202,6 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "get_vm_tools_as_dicts",
     ),
     "working_set": (
-        "AntiThrashPolicy",
-        "PinnedSet",
         "WorkingSetConfig",
         "WorkingSetManager",
     ),

@@ -192,8 +192,7 @@ class MemoryManager(Pager):
 
     def new_turn(self) -> None:
         """Begin a turn, which the user's next words, or whatever comes before them, are the first of."""
-        self._begin_due_turn()
-        self._turn_is_due = True
+        self.begin_turn()
 
     def update_session_id(self, session_id: str) -> None:
         """Go on under another id, with the same pages."""
@@ -316,7 +315,9 @@ class MemoryManager(Pager):
             saved = saved_file.from_bytes(data, f"checkpoint {checkpoint_id!r}")
             self._go_on_from(saved)
             return self.get_l0_pages()
-        return self._restored(checkpoint_id)
+        self._process.restore(checkpoint_id)
+        self._used_this_turn.clear()
+        return self.get_l0_pages()
 
     def save(self, path: Path | str, beside: Mapping[str, Any] | None = None) -> None:
         """Write the whole memory to one file, in place of what is there. Raises OSError."""
@@ -336,12 +337,6 @@ class MemoryManager(Pager):
         log = SessionLog.folded(saved.session_id, _CLOCK.now_ms, saved.transactions, saved.contents)
         config = log.session.config
         memory = cls(
-            config=WorkingSetConfig(
-                max_l0_tokens=config.max_l0_tokens,
-                reserved_tokens=config.reserved_tokens,
-                eviction_threshold=config.eviction_threshold,
-                target_utilization=config.target_utilization,
-            ),
             fault_policy=FaultPolicy(
                 max_faults_per_turn=config.max_faults_per_turn,
                 max_fault_tokens_per_turn=config.max_fault_tokens_per_turn,

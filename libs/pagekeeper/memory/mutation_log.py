@@ -14,7 +14,7 @@ from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import Actor, MutationLogSummary, MutationType, PageMutation, StorageTier
 from pagekeeper.memory.models.strict import StrictModel
 
-__all__ = ["ContextDiff", "MutationLogLite"]
+__all__ = ["ContextDiff", "MutationLogLite", "TurnContext"]
 
 _COUNTER_OF: Final = {
     MutationType.CREATE: "creates",

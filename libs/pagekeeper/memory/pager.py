@@ -10,7 +10,6 @@ from typing import Any, Final
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.errors import (
-    CheckpointNotFound,
     FaultLimitReached,
     FaultTokensExceeded,
     LevelUnavailable,
@@ -47,11 +46,10 @@ from pagekeeper.memory.session_views import (
     SessionFaults,
     SessionMutationLog,
     SessionPageTable,
-    SessionWorkingSet,
     metrics_of,
 )
 from pagekeeper.memory.tlb import PageTLB, TLBWithPageTable
-from pagekeeper.memory.working_set import WorkingSetConfig
+from pagekeeper.memory.working_set import WorkingSetConfig, WorkingSetManager, of_session
 
 REFUSALS: Final = (PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable)
 """Of a fault: what a model or an application can do something about."""
@@ -83,7 +81,7 @@ class Pager:
         self._page_table = SessionPageTable(log)
         self._tlb = PageTLB()
         self._combined = TLBWithPageTable(self._page_table, self._tlb)
-        self._working_set = SessionWorkingSet(self, log, config)
+        self._working_set = WorkingSetManager(of_session(config, log.session.config), pages=self)
         self._fault_handler = SessionFaults(self, log, fault_policy)
         self._mutation_log = SessionMutationLog(log)
         self._prefetcher = SimplePrefetcher(similar=self._similar)
@@ -96,6 +94,11 @@ class Pager:
     def session(self) -> Session:
         """The state that the core folded, of which everything here is a view."""
         self._begin_due_turn()
+        return self._log.session
+
+    @property
+    def folded(self) -> Session:
+        """The state, without the turn that is due."""
         return self._log.session
 
     @property
@@ -119,7 +122,7 @@ class Pager:
         return self._combined
 
     @property
-    def working_set(self) -> SessionWorkingSet:
+    def working_set(self) -> WorkingSetManager:
         return self._working_set
 
     @property
@@ -368,13 +371,6 @@ class Pager:
         """Store checkpoints there from now on, so that another process can restore them."""
         await self._storage.configure(artifact_store, session_id or self.session_id)
         self._stored_elsewhere = artifact_store is not None
-
-    def _restored(self, checkpoint_id: str) -> list[MemoryPage]:
-        if checkpoint_id not in self.session.checkpoints:
-            raise CheckpointNotFound(checkpoint_id)
-        self._process.restore(checkpoint_id)
-        self._used_this_turn.clear()
-        return self.get_l0_pages()
 
     # Underneath
 

@@ -1,7 +1,7 @@
 """The guide's parts as views of one session: what they say is read from the fold when it is asked for.
 
-A part that the guide has its reader make and fill (`PageTable`, `WorkingSetManager`, `PageFaultHandler`,
-`MutationLogLite`) stands here over a session instead. What changes the session goes through the memory that owns it;
+A part that the guide has its reader make and fill (`PageTable`, `PageFaultHandler`, `MutationLogLite`) stands here over
+a session instead. What changes the session goes through the memory that owns it;
 what a table or a log of its own would be told, the session knows already.
 """
 
@@ -16,7 +16,6 @@ from pagekeeper.core.changes import pages_of
 from pagekeeper.core.effects import Admitted, Compressed, Evicted, RecordedEffect
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
-from pagekeeper.core.working_set import WorkingSet
 from pagekeeper.memory.fault_handler import PageFaultHandler
 from pagekeeper.memory.models import (
     Actor,
@@ -25,7 +24,6 @@ from pagekeeper.memory.models import (
     FaultPolicy,
     FaultReason,
     FaultResult,
-    MemoryPage,
     MutationType,
     PageMutation,
     PageTableEntry,
@@ -36,7 +34,6 @@ from pagekeeper.memory.mutation_log import MutationLogLite, TurnContext
 from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.session_log import SessionLog
 from pagekeeper.memory.tlb import PageTLB
-from pagekeeper.memory.working_set import WorkingSetConfig, WorkingSetManager
 
 if TYPE_CHECKING:
     from pagekeeper.memory.pager import Pager
@@ -119,81 +116,6 @@ class SessionPageTable(PageTable):
         else:
             for page_id in touched:
                 self._changed(page_id)
-
-
-class SessionWorkingSet(WorkingSetManager):
-    """The working set of a session. What changes it is an event of the memory that owns the session."""
-
-    def __init__(self, pager: "Pager", log: SessionLog, config: WorkingSetConfig) -> None:
-        self._pager = pager
-        self._log = log
-        super().__init__(config)
-        limit = log.session.config.limit_tokens
-        self._budget.total_limit = limit + self._budget.reserved
-
-    @property
-    def _l0(self) -> WorkingSet:
-        return self._log.session.working_set
-
-    @_l0.setter
-    def _l0(self, _empty: WorkingSet) -> None:
-        """The session has one."""
-
-    @property
-    def current_turn(self) -> int:
-        return self._pager.turn
-
-    @current_turn.setter
-    def current_turn(self, _turn: int) -> None:
-        """The session's."""
-
-    def get_page(self, page_id: str) -> MemoryPage | None:
-        return self._pager.resident_page(page_id)
-
-    def add_to_l0(self, page: MemoryPage) -> bool:
-        return self._pager.place(page)
-
-    def remove(self, page_id: str) -> MemoryPage | None:
-        page = self.get_page(page_id)
-        if page is not None:
-            self._pager.release([page_id])
-        return page
-
-    def set_importance(self, page_id: str, importance: float) -> None:
-        self._pager.set_importance(page_id, importance)
-
-    def pin_page(self, page_id: str) -> None:
-        self._pager.pin_page(page_id)
-
-    def unpin_page(self, page_id: str) -> None:
-        self._pager.unpin_page(page_id)
-
-    def is_pinned(self, page_id: str) -> bool:
-        page = self._log.session.page(page_id)
-        return page is not None and self._log.session.is_pinned(page)
-
-    def pinned_page_ids(self, *, last_turns: bool = True) -> set[str]:
-        """Every page that is not to be evicted; with `last_turns`, those of the last turns too."""
-        session = self._log.session
-        pages = (session.pages[resident.page_id] for resident in session.working_set)
-        return {
-            page.page_id for page in pages if session.is_pinned(page) or (last_turns and session.is_protected(page))
-        }
-
-    def new_turn(self) -> None:
-        self._pager.begin_turn()
-
-    def get_eviction_candidates(
-        self,
-        tokens_needed: int = 0,  # noqa: ARG002 - the guide's
-        from_tier: StorageTier = StorageTier.L0,
-        page_table: object = None,  # noqa: ARG002 - likewise
-    ) -> list[tuple[str, float]]:
-        """Pages that nothing protects and their ranks, from 0: the first to go first."""
-        if from_tier is not StorageTier.L0:
-            return []
-        order = self._log.session.unprotected()
-        return [(resident.page_id, rank / len(order)) for rank, resident in enumerate(order)]
 
 
 class SessionFaults(PageFaultHandler):

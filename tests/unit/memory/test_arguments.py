@@ -27,8 +27,7 @@ from tests.unit.hostile_text import hostile_texts
 Call = Callable[..., Any]
 
 UNCHECKED: Final = {
-    *("EvictionCandidate", "EvictionContext", "ImportanceWeightedLRU", "ImportanceWeightedLRUConfig"),
-    *("LRUEvictionPolicy", "MemoryManager", "ModalityAwareLRU", "ModalityAwareLRUConfig", "NamedEvictionPolicy"),
+    *("ImportanceWeightedLRU", "LRUEvictionPolicy", "MemoryManager", "TurnContext"),
     *("PageTLB", "PageTable", "TLBWithPageTable", "WorkingSetConfig", "WorkingSetManager", "event_to_page"),
 }
 

@@ -1,21 +1,32 @@
 """The tokens of a working set are its pages', whatever happens to them, and what is kept is not offered to go."""
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagekeeper.core.drafts import page_to_map
+from pagekeeper.core.errors import InvalidField, PageNotFound
+from pagekeeper.core.events import (
+    Event,
+    ImportanceSet,
+    MappedPage,
+    PagesMapped,
+    SessionConfig,
+    SessionOpened,
+    Transaction,
+    TurnBegun,
+)
+from pagekeeper.core.pages import Extent, MessageRole, StoredRepresentation
+from pagekeeper.core.policies import POLICIES
+from pagekeeper.core.session import Session
 from pagekeeper.memory import (
-    AntiThrashPolicy,
-    CompressionLevel,
     ImportanceWeightedLRU,
+    LRUEvictionPolicy,
     MemoryPage,
     Modality,
-    PageTable,
     PageType,
-    PinnedSet,
     StorageTier,
     TokenBudget,
     WorkingSetConfig,
@@ -86,25 +97,10 @@ class Story:
         assert self.working_set.remove_from_l0(page_id, text_page(page_id, size_tokens=size)) == (page_id in self.l0)
         self.l0.pop(page_id, None)
 
-    def update_tokens(self, page_id: str, size: int) -> None:
-        fits = page_id in self.l0 and self.fits(page_id, size)
-        assert self.working_set.update_page_tokens(page_id, 1, size) == fits
-        if fits:
-            self.l0[page_id] = size
-
-    def replace(self, page_id: str, size: int) -> None:
-        fits = page_id in self.l1 or (page_id in self.l0 and self.fits(page_id, size))
-        assert self.working_set.replace_page(text_page(page_id, size_tokens=size)) == fits
-        if fits and page_id in self.l0:
-            self.l0[page_id] = size
-
     def change_in_place(self, page_id: str, size: int) -> None:
         page = self.working_set.get_page(page_id)
         if page is not None and page_id in self.l0:
             page.size_tokens = size
-
-    def take_another_budget(self) -> None:
-        self.working_set.budget = TokenBudget(total_limit=TOTAL, reserved=RESERVED)
 
     def clear(self) -> None:
         self.working_set.clear()
@@ -131,10 +127,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(lambda page_id: lambda story: story.demote(page_id), page_ids),
     st.builds(lambda page_id: lambda story: story.remove(page_id), page_ids),
     st.builds(lambda *said: lambda story: story.remove_from_l0(*said), page_ids, sizes),
-    st.builds(lambda *said: lambda story: story.update_tokens(*said), page_ids, sizes),
-    st.builds(lambda *said: lambda story: story.replace(*said), page_ids, sizes),
     st.builds(lambda *said: lambda story: story.change_in_place(*said), page_ids, sizes),
-    st.just(Story.take_another_budget),
     st.just(Story.clear),
 )
 
@@ -155,7 +148,7 @@ def test_a_page_added_to_l0_twice_counts_once() -> None:
     assert held.add_to_l0(page)
     assert held.add_to_l0(page)
     assert held.add_to_l0(text_page("p1", size_tokens=70))
-    assert (held.tokens_used, held.l0_pages) == (70, ["p1"])
+    assert (held.tokens_used, held.get_l0_page_ids()) == (70, ["p1"])
 
 
 def test_a_page_that_is_removed_leaves_no_tokens() -> None:
@@ -184,8 +177,6 @@ def test_the_budget_that_is_given_follows_the_pages() -> None:
     held.add_to_l0(MemoryPage(page_id="i1", modality=Modality.IMAGE, size_tokens=200))
     assert (budget.used, budget.image_tokens, budget.text_tokens) == (250, 200, 50)
     assert (held.tokens_used, held.tokens_available) == (200, 250)
-    held.budget = TokenBudget(total_limit=300, reserved=0)
-    assert (budget.used, held.budget.used) == (50, 200)
     with pytest.raises(ValueError, match="500 tokens"):
         WorkingSetManager(WorkingSetConfig(max_l0_tokens=500), TokenBudget(total_limit=400))
 
@@ -202,156 +193,154 @@ def test_eviction_begins_above_the_threshold_and_ends_at_the_target() -> None:
     assert held.calculate_eviction_target(tokens_needed=40) == 0
 
 
-def test_an_order_of_ids_can_be_given() -> None:
-    held = manager()
-    for page_id in ("a", "b"):
-        held.add_to_l0(text_page(page_id, size_tokens=100))
-    held.l0_pages = ["c", "b"]
-    assert (held.get_l0_page_ids(), held.tokens_used) == (["c", "b"], 100)
-    assert [page_id for page_id, _ in held.get_eviction_candidates()] == ["c", "b"]
-
-
 def candidates(held: WorkingSetManager, tier: StorageTier = StorageTier.L0) -> list[str]:
     return [page_id for page_id, _ in held.get_eviction_candidates(from_tier=tier)]
 
 
-@pytest.mark.parametrize("tier", [StorageTier.L0, StorageTier.L1])
-def test_a_page_s_own_pin_counts_in_every_tier(tier: StorageTier) -> None:
-    """A page's own `pinned` must not be ignored in L0, nor be contradicted by other places that know of pins."""
-    held = manager()
-    add = held.add_to_l0 if tier is StorageTier.L0 else held.add_to_l1
-    pinned = MemoryPage(page_id="pinned", pinned=True)
-    add(pinned)
-    add(text_page("plain"))
-    assert candidates(held, tier) == ["plain"]
-    assert held.is_pinned("pinned")
-    assert held.pinned_page_ids() == {"pinned"}
-    pinned.pinned = False
-    assert set(candidates(held, tier)) == {"pinned", "plain"}
-    pinned.pinned = True
-    held.unpin_page("pinned")
-    assert not held.is_pinned("pinned")
-    assert set(candidates(held, tier)) == {"pinned", "plain"}
-
-
-def test_a_page_that_was_unpinned_may_go_whatever_the_page_table_remembers() -> None:
-    held, table = manager(), PageTable()
-    page = MemoryPage(page_id="p1", pinned=True)
-    table.register(page)
-    held.add_to_l0(page)
-    held.unpin_page("p1")
-    assert [page_id for page_id, _ in held.get_eviction_candidates(page_table=table)] == ["p1"]
-
-
-pin_steps = st.lists(
-    st.tuples(st.sampled_from(["pin", "unpin", "own", "disown", "add", "turn", "fault"]), page_ids), max_size=30
+drawn_pages = st.builds(
+    MemoryPage,
+    page_id=page_ids,
+    content=st.text(max_size=60),
+    size_tokens=st.integers(1, 300),
+    page_type=st.sampled_from(PageType),
+    importance=st.floats(0, 1),
+    metadata=st.sampled_from([{}, {"role": "user"}, {"role": "assistant"}, {"role": "tool", "tool_name": "shell"}]),
 )
 
 
-@given(pin_steps, st.sampled_from([StorageTier.L0, StorageTier.L1]))
-def test_what_is_pinned_or_protected_is_not_offered_and_all_else_is(
-    script: list[tuple[str, str]], tier: StorageTier
-) -> None:
-    held = WorkingSetManager()
-    add = held.add_to_l0 if tier is StorageTier.L0 else held.add_to_l1
-    for page_id in IDS[1:]:
-        add(text_page(page_id, size_tokens=10))
-    for step, page_id in script:
-        page = held.get_page(page_id)
-        match step:
-            case "pin":
-                held.pin_page(page_id)
-                assert held.is_pinned(page_id)
-            case "unpin":
-                held.unpin_page(page_id)
-                assert not held.is_pinned(page_id)
-            case "own" | "disown" if page is not None:
-                page.pinned = step == "own"
-            case "add":
-                add(page or text_page(page_id, size_tokens=10))
-            case "turn":
-                held.new_turn()
-            case _:
-                held.record_fault(page_id)
-        resident = held.l0_pages if tier is StorageTier.L0 else list(held.l1_cache)
-        free = {one for one in resident if held.anti_thrash.can_evict(one, held.current_turn)}
-        assert set(candidates(held, tier)) == free - held.pinned_page_ids()
-        assert {one for one in IDS if held.is_pinned(one)} == held.pinned_page_ids()
+@given(st.sampled_from(sorted(POLICIES)), st.lists(drawn_pages | st.none(), max_size=20))
+def test_pages_go_in_the_order_of_a_session_of_the_core(policy: str, said: list[MemoryPage | None]) -> None:
+    """Each fact that a policy reads reaches it: turns of use, position, kind, words, importance, size and type."""
+    held = WorkingSetManager(eviction_policy=policy)
+    session = Session()
+    config = SessionConfig(max_l0_tokens=10**9, eviction_policy=policy)
+    events: list[Event] = [SessionOpened(config)]
+    for page in said:
+        if page is None:
+            held.new_turn()
+            events.append(TurnBegun())
+        elif held.is_in_l0(page.page_id):
+            held.set_importance(page.page_id, page.importance)
+            events.append(ImportanceSet(page.page_id, page.importance))
+        else:
+            held.add_to_l0(page)
+            events.append(PagesMapped((fact_of(page),)))
+    for revision, event in enumerate(events, start=1):
+        session.apply(revision, Transaction(f"r{revision}", b"", 0, (event,)))
+    assert candidates(held) == [resident.page_id for resident in session.eviction_order()]
 
 
-def test_what_a_conversation_stands_on_is_pinned_automatically() -> None:
-    held = WorkingSetManager(pinned_set=PinnedSet(auto_pin_last_n_turns=2, max_auto_pins=2))
-    system = MemoryPage(page_id="system", content="x", metadata={"role": "system"})
-    plan = MemoryPage(page_id="plan", content="x", metadata={"type": "plan"})
-    claim = MemoryPage(page_id="claim", content="x", page_type=PageType.CLAIM, importance=0.9)
-    for page in (system, plan, claim, text_page("first", "x")):
+def fact_of(page: MemoryPage) -> MappedPage:
+    """The page as a session is told of it; the manager's turns are its caller's, so no page is a user's there."""
+    role = MessageRole(page.metadata.get("role", "assistant"))
+    return page_to_map(
+        page.page_id,
+        StoredRepresentation(0, page.estimate_tokens(), 0, b"", extent=Extent("", 0, 0)),
+        page.content,
+        page_type=page.page_type,
+        role=MessageRole.ASSISTANT if role is MessageRole.USER else role,
+        importance=page.importance,
+        tool_name=page.metadata.get("tool_name", ""),
+    )._replace(version=1)
+
+
+def test_a_policy_is_given_by_its_name_or_as_an_object() -> None:
+    order = {}
+    for policy in (LRUEvictionPolicy(), ImportanceWeightedLRU(), "lru/1", "importance-lru/1"):
+        held = WorkingSetManager(eviction_policy=policy)
+        held.add_to_l0(MemoryPage(page_id="dear", size_tokens=10, importance=1.0))
+        held.add_to_l0(MemoryPage(page_id="late", size_tokens=10, importance=0.1))
+        order[policy if isinstance(policy, str) else type(policy).__name__] = candidates(held)
+    assert order["lru/1"] == order["LRUEvictionPolicy"] == ["dear", "late"]
+    assert order["importance-lru/1"] == order["ImportanceWeightedLRU"] == ["late", "dear"]
+    with pytest.raises(InvalidField, match="importance-lru/1"):
+        WorkingSetManager(eviction_policy="mru/1")
+
+
+def test_what_is_added_again_is_used_again() -> None:
+    held = WorkingSetManager(eviction_policy="lru/1")
+    pages = {page_id: text_page(page_id, size_tokens=10) for page_id in ("a", "b", "c")}
+    for page in pages.values():
         held.add_to_l0(page)
-    assert held.pinned_page_ids() == {"system", "plan", "claim"}
     held.new_turn()
-    held.add_to_l0(text_page("second", "x"))
-    assert held.pinned_page_ids() == {"system", "plan", "claim", "second"}
-    held.new_turn()
-    held.new_turn()
-    assert held.pinned_page_ids() == {"system", "plan", "claim"}
-    held.unpin_page("claim")
-    assert set(candidates(held)) == {"claim", "first", "second"}
-
-
-def test_automatic_pins_of_last_turns_leave_half_of_the_budget() -> None:
-    held = manager(total=1_000, reserved=0)
-    held.new_turn()
-    for page_id in IDS:
-        held.add_to_l0(text_page(page_id, size_tokens=200))
-    assert held.pinned_page_ids() == {"d", "e"}
-    assert candidates(held) == ["a", "b", "c"]
-
-
-def test_pins_are_counted_once_and_automatic_ones_taken_back_together() -> None:
-    pins = PinnedSet(max_auto_pins=10)
-    pins.pin("a")
-    pins.auto_pin("a")
-    pins.auto_pin("b")
-    assert (pins.count(), pins.get_all()) == (2, {"a", "b"})
-    pins.clear_auto_pins()
-    assert pins.get_all_pinned() == {"a"}
-
-
-def test_a_page_just_faulted_in_or_just_evicted_is_protected() -> None:
-    policy = AntiThrashPolicy(eviction_cooldown_turns=3, fault_protection_turns=2)
-    policy.record_fault("f", turn=5)
-    policy.record_eviction("e", turn=5)
-    assert [policy.can_evict("f", turn) for turn in (5, 6, 7)] == [False, False, True]
-    assert [policy.can_evict("e", turn) for turn in (5, 7, 8)] == [False, False, True]
-    policy.cleanup_old_history(current_turn=100, max_age=20)
-    assert policy.get_eviction_penalty("f", 100) == 0.0
-
-
-def test_the_thrash_penalty_counts_where_it_is_used() -> None:
-    """The penalty must not be 0 for all pages that may be evicted: a page that was lately missed goes after others."""
-    held = WorkingSetManager()
-    for page_id in ("a", "b"):
-        held.add_to_l0(text_page(page_id, "x"))
-    assert candidates(held) == ["a", "b"]
-    held.pinned_set.auto_pin_last_n_turns = 0
-    held.record_fault("a")
-    scores = {}
-    for turn in range(1, 8):
+    held.add_to_l0(pages["a"])
+    held.remove("b")
+    held.add_to_l0(pages["b"])
+    assert held.get_l0_page_ids() == ["a", "c", "b"]
+    for _ in range(5):
         held.new_turn()
-        assert ("a" in candidates(held)) == (turn >= held.anti_thrash.fault_protection_turns)
-        scores[turn] = dict(held.get_eviction_candidates())
-    unfaulted = {page_id: score for page_id, score in scores[7].items() if page_id == "a"}
-    assert scores[2]["a"] > scores[4]["a"] > unfaulted["a"]
-    assert candidates(held) == ["a", "b"]
+    assert candidates(held) == ["c", "a", "b"]
 
 
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 20))
-def test_a_penalty_is_at_most_one_and_fades(cooldown: int, protection: int, age: int) -> None:
-    policy = AntiThrashPolicy(eviction_cooldown_turns=cooldown, fault_protection_turns=protection)
-    policy.record_eviction("p", 0)
-    policy.record_fault("p", 0)
-    penalties = [policy.get_eviction_penalty("p", turn) for turn in range(age + 2)]
-    assert all(0.0 <= later <= sooner <= 1.0 for sooner, later in pairwise(penalties))
-    assert penalties[0] == 1.0
+def test_what_is_of_the_last_turns_or_just_came_back_goes_after_all_else() -> None:
+    held = WorkingSetManager(eviction_policy="lru/1")
+    for page_id in IDS:
+        held.add_to_l0(MemoryPage(page_id=page_id, size_tokens=10, page_type=PageType.CLAIM))
+    first = held.remove("a")
+    assert first is not None
+    for _ in range(5):
+        held.new_turn()
+    held.add_to_l0(text_page("new", size_tokens=10))
+    held.add_to_l0(first)
+    assert candidates(held) == ["b", "c", "d", "e", "new", "a"]
+    held.new_turn()
+    held.new_turn()
+    held.add_to_l0(text_page("newer", size_tokens=10))
+    assert candidates(held) == ["b", "c", "d", "e", "a", "new", "newer"]
+
+
+pin_steps = st.lists(
+    st.tuples(st.sampled_from(["pin", "unpin", "add", "leave", "turn"]), page_ids, st.booleans()), max_size=30
+)
+
+
+@given(pin_steps)
+def test_what_is_pinned_is_not_offered_and_all_else_is(script: list[tuple[str, str, bool]]) -> None:
+    """A page's own `pinned` counts when it arrives; later, whoever pinned or unpinned it last has it."""
+    held = WorkingSetManager()
+    pinned: set[str] = set()
+    known: set[str] = set()
+    for step, page_id, arrives_pinned in script:
+        match step:
+            case "pin" | "unpin":
+                if page_id not in known:
+                    with pytest.raises(PageNotFound):
+                        held.pin_page(page_id)
+                elif step == "pin":
+                    held.pin_page(page_id)
+                    pinned.add(page_id)
+                else:
+                    held.unpin_page(page_id)
+                    pinned.discard(page_id)
+            case "add":
+                held.add_to_l0(MemoryPage(page_id=page_id, size_tokens=10, pinned=arrives_pinned))
+                if arrives_pinned and page_id not in known:
+                    pinned.add(page_id)
+                known.add(page_id)
+            case "leave":
+                held.remove(page_id)
+            case _:
+                held.new_turn()
+        assert sorted(candidates(held)) == sorted(set(held.get_l0_page_ids()) - pinned)
+        assert {one for one in IDS if held.is_pinned(one)} == pinned
+
+
+def test_what_the_application_instructs_the_model_to_do_is_pinned() -> None:
+    held = WorkingSetManager()
+    held.add_to_l0(MemoryPage(page_id="system", content="x", metadata={"role": "system"}))
+    held.add_to_l0(text_page("plain", "x"))
+    assert held.is_pinned("system")
+    assert candidates(held) == ["plain"]
+
+
+def test_at_hand_the_first_to_come_goes_first_and_a_pinned_page_stays() -> None:
+    held = manager()
+    for page_id in ("a", "b"):
+        held.add_to_l1(text_page(page_id))
+    held.add_to_l1(MemoryPage(page_id="pinned", pinned=True))
+    held.add_to_l1(text_page("a"))
+    assert candidates(held, StorageTier.L1) == ["b", "a"]
+    assert candidates(held, StorageTier.L2) == []
 
 
 def test_importance_that_a_page_is_given_goes_before_its_own() -> None:
@@ -359,22 +348,13 @@ def test_importance_that_a_page_is_given_goes_before_its_own() -> None:
     for page_id in ("a", "b"):
         held.add_to_l0(MemoryPage(page_id=page_id, content="x", importance=0.5))
     held.set_importance("a", 5.0)
-    assert held.importance_overrides == {"a": 1.0}
-    assert dict(held.get_eviction_candidates())["a"] == pytest.approx(0.4)
-    held.set_importance("b", -1.0)
+    assert candidates(held) == ["b", "a"]
+    held.set_importance("a", 0.7)
+    held.set_importance("b", 0.8)
+    assert candidates(held) == ["a", "b"]
+    held.clear_importance("b")
     assert candidates(held) == ["b", "a"]
     held.clear_importance("a")
-    held.clear_importance("b")
     assert candidates(held) == ["a", "b"]
-
-
-def test_a_shortened_page_takes_its_place_with_its_own_size() -> None:
-    held = manager()
-    page = text_page("p1", "x" * 400)
-    held.add_to_l0(page)
-    held.add_to_l0(text_page("p2", "x" * 400))
-    assert held.replace_page(page.shortened(CompressionLevel.ABSTRACT, "x" * 40, 10))
-    assert (held.l0_pages, held.tokens_used) == (["p1", "p2"], 110)
-    shown = held.get_page("p1")
-    assert shown is not None
-    assert shown.full == page
+    with pytest.raises(PageNotFound):
+        held.set_importance("unknown", 0.5)
