@@ -1,17 +1,24 @@
 """OpenAI-style messages as a conversation.
 
-Content may be a string or an array of parts; pictures, sounds and files become a line that says what was there. An
-`id` that fits the page id grammar becomes the page id. `recall` on a user's message makes its turn a recall question
-(see `generate`).
+Content may be a string or an array of parts; pictures, sounds and files become a line that says what was there.
+
+An `id` that fits the page id grammar becomes the page id; a message without one gets an id that no other message has. A
+`name` is the speaker's, or the tool's; a tool's result without one is named after the call that it answers. A time in
+`created_at` or `timestamp`, as ISO 8601 or in seconds or milliseconds since 1970, is when the message was said.
+`recall` on a user's message makes its turn a recall question (see `generate`).
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from typing import Final
 
 from demo.corpus.place import ROOT, Malformed, Place, as_array, as_object, shown
 from demo.corpus.types import Conversation, Message, Recall, Role, ToolCall, Turn
+from pagekeeper.core.packing import SAID_UNIX_MS_MAX
 
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
 """The most bytes that one page holds."""
@@ -24,6 +31,8 @@ _ROLES: Final = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
+SECONDS_BELOW: Final = 1e11
+"""A number below counts seconds since 1970 (until the year 5138), one above milliseconds (from the year 1973)."""
 _PAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Item = tuple[Message, Recall | None]
@@ -37,9 +46,17 @@ def read(values: Sequence[tuple[Place, object]], name: str) -> Conversation:
     """
     items: list[Item] = []
     seen: dict[str, Place] = {}
-    for number, (place, value) in enumerate(values, 1):
-        found = as_object(value, place, "a message, an object with role and content")
-        message = _message(found, place, f"m{number:04d}")
+    tools: dict[str, str] = {}
+    messages = [
+        (place, as_object(value, place, "a message, an object with role and content")) for place, value in values
+    ]
+    given = {found["id"] for _, found in messages if isinstance(found.get("id"), str)}
+    for number, (place, found) in enumerate(messages, 1):
+        message = _message(found, place, tools)
+        if not message.page_id:
+            free = (f"m{later:04d}" for later in count(number, len(messages)))
+            message = replace(message, page_id=next(page_id for page_id in free if page_id not in given))
+        tools |= {call.call_id: call.name for call in message.tool_calls}
         if message.page_id in seen:
             raise Malformed(place / "id", f"{message.page_id!r} is the id of {seen[message.page_id]} already")
         recall = _recall(found, message.role, place, seen)
@@ -51,7 +68,8 @@ def read(values: Sequence[tuple[Place, object]], name: str) -> Conversation:
 def grouped(items: Iterable[Item], name: str) -> Conversation:
     """Messages as turns: a turn begins where the user speaks after the other side did, and after a recall question.
 
-    Without any reply on record, every message of the user is a turn. Empty messages are left out. Raises Malformed.
+    Without any reply on record, every message of the user is a turn. Empty messages are left out, but for a tool's
+    result: that a tool answered nothing is an answer. Raises Malformed.
     """
     said = [item for item in items if _holds_something(item[0])]
     if not any(message.role is Role.USER for message, _ in said):
@@ -77,7 +95,7 @@ def _holds_something(message: Message) -> bool:
     if size_bytes > MESSAGE_BYTES_MAX:
         problem = f"message {message.page_id} has {size_bytes:,} bytes; a page holds at most {MESSAGE_BYTES_MAX:,}"
         raise Malformed(ROOT, problem)
-    return size_bytes > 0 or bool(message.tool_calls)
+    return size_bytes > 0 or bool(message.tool_calls) or message.role is Role.TOOL
 
 
 def _turn(question: list[Message], reply: list[Message], recall: Recall | None) -> Turn:
@@ -85,21 +103,52 @@ def _turn(question: list[Message], reply: list[Message], recall: Recall | None) 
     return Turn(tuple(question), () if recall else tuple(reply), recall)
 
 
-def _message(value: Mapping[str, object], place: Place, fallback_id: str) -> Message:
+def _message(value: Mapping[str, object], place: Place, tools: Mapping[str, str]) -> Message:
+    """The message, with an empty id when it has none; `tools` are the names of tools by the ids of earlier calls."""
     role = _role(value, place)
     calls = _tool_calls(value, place) if role is Role.ASSISTANT else ()
     text = _content(value, place, optional=bool(calls))
     call_id = value.get("tool_call_id") or ""
-    tool_name = (value.get("name") or "") if role is Role.TOOL else ""
+    name = value.get("name") or ""
     if not isinstance(call_id, str):
         raise Malformed(place / "tool_call_id", f"must be a string, not {shown(call_id)}")
-    if not isinstance(tool_name, str):
-        raise Malformed(place / "name", f"must be a string, not {shown(tool_name)}")
+    if not isinstance(name, str):
+        raise Malformed(place / "name", f"must be a string, not {shown(name)}")
     if value["role"] == "tool" and not call_id:
         raise Malformed(place, "a message with the role tool needs tool_call_id, the id of the call that it answers")
     given = value.get("id")
-    page_id = given if isinstance(given, str) and _PAGE_ID.fullmatch(given) else fallback_id
-    return Message(page_id, role, text, calls, call_id, tool_name)
+    page_id = given if isinstance(given, str) and _PAGE_ID.fullmatch(given) else ""
+    is_tool = role is Role.TOOL
+    return Message(
+        page_id,
+        role,
+        text,
+        calls,
+        call_id,
+        tool_name=(name or tools.get(call_id, "")) if is_tool else "",
+        speaker="" if is_tool else name,
+        said_unix_ms=_said_unix_ms(value),
+    )
+
+
+def _said_unix_ms(value: Mapping[str, object]) -> int:
+    """When a message was said, in milliseconds since 1970; 0 when it does not say so in a form that is known."""
+    match value.get("created_at", value.get("timestamp")):
+        case bool():
+            return 0
+        case int() | float() as moment if 0 < moment < SECONDS_BELOW:
+            return int(moment * 1000)
+        case int() | float() as moment if SECONDS_BELOW <= moment <= SAID_UNIX_MS_MAX:
+            return int(moment)
+        case str(text):
+            try:
+                written = datetime.fromisoformat(text)
+            except ValueError:
+                return 0
+            zoned = written if written.tzinfo else written.replace(tzinfo=UTC)
+            return min(max(int(zoned.timestamp() * 1000), 0), SAID_UNIX_MS_MAX)
+        case _:
+            return 0
 
 
 def _role(value: Mapping[str, object], place: Place) -> Role:

@@ -37,6 +37,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    speaker: str = ""
+    said_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

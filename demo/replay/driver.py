@@ -327,6 +327,8 @@ def _page(message: Message) -> page_pb2.PageInput:
         text=_page_text(message),
         tool_name=message.tool_name,
         tool_call_id=message.tool_call_id,
+        speaker=message.speaker,
+        said_unix_ms=message.said_unix_ms,
     )
 
 

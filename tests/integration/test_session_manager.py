@@ -44,16 +44,16 @@ async def test_what_is_said_is_paged_and_found_again(alice: Pagekeeper) -> None:
     for number in range(20):
         await sm.user_says(f"{number}: {WORDS}")
         await sm.ai_responds("Noted.", model="gpt-4o")
-    await sm.tool_used("clock", {"zone": "UTC"}, {"time": "12:00"})
-    await sm.user_says("And now?")
+    await sm.tool_used("clock", {"zone": "UTC"}, {"time": "12:00"}, tool_call_id="c7")
+    await sm.user_says("And now?", speaker="Alice", said_unix_ms=1_778_248_980_000)
 
     messages = await sm.get_messages_for_llm()
     assert [message["role"] for message in messages] == ["system", "user"]
     assert messages[0]["content"].startswith("You are the scribe.")
     assert '"tool":"clock"' in messages[0]["content"]
-    assert messages[1]["content"].endswith("And now?")
+    assert messages[1]["content"].endswith('"Alice" 2026-05-08 14:03: And now?')
     context = messages[0]["content"].partition("<VM:CONTEXT>")[2]
-    assert "clock" in context
+    assert ' "clock" "c7"): {"tool":"clock"' in context
     assert DECISION not in context
 
     [found] = (await sm.search_pages("EdDSA", limit=1)).results

@@ -1,6 +1,7 @@
 """Whatever a model writes as a tool call is answered by a message for it, never by a failed call."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -122,6 +123,36 @@ async def test_a_repeated_request_faults_once(session: Session) -> None:
     assert not second.failure
     assert envelope(second)["page"]["content"] == envelope(first)["page"]["content"]
     assert (await session.stats()).faults_total == 1
+
+
+async def test_a_result_says_which_tool_it_is_of_and_a_message_who_said_it(session: Session) -> None:
+    noon = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
+    await session.append(
+        user("Is SKU 12 in stock?", page_id="asked", speaker="Alice (work)", said_at=noon),
+        tool_result("true", tool_name="stock_lyon", tool_call_id="c1", page_id="lyon"),
+        tool_result("", tool_name="stock_turin", tool_call_id="c2", page_id="turin"),
+    )
+    shown = "".join(message.content for message in (await session.assemble(user_input="Well?")).messages)
+    assert r'U (asked "Alice \u{28}work\u{29}" 2026-05-08 12:00): "Is SKU 12 in stock?"' in shown
+    assert 'T (lyon "stock_lyon" "c1"): "true"' in shown
+    assert 'T (turin "stock_turin" "c2"): ""' in shown
+    ids = ["asked", "lyon", "turin"]
+    calls = [pb.ToolCall(id=name, name="page_fault", arguments_json=json.dumps({"page_id": name})) for name in ids]
+    metas = [envelope(answer)["page"]["meta"] for answer in (await session.handle_tool_calls(*calls))[:2]]
+    assert [(meta.get("speaker"), meta.get("tool_call_id"), meta.get("said")) for meta in metas] == [
+        ("Alice (work)", None, "2026-05-08 12:00"),
+        ("stock_lyon", "c1", None),
+    ]
+    edited = page_pb2.PageInput(page_id="asked", new_version=True, role=page_pb2.MESSAGE_ROLE_USER, text="SKU 13?")
+    await session.append(edited)
+    page = await session.page("asked")
+    assert (page.speaker, page.said_unix_ms) == ("Alice (work)", int(noon.timestamp() * 1000))
+    with pytest.raises(InvalidField, match="must stay 'c1'"):
+        await session.append(
+            page_pb2.PageInput(
+                page_id="lyon", new_version=True, role=page_pb2.MESSAGE_ROLE_TOOL, text="no", tool_call_id="c9"
+            )
+        )
 
 
 async def test_what_is_the_callers_fault_fails_the_call(session: Session) -> None:

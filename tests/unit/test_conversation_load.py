@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from demo.corpus import messages
 from demo.corpus.load import UnreadableConversation, load_conversations
+from demo.corpus.place import ROOT
 from demo.corpus.types import Conversation, Recall, Role, ToolCall
 
 USER = {"role": "user", "content": "Which port?"}
@@ -62,6 +66,42 @@ def test_an_array_of_messages_becomes_turns(file: Path) -> None:
     assert second.question[0].text == "Sure?\nReally?"
     assert second.reply == ()
     assert [message.page_id for message in conversation.messages()] == [f"m{n:04d}" for n in range(1, 7)]
+
+
+def test_a_result_without_a_name_is_named_after_its_call(file: Path) -> None:
+    calls = [{"id": f"c{n}", "function": {"name": f"look_{n}", "arguments": "{}"}} for n in (1, 2)]
+    results = [{"role": "tool", "tool_call_id": f"c{n}", "content": "" if n == 1 else "x"} for n in (1, 2, 3)]
+    conversation = loaded(file, [USER, {"role": "assistant", "content": None, "tool_calls": calls}, *results])
+    names = [(said.tool_name, said.text) for said in conversation.messages() if said.role is Role.TOOL]
+    assert names == [("look_1", ""), ("look_2", "x"), ("", "x")]
+
+
+def test_speakers_keep_their_names_and_messages_their_times(file: Path) -> None:
+    noon = 1_778_241_600_000
+    times = [
+        "2026-05-08T12:00:00Z",
+        "2026-05-08T14:00:00+02:00",
+        "2026-05-08T12:00:00",
+        noon // 1000,
+        noon,
+        noon / 1000,
+    ]
+    said = [{**USER, "name": "Alice", "created_at": time} for time in times] + [{**ASSISTANT, "timestamp": noon}]
+    *dated, last = loaded(file, said).messages()
+    assert {(message.speaker, message.said_unix_ms) for message in dated} == {("Alice", noon)}
+    assert (last.speaker, last.said_unix_ms) == ("", noon)
+    odd = [{**USER, "created_at": time} for time in (None, True, -5, 0, "yesterday", 1e300, [1])]
+    assert {message.said_unix_ms for message in loaded(file, odd).messages()} == {0}
+
+
+@given(st.lists(st.none() | st.sampled_from([f"m{n:04d}" for n in range(1, 9)]), min_size=1, max_size=8))
+def test_an_id_that_is_made_up_is_no_other_messages(ids: list[str | None]) -> None:
+    given_ids = [given_id for given_id in ids if given_id is not None]
+    unique = [given_id if given_id and given_ids.count(given_id) < 2 else None for given_id in ids]
+    values = [(ROOT / n, USER | ({} if page_id is None else {"id": page_id})) for n, page_id in enumerate(unique)]
+    found = [message.page_id for message in messages.read(values, "talk").messages()]
+    assert len(set(found)) == len(found) == len(ids)
+    assert all(page_id in (None, made) for page_id, made in zip(unique, found, strict=True))
 
 
 def test_lines_an_object_with_messages_and_a_byte_order_mark_are_read_alike(file: Path) -> None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.lines import LineFacts, facts_of_mapped, facts_of_version
+from pagekeeper.core.packing import SAID_UNIX_MS_MAX
 from pagekeeper.core.pages import (
     MediaDescription,
     MessageRole,
@@ -33,6 +34,9 @@ mapped_pages = st.builds(
     pinned=st.booleans(),
     full=st.just(StoredRepresentation(0, 7, 1, bytes(32), inline=b"x")),
     media=st.none() | st.builds(MediaDescription, caption=captions, width=st.integers(0, 9)),
+    tool_call_id=captions,
+    speaker=captions,
+    said_unix_ms=st.integers(0, SAID_UNIX_MS_MAX),
 )
 
 

@@ -65,6 +65,8 @@ versions = st.builds(
     representations=st.lists(representations(), min_size=1, max_size=5).map(tuple),
     mapped_type=st.sampled_from(PageType),
     trust=st.sampled_from(TrustClass),
+    speaker=names,
+    said_unix_ms=int64s,
 )
 pages = st.builds(
     PageState,

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.escape import compact_json
 from pagekeeper.core.packing import (
+    SAID_UNIX_MS_MAX,
     ContextPage,
     ContextPrefix,
     PackedLine,
     ParsedLine,
+    attribution_of,
     marks_of,
     pack,
     pack_by_utility,
@@ -31,12 +33,19 @@ COUNTS = {name: tokenizer(name).count for name in EncodingName}
 MEDIA_PREFIXES = (ContextPrefix.IMAGE, ContextPrefix.AUDIO, ContextPrefix.VIDEO)
 
 contents = hostile_texts | json_documents
+attributions = st.builds(
+    attribution_of,
+    st.just("") | hostile_texts,
+    st.just("") | hostile_texts,
+    st.just(0) | st.integers(1, SAID_UNIX_MS_MAX),
+)
 text_lines = st.builds(
     render_line,
     st.sampled_from(ContextPrefix),
     page_ids,
     st.integers(0, 3),
     contents,
+    attribution=attributions,
     marks=st.sampled_from(((), ("claim",), ("claim", "untrusted"))),
     chars_max=st.none() | st.integers(0, 40),
 )
@@ -64,7 +73,7 @@ def test_a_page_is_exactly_one_line(line: str) -> None:
 
 @given(lines)
 def test_a_line_has_one_header(line: str) -> None:
-    headers = re.findall(r"[UATSIDVJ?] \([A-Za-z0-9_-]{1,64}(?: [A-Za-z0-9]+)*\):", line)
+    headers = re.findall(r"[UATSIDVJ?] \([^()]+\):", line)
     assert len(headers) == 1
     assert line.startswith(headers[0])
 
@@ -76,19 +85,26 @@ def test_a_line_has_one_header(line: str) -> None:
     contents,
     st.sampled_from(((), ("claim",), ("procedure", "untrusted"), ("system",))),
     st.none() | st.integers(0, 40),
+    attributions,
 )
 def test_a_line_reads_as_what_was_written(
-    prefix: ContextPrefix, page_id: str, level: int, text: str, marks: tuple[str, ...], chars_max: int | None
+    prefix: ContextPrefix,
+    page_id: str,
+    level: int,
+    text: str,
+    marks: tuple[str, ...],
+    chars_max: int | None,
+    attribution: str,
 ) -> None:
-    line = render_line(prefix, page_id, level, text, marks=marks, chars_max=chars_max)
+    line = render_line(prefix, page_id, level, text, attribution=attribution, marks=marks, chars_max=chars_max)
     missing = 0 if chars_max is None else max(0, len(text) - chars_max)
     json_prefix = prefix in (ContextPrefix.TOOL, ContextPrefix.STRUCTURED)
     compact = compact_json(text) if json_prefix and not missing else None
     shown = text[: len(text) - missing] if compact is None else compact
-    written = ParsedLine(prefix, page_id, level, marks, shown, missing)
+    written = ParsedLine(prefix, page_id, level, marks, shown, missing, attribution)
     assert parse_line(line) == parse_line(line.removesuffix("\n")) == written
     if not missing:
-        assert render_line(prefix, page_id, level, written.text, marks=marks) == line
+        assert render_line(prefix, page_id, level, written.text, attribution=attribution, marks=marks) == line
 
 
 @given(st.sampled_from(MEDIA_PREFIXES), page_ids, descriptions)
@@ -260,6 +276,13 @@ def test_lines_as_the_guide_shows_them() -> None:
     assert (
         render_line(ContextPrefix.USER, "msg_001", 0, "What's the weather?") == 'U (msg_001): "What\'s the weather?"\n'
     )
+    said = attribution_of("Alice (work)", said_unix_ms=1_778_248_980_000)
+    assert render_line(ContextPrefix.USER, "p1", 0, "Hi", attribution=said) == (
+        'U (p1 "Alice \\u{28}work\\u{29}" 2026-05-08 14:03): "Hi"\n'
+    )
+    call = attribution_of("stock_lyon", "c1")
+    assert render_line(ContextPrefix.TOOL, "p2", 0, "true", attribution=call) == 'T (p2 "stock_lyon" "c1"): "true"\n'
+    assert attribution_of("", "c1") == ""
     assert render_line(ContextPrefix.USER, "msg_001", 1, "Weather?") == 'U (msg_001 L1): "Weather?"\n'
     assert render_line(ContextPrefix.TOOL, "tool_001", 0, '{"result": 42}') == 'T (tool_001): {"result":42}\n'
     assert render_line(ContextPrefix.TOOL, "tool_001", 0, "42") == 'T (tool_001): "42"\n'

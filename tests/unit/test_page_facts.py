@@ -33,6 +33,7 @@ BY_TYPE: Final[dict[int, Any]] = {
     FieldDescriptor.TYPE_BOOL: True,
     FieldDescriptor.TYPE_DOUBLE: 0.25,
     FieldDescriptor.TYPE_UINT32: 7,
+    FieldDescriptor.TYPE_UINT64: 1_700_000_000_000,
 }
 FACTS: Final = {
     field.name: SAID[field.name] if field.name in SAID else BY_TYPE[field.type]

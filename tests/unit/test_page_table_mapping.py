@@ -70,6 +70,7 @@ async def test_an_empty_result_of_a_tool_is_a_page_with_a_line() -> None:
     page = response.pages[1]
     assert page.resident
     facts = LineFacts(page.page_id, Modality.TEXT, PageType.TRANSCRIPT, MessageRole.TOOL, TrustClass.TOOL, None)
+    facts = facts._replace(speaker="search", tool_call_id="call_1")
     assert page.size_tokens == WORDS.count(page_line(facts, 0, b"")) > 0
     assert await replica.content(page.page_id) == b""
     await replica.flush()

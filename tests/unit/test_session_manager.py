@@ -187,6 +187,20 @@ async def test_a_turns_faults_come_back_with_the_users_next_words() -> None:
     assert (await sm.handle_fault(away[3])).success
 
 
+async def test_lines_say_who_spoke_and_which_call_a_tool_answered() -> None:
+    sm = SessionManager(enable_vm=True)
+    await sm.user_says("My favourite colour is teal.", speaker="Alice", said_unix_ms=1_778_248_980_000)
+    await sm.ai_responds("Noted.")
+    await sm.user_says("Mine is ochre.", speaker="Bob")
+    assert (await sm.get_messages_for_llm())[-1]["content"].endswith('"Bob": Mine is ochre.')
+    await sm.ai_responds("Noted.")
+    await sm.tool_used("clock", {}, "12:00", tool_call_id="c7")
+    shown = context(await sm.get_messages_for_llm())
+    assert 'U (p1 "Alice" 2026-05-08 14:03): "My favourite colour is teal."' in shown
+    assert 'U (p3 "Bob"): "Mine is ochre."' in shown
+    assert 'T (p5 "clock" "c7"): {"tool":"clock"' in shown
+
+
 async def test_what_a_tool_did_is_data() -> None:
     sm = SessionManager(enable_vm=True)
     await sm.tool_used("clock", {"zone": "UTC"}, {"time": "12:00"}, error="late")

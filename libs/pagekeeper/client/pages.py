@@ -1,19 +1,41 @@
 """Pages to append, by what they are."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from pagekeeper.client.requests import made
 from pagekeeper.core.wellformed import write_json
 from pagekeeper.v1 import page_pb2
 
 
-def user(text: str, *, page_id: str = "") -> page_pb2.PageInput:
-    """A message of the user; it begins a turn."""
-    return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_USER, text=text)
+def user(text: str, *, page_id: str = "", speaker: str = "", said_at: datetime | None = None) -> page_pb2.PageInput:
+    """A message of a user; it begins a turn.
+
+    The page's line in a prompt shows the name of the `speaker`, of whom a conversation may have several, and when the
+    message was said: to the minute, in UTC. Raises ValueError for a time without a zone.
+    """
+    return made(
+        page_pb2.PageInput,
+        page_id=page_id,
+        role=page_pb2.MESSAGE_ROLE_USER,
+        text=text,
+        speaker=speaker,
+        said_unix_ms=_unix_ms(said_at),
+    )
 
 
-def assistant(text: str, *, page_id: str = "") -> page_pb2.PageInput:
-    return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_ASSISTANT, text=text)
+def assistant(
+    text: str, *, page_id: str = "", speaker: str = "", said_at: datetime | None = None
+) -> page_pb2.PageInput:
+    """A message of the model. Its line shows the speaker and the time as a user's does. Raises ValueError."""
+    return made(
+        page_pb2.PageInput,
+        page_id=page_id,
+        role=page_pb2.MESSAGE_ROLE_ASSISTANT,
+        text=text,
+        speaker=speaker,
+        said_unix_ms=_unix_ms(said_at),
+    )
 
 
 def system(text: str, *, page_id: str = "") -> page_pb2.PageInput:
@@ -22,6 +44,7 @@ def system(text: str, *, page_id: str = "") -> page_pb2.PageInput:
 
 
 def tool_result(text: str, *, tool_name: str = "", tool_call_id: str = "", page_id: str = "") -> page_pb2.PageInput:
+    """What a tool answered, which may be nothing; its line shows the tool's name and the call."""
     return made(
         page_pb2.PageInput,
         page_id=page_id,
@@ -98,3 +121,12 @@ def image(
         mime_type=mime_type,
         media=made(page_pb2.MediaDescription, caption=caption, width=width, height=height),
     )
+
+
+def _unix_ms(moment: datetime | None) -> int:
+    """Milliseconds since 1970; 0 for no time. Raises ValueError for a time without a zone, which may mean any."""
+    if moment is None:
+        return 0
+    if moment.tzinfo is None:
+        raise ValueError(f"said_at must have a time zone, such as datetime.now(UTC), not {moment!r}")
+    return int(moment.timestamp() * 1000)

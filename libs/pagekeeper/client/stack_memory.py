@@ -16,6 +16,7 @@ from pagekeeper.core.errors import FaultLimitReached, FaultTokensExceeded, PageN
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall, tool_message
+from pagekeeper.memory.page_view import said_unix_ms_of
 from pagekeeper.memory.session_memory import (
     IMPORTANCE_OF_SUMMARIES,
     LINKS_MAX,
@@ -86,6 +87,9 @@ class StackMemory:
                 text=said.text,
                 importance=said.importance,
                 tool_name=said.tool_name,
+                tool_call_id=said.metadata.get("tool_call_id", ""),
+                speaker=said.metadata.get("speaker", ""),
+                said_unix_ms=said_unix_ms_of(said.metadata),
                 metadata=said.metadata,
             )
         )

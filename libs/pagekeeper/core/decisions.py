@@ -163,7 +163,7 @@ def map_pages(
             raise PageExists(page_id)
         if new.new_version:
             _check_same_kind(page_id, before or here, new.mapped)
-        named = new.mapped if new.mapped.page_id else new.mapped._replace(page_id=page_id)
+        named = _attributed(new.mapped._replace(page_id=page_id), here or before)
         for link in named.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
@@ -198,6 +198,26 @@ def _page_ids(session: Session, new_pages: Sequence[NewPage]) -> Iterator[str]:
             free += 1
         pages_before += not new.new_version
         yield page_id
+
+
+def _attributed(mapped: ev.MappedPage, before: PageState | ev.MappedPage | None) -> ev.MappedPage:
+    """A version of a page, said by whom and when the version before was said, unless its caller says otherwise.
+
+    Raises InvalidField when the version answers another tool call than the page: the line of either names the call.
+    """
+    if before is None:
+        return mapped
+    if mapped.tool_call_id not in ("", before.tool_call_id):
+        raise InvalidField(
+            "pages.tool_call_id", f"must stay {before.tool_call_id!r} in a version of {mapped.page_id!r}"
+        )
+    attributed = before.current if isinstance(before, PageState) else before
+    return mapped._replace(
+        tool_name=mapped.tool_name or before.tool_name,
+        tool_call_id=before.tool_call_id,
+        speaker=mapped.speaker or attributed.speaker,
+        said_unix_ms=mapped.said_unix_ms or attributed.said_unix_ms,
+    )
 
 
 def _check_same_kind(page_id: str, before: PageState | ev.MappedPage | None, mapped: ev.MappedPage) -> None:

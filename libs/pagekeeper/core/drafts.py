@@ -26,6 +26,8 @@ from pagekeeper.core.sentences import recall_likelihood_percent_of
 
 IMPORTANCE: Final = 0.5
 """The importance, 0 to 1, of a page whose writer does not say."""
+UNNAMED_TOOL: Final = "tool"
+"""The speaker of a result that names its call and no tool."""
 MIME_TYPE_OF: Final = {Modality.TEXT: "text/plain", Modality.STRUCTURED: "application/json"}
 MIME_TYPE_OF_MEDIA: Final = "application/octet-stream"
 
@@ -48,12 +50,14 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
     tool_call_id: str = "",
     media: MediaDescription | None = None,
     metadata: Sequence[KeyValue] = (),
+    speaker: str = "",
+    said_unix_ms: int = 0,
 ) -> ev.MappedPage:
     """Return the page as the session's decisions take it.
 
     `text` is the content of a text or structured page, and empty of a medium, whose `media` says what it is.
 
-    `trust` may lower what the role is trusted with, never raise it.
+    `trust` may lower what the role is trusted with, never raise it. The speaker of a tool's result is the tool.
     """
     allowed = TRUST_OF_ROLE[role]
     return ev.MappedPage(
@@ -73,8 +77,15 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
         tool_call_id=tool_call_id,
         media=media,
         metadata=tuple(metadata),
+        speaker=speaker_of(speaker, tool_name, tool_call_id),
+        said_unix_ms=said_unix_ms,
         recall_likelihood_percent=_recall_likelihood(text, role, modality, page_type),
     )
+
+
+def speaker_of(speaker: str, tool_name: str, tool_call_id: str) -> str:
+    """The name that a page's line shows: what its writer says, else of a tool's result the tool."""
+    return speaker or tool_name or (UNNAMED_TOOL if tool_call_id else "")
 
 
 def _recall_likelihood(text: str, role: MessageRole, modality: Modality, page_type: PageType) -> int:

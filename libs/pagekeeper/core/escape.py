@@ -25,13 +25,13 @@ _UNSAFE = (
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 
 # Three kinds of structure end in a colon, so a backslash before the colon takes all three apart:
-# a tag of ours, a citation, and a page header. A header's parentheses hold an id, a level and marks, 160 characters at
-# most. Any text without parentheses counts as those: an application's ids may have other letters than a stack's.
+# a tag of ours, a citation, and a page header. A header's parentheses hold an id, names, a time, a level and marks, and
+# no parenthesis. Any text without one counts as those: an application's ids may have other letters than a stack's.
 _SPACE = r"[\s\u200c\u200d]{0,8}"
 _STRUCTURE = re.compile(
     rf"(<[\s/\u200c\u200d]{{0,8}}(?i:vm){_SPACE}"
     rf"|\[{_SPACE}(?i:ref){_SPACE}"
-    rf"|[UATSIDVJ?]{_SPACE}\([^()]{{1,160}}\){_SPACE}):"
+    rf"|[UATSIDVJ?]{_SPACE}\([^()]+\){_SPACE}):"
 )
 # A cheap test for all three: most texts have none. It looks for the colons first, which are found soonest.
 _STRUCTURE_END = re.compile(r":(?<=[)mMfF\s\u200c\u200d]:)")

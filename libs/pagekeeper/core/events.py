@@ -115,6 +115,8 @@ class MappedPage(NamedTuple):
     metadata: tuple[KeyValue, ...] = ()
     recall_likelihood_percent: int = RECALL_LIKELIHOOD_PERCENT
     """0 to 100: how likely its words are asked for later."""
+    speaker: str = ""
+    said_unix_ms: int = 0
 
     @property
     def mapped_type(self) -> PageType:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from pagekeeper.core.events import MappedPage
-from pagekeeper.core.packing import marks_of, prefix_of, render_line, render_media_line
+from pagekeeper.core.packing import attribution_of, marks_of, prefix_of, render_line, render_media_line
 from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageState, PageType, TrustClass, Version
 from pagekeeper.core.previews import parted
 
@@ -28,6 +28,10 @@ class LineFacts(NamedTuple):
     role: MessageRole
     trust: TrustClass
     media: MediaDescription | None
+    speaker: str = ""
+    tool_call_id: str = ""
+    """Shown beside a speaker alone: pages that were mapped before there were speakers were counted without a call."""
+    said_unix_ms: int = 0
 
 
 _PLACES: Final = [(name, name in Version._fields) for name in LineFacts._fields]
@@ -52,7 +56,8 @@ def page_line(facts: LineFacts, level: int, content: bytes, preview_mime_type: s
     """
     prefix = prefix_of(facts.modality, facts.mapped_type, facts.role)
     marks = marks_of(prefix, facts.mapped_type, facts.role, facts.trust)
+    attribution = attribution_of(facts.speaker, facts.tool_call_id, facts.said_unix_ms)
     if level == 0 and facts.media is not None:
-        return render_media_line(prefix, facts.page_id, facts.media, marks=marks)
+        return render_media_line(prefix, facts.page_id, facts.media, attribution=attribution, marks=marks)
     text, _ = parted(content, preview_mime_type)
-    return render_line(prefix, facts.page_id, level, text.decode(), marks=marks)
+    return render_line(prefix, facts.page_id, level, text.decode(), attribution=attribution, marks=marks)

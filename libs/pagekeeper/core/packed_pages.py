@@ -63,7 +63,7 @@ class FieldGroups:
 
 _PAGE: Final = FieldGroups(PageState, ("page_id", "versions", "links", "metadata", "reuse"), {"tool_name"})
 _FLAGS, _COUNTS, _FRACTIONS, _TEXTS, _KIND = _PAGE.slices
-_VERSION: Final = FieldGroups(Version, ("media", "representations"), {"mime_type"})
+_VERSION: Final = FieldGroups(Version, ("media", "representations"), {"mime_type", "speaker"})
 _, _VERSION_COUNTS, _, _, _FORM = _VERSION.slices
 
 _FLAG_VALUES: Final = tuple(product((False, True), repeat=len(_PAGE.flags)))
@@ -83,6 +83,7 @@ _NARROW: Final = {
     "version": "B",
     "revision": "I",
     "created_unix_ms": "Q",
+    "said_unix_ms": "Q",
 }
 """How wide a number is in the narrow layouts, or the length of a text; two bytes when nothing is said."""
 

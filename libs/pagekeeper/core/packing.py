@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -51,13 +52,17 @@ _MARKED_TYPES: Final = frozenset({PageType.CLAIM, PageType.PROCEDURE, PageType.I
 _SUMMARISING_TYPES: Final = _MARKED_TYPES | {PageType.SUMMARY}
 
 # A line: its prefix, a space, its header in parentheses, a colon, a space, its body, a line break. The header names the
-# page, and after a space each the level unless it is 0, and marks. The body is a text in quotes, with a note behind it
+# page, and after a space each, where there is one, the speaker in quotes, the tool call in quotes, the time, the level
+# unless it is 0, and marks. The body is a text in quotes, with a note behind it
 # when it was cut; or JSON; or a medium's description in brackets.
 _LINE: Final = re.compile(
-    rf"([{re.escape(''.join(ContextPrefix))}]) \(([^\s()]+)(?: L([1-3]))?((?: [a-z]+)*)\): "
+    rf"([{re.escape(''.join(ContextPrefix))}]) \(([^\s()]+)"
+    r"""((?: "(?:[^"\\]|\\.)*"){0,2}(?: \d{4,}-\d\d-\d\d \d\d:\d\d)?)(?: L([1-3]))?((?: [a-z]+)*)\): """
     r"""(?:(".*")(?: \[([\d,]+) more characters\])?|(\{.*\}|\[.*\]))\n?"""
 )
 
+SAID_UNIX_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, in milliseconds since 1970: the latest time that a line shows."""
 VERBATIM_SHARE: Final = 0.1
 """Share of a page's utility that its full line adds to its reduced one. An upgrade competes for tokens by
 `utility * min(1, VERBATIM_SHARE * reduced_tokens / added_tokens)`."""
@@ -76,6 +81,8 @@ class ParsedLine:
     marks: tuple[str, ...]
     text: str
     chars_missing: int = 0
+    attribution: str = ""
+    """Who said the page, in answer to which call and when: as `attribution_of` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +146,35 @@ def marks_of(
     return tuple(marks)
 
 
+def attribution_of(speaker: str, tool_call_id: str = "", said_unix_ms: int = 0) -> str:
+    """The part of a line's header that says who said the page, in answer to which tool call, and when in UTC.
+
+    A call is named beside a speaker alone. Empty when there is nothing to say. Parentheses in names are escaped: the
+    first one ends a header.
+    """
+    names = [quote(name) for name in (speaker, tool_call_id) if speaker and name]
+    names = [name.replace("(", r"\u{28}").replace(")", r"\u{29}") for name in names]
+    return " ".join([*names, *([said_at(said_unix_ms)] if said_unix_ms else [])])
+
+
+def attributed(words: str, speaker: str, said_unix_ms: int) -> str:
+    """The user's words as the end of a prompt has them, where they stand in no line: after who said them, and when."""
+    attribution = attribution_of(speaker, said_unix_ms=said_unix_ms)
+    return f"{attribution}: {words}" if attribution else words
+
+
+def said_at(unix_ms: int) -> str:
+    """The time as `2026-05-08 14:03`, in UTC."""
+    return f"{datetime.fromtimestamp(unix_ms // 1000, UTC):%Y-%m-%d %H:%M}"
+
+
 def render_line(
     prefix: ContextPrefix,
     page_id: str,
     level: int,
     text: str,
     *,
+    attribution: str = "",
     marks: Sequence[str] = (),
     chars_max: int | None = None,
 ) -> str:
@@ -153,7 +183,7 @@ def render_line(
     Tool results and structured data that are JSON objects or arrays stand as compact JSON, everything else in quotes.
     With `chars_max`, longer text is cut there and the line says how many characters are missing.
     """
-    header = _header(prefix, page_id, level, marks)
+    header = _header(prefix, page_id, attribution, level, marks)
     if chars_max is not None and len(text) > chars_max:
         return f"{header}{quote(text[:chars_max])} [{len(text) - chars_max:,} more characters]\n"
     if prefix in (ContextPrefix.TOOL, ContextPrefix.STRUCTURED):
@@ -164,10 +194,15 @@ def render_line(
 
 
 def render_media_line(
-    prefix: ContextPrefix, page_id: str, media: MediaDescription, *, marks: Sequence[str] = ()
+    prefix: ContextPrefix,
+    page_id: str,
+    media: MediaDescription,
+    *,
+    attribution: str = "",
+    marks: Sequence[str] = (),
 ) -> str:
     """The line of a medium at full level, of which a text prompt can only show the description."""
-    header = _header(prefix, page_id, 0, marks)
+    header = _header(prefix, page_id, attribution, 0, marks)
     match prefix:
         case ContextPrefix.IMAGE:
             return f"{header}{_bracket('IMAGE', _image_facts(media))}\n"
@@ -184,7 +219,7 @@ def parse_line(line: str) -> ParsedLine | None:
     found = _LINE.fullmatch(line)
     if found is None:
         return None
-    prefix, page_id, level, marks, quoted, missing, written = found.groups()
+    prefix, page_id, attribution, level, marks, quoted, missing, written = found.groups()
     return ParsedLine(
         ContextPrefix(prefix),
         page_id,
@@ -192,6 +227,7 @@ def parse_line(line: str) -> ParsedLine | None:
         tuple(marks.split()),
         written if quoted is None else unquote(quoted),
         int(missing.replace(",", "")) if missing else 0,
+        attribution.removeprefix(" "),
     )
 
 
@@ -311,8 +347,8 @@ def _packed(pages: Sequence[ContextPage], chosen: Sequence[PackedLine | None]) -
     )
 
 
-def _header(prefix: ContextPrefix, page_id: str, level: int, marks: Sequence[str]) -> str:
-    words = [page_id, *([f"L{level}"] if level else []), *marks]
+def _header(prefix: ContextPrefix, page_id: str, attribution: str, level: int, marks: Sequence[str]) -> str:
+    words = [page_id, *([attribution] if attribution else []), *([f"L{level}"] if level else []), *marks]
     return f"{prefix.value} ({' '.join(words)}): "
 
 

@@ -190,7 +190,13 @@ class Version(NamedTuple):
     mapped_type: PageType
     """The type its line shows and its tokens count; an annotation changes the page's type, not this."""
     trust: TrustClass
-    """The facts until here come with the mapping: `events.MappedPage` has them by these names."""
+    speaker: str
+    """The name of who says the page, which the line shows; empty for none."""
+    said_unix_ms: int
+    """When the page was said, in milliseconds since 1970, which the line shows; 0 for no time.
+
+    The facts until here come with the mapping: `events.MappedPage` has them by these names.
+    """
     revision: int
     turn: int
     created_unix_ms: int

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from pagekeeper.core.errors import InvalidField, PagekeeperError
 from pagekeeper.core.escape import compact_json, guard_json
 from pagekeeper.core.ids import PageId, check_id
+from pagekeeper.core.packing import said_at
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, StorageTier
 from pagekeeper.core.wellformed import read_json, whole_text
 
@@ -196,6 +197,20 @@ def parse_tool_call(
         return _PARSERS[name](arguments, known_page_ids)
     except InvalidField as wrong:
         return ToolCallProblem("invalid_arguments", f"{wrong.message}.")
+
+
+def meta_of(
+    source_tier: StorageTier, *, turn: int, mime_type: str, speaker: str, tool_call_id: str, said_unix_ms: int
+) -> dict[str, str | int | float]:
+    """Facts of a page beside its content, for a tool result: the speaker, call and time where they are known."""
+    meta: dict[str, str | int | float] = {"source_tier": source_tier.value, "turn": turn, "mime_type": mime_type}
+    if speaker:
+        meta["speaker"] = speaker
+    if tool_call_id:
+        meta["tool_call_id"] = tool_call_id
+    if said_unix_ms:
+        meta["said"] = said_at(said_unix_ms)
+    return meta
 
 
 def render_tool_result(page: FaultedPage, effects: FaultEffects) -> str:

@@ -29,7 +29,15 @@ from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.models import MemoryPage
 from pagekeeper.memory.models.page import MEDIA
-from pagekeeper.memory.page_view import ID_IN_PROCESS, content_text, description_of, page_type_of, role_of
+from pagekeeper.memory.page_view import (
+    ID_IN_PROCESS,
+    content_text,
+    description_of,
+    page_type_of,
+    role_of,
+    said_of,
+    said_unix_ms_of,
+)
 from pagekeeper.memory.process_session import ProcessSession
 
 ROLE: Final = "role"
@@ -77,7 +85,10 @@ class ApplicationPages:
                 if session.page(parent) is not None
             ],
             mime_type=full.mime_type or "",
-            tool_name=tool_name or str(full.metadata.get("tool_name") or ""),
+            tool_name=tool_name or said_of(full, "tool_name"),
+            tool_call_id=said_of(full, "tool_call_id"),
+            speaker=said_of(full, "speaker"),
+            said_unix_ms=said_unix_ms_of(full.metadata),
             media=media,
             metadata=_pairs(full.metadata),
         )

@@ -28,6 +28,7 @@ from pagekeeper.core.tools import (
     PageFaultCall,
     SearchPagesCall,
     ToolCallProblem,
+    meta_of,
     parse_tool_call,
     render_problem,
     render_search_result,
@@ -412,7 +413,14 @@ class MemoryManager(Pager):
             tier=faulted.source_tier,
             text=self._process.text(page, representation.level),
             media=version.media if representation.level == 0 else None,
-            meta={"source_tier": faulted.source_tier.value, "turn": version.turn, "mime_type": version.mime_type},
+            meta=meta_of(
+                faulted.source_tier,
+                turn=version.turn,
+                mime_type=version.mime_type,
+                speaker=version.speaker or page.tool_name,
+                tool_call_id=page.tool_call_id,
+                said_unix_ms=version.said_unix_ms,
+            ),
         )
         effects = FaultEffects(faulted.promoted, representation.size_tokens, faulted.evicted)
         return render_tool_result(shown, effects)

@@ -5,9 +5,18 @@ A page without content has no line: an empty one would tell a model that nothing
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from pagekeeper.core.packing import marks_of, prefix_of, render_line, render_media_line
+from pagekeeper.core.drafts import speaker_of
+from pagekeeper.core.packing import (
+    SAID_UNIX_MS_MAX,
+    attribution_of,
+    marks_of,
+    prefix_of,
+    render_line,
+    render_media_line,
+)
 from pagekeeper.core.pages import (
     TRUST_OF_ROLE,
     CompressionLevel,
@@ -91,12 +100,28 @@ def line_of(page: MemoryPage, chars_max: int | None = None) -> str | None:
     trust = TrustClass.MODEL if role is None else TRUST_OF_ROLE[role]
     marks = marks_of(prefix, page_type, role, trust)
     page_id = _shown_id(page.page_id)
+    call_id = said_of(page, "tool_call_id")
+    speaker = speaker_of(said_of(page, "speaker"), said_of(page, "tool_name"), call_id)
+    attribution = attribution_of(speaker, call_id, said_unix_ms_of(page.metadata))
     text = content_text(page)
     if page.modality in MEDIA and (text is None or page.compression_level is CompressionLevel.FULL):
-        return render_media_line(prefix, page_id, description_of(page), marks=marks)
+        return render_media_line(prefix, page_id, description_of(page), attribution=attribution, marks=marks)
     if text is None:
         return None
-    return render_line(prefix, page_id, page.compression_level, text, marks=marks, chars_max=chars_max)
+    return render_line(
+        prefix, page_id, page.compression_level, text, attribution=attribution, marks=marks, chars_max=chars_max
+    )
+
+
+def said_of(page: MemoryPage, name: str) -> str:
+    """A fact that a page's metadata has by this name; empty when it has none."""
+    return str(page.metadata.get(name) or "")
+
+
+def said_unix_ms_of(metadata: Mapping[str, object]) -> int:
+    """When something was said, in milliseconds since 1970, by metadata `said_unix_ms`; 0 for no such whole number."""
+    said = str(metadata.get("said_unix_ms") or "")
+    return min(int(said), SAID_UNIX_MS_MAX) if said.isascii() and said.isdecimal() else 0
 
 
 def _shown_id(page_id: str) -> str:

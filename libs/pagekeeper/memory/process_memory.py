@@ -16,6 +16,7 @@ from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall
 from pagekeeper.memory.manager import MemoryManager
 from pagekeeper.memory.models import FaultResult, SearchResult
+from pagekeeper.memory.page_view import said_unix_ms_of
 from pagekeeper.memory.process_prompts import PromptRequest
 from pagekeeper.memory.session_memory import (
     IMPORTANCE_OF_SUMMARIES,
@@ -148,6 +149,9 @@ class ProcessMemory:
             page_type=PageType.ARTIFACT if tool else PageType.TRANSCRIPT,
             importance=said.importance,
             tool_name=said.tool_name,
+            tool_call_id=whole_text(said.metadata.get("tool_call_id", "")),
+            speaker=whole_text(said.metadata.get("speaker", "")),
+            said_unix_ms=said_unix_ms_of(said.metadata),
             metadata=_pairs(said.metadata),
         )
         if tool:

@@ -16,7 +16,7 @@ from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.lines import facts_of_version, page_line
 from pagekeeper.core.manifest import ManifestLine
 from pagekeeper.core.offering import Offering, input_page_id, residents_as_said, words_page_id
-from pagekeeper.core.packing import ContextPage, PackedLine
+from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.pages import (
     MessageRole,
     PageState,
@@ -169,8 +169,9 @@ class ProcessPrompts:
             said = (
                 self._process.text(self._process.session.pages[input_id]) if input_id else self._too_large_for_a_page()
             )
+            shown = self._process.session.pages[input_id].current if input_id else None
             return (
-                said,
+                attributed(said, shown.speaker, shown.said_unix_ms) if shown else said,
                 said or (self._process.text(self._process.session.pages[words_id]) if words_id else ""),
                 input_id,
             )

@@ -25,7 +25,11 @@ class VirtualMemoryDisabled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Something to be remembered: a message, or what a tool did as JSON. `importance` from 0 to 1."""
+    """Something to be remembered: a message, or what a tool did as JSON. `importance` from 0 to 1.
+
+    Of the metadata, `speaker` names who says it, `tool_call_id` the call that it answers, and `said_unix_ms` when it
+    was said: the line in a prompt shows them.
+    """
 
     role: MessageRole
     text: str

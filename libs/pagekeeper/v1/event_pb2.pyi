@@ -401,6 +401,8 @@ class MappedPage(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
     TELLING_PERCENT_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    SAID_UNIX_MS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """page_id is the page's id, unique in the session."""
     version: _builtins.int
@@ -427,6 +429,10 @@ class MappedPage(_message.Message):
     """tool_call_id is the provider's id of the call that the page answers; empty for none."""
     telling_percent: _builtins.int
     """telling_percent is the estimated chance, from 0 to 100, that the text is asked for later."""
+    speaker: _builtins.str
+    """speaker is the name of who says the page, which its line shows; empty for none."""
+    said_unix_ms: _builtins.int
+    """said_unix_ms is when the page was said, in milliseconds since 1970, which its line shows; 0 for no time."""
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[_page_pb2.PageLink]:
         """links are the page's relations to other pages."""
@@ -463,10 +469,12 @@ class MappedPage(_message.Message):
         metadata: _abc.Iterable[Global___KeyValue] | None = ...,
         full: Global___StoredRepresentation | None = ...,
         telling_percent: _builtins.int = ...,
+        speaker: _builtins.str = ...,
+        said_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "telling_percent", b"telling_percent", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "telling_percent", b"telling_percent", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1588,6 +1596,8 @@ class VersionSnapshot(_message.Message):
     REPRESENTATIONS_FIELD_NUMBER: _builtins.int
     MAPPED_TYPE_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    SAID_UNIX_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """version is the number of the version, from 1."""
     revision: _builtins.int
@@ -1604,6 +1614,10 @@ class VersionSnapshot(_message.Message):
     """
     trust: _page_pb2.TrustClass.ValueType
     """trust is how far the content may be trusted."""
+    speaker: _builtins.str
+    """speaker is the name of who says the page, which its line shows; empty for none."""
+    said_unix_ms: _builtins.int
+    """said_unix_ms is when the page was said, in milliseconds since 1970, which its line shows; 0 for no time."""
     @_builtins.property
     def media(self) -> _page_pb2.MediaDescription:
         """media describes a picture, sound or film; absent for other modalities."""
@@ -1624,10 +1638,12 @@ class VersionSnapshot(_message.Message):
         representations: _abc.Iterable[Global___StoredRepresentation] | None = ...,
         mapped_type: _page_pb2.PageType.ValueType = ...,
         trust: _page_pb2.TrustClass.ValueType = ...,
+        speaker: _builtins.str = ...,
+        said_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "mapped_type", b"mapped_type", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "mapped_type", b"mapped_type", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -511,6 +511,8 @@ class Page(_message.Message):
     MEDIA_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     MAPPED_TYPE_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    SAID_UNIX_MS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """page_id is the page's id, unique in the session."""
     version: _builtins.int
@@ -549,6 +551,12 @@ class Page(_message.Message):
     """tool_call_id is the provider's id of the call that the page answers, when the role is TOOL."""
     mapped_type: Global___PageType.ValueType
     """mapped_type is the type that the version was mapped as, which its line in a prompt shows."""
+    speaker: _builtins.str
+    """speaker is the name of who says the page, which the page's line in a prompt shows: a person's, or the tool's."""
+    said_unix_ms: _builtins.int
+    """said_unix_ms is when the page was said, in milliseconds since 1970, which the page's line in a prompt shows; 0 when the
+    caller did not say.
+    """
     @_builtins.property
     def representations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Representation]:
         """representations are all levels that the page has, the full one first."""
@@ -591,10 +599,12 @@ class Page(_message.Message):
         media: Global___MediaDescription | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mapped_type: Global___PageType.ValueType = ...,
+        speaker: _builtins.str = ...,
+        said_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "links", b"links", "mapped_type", b"mapped_type", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "representations", b"representations", "resident_level", b"resident_level", "revision", b"revision", "role", b"role", "tier", b"tier", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "fault_count", b"fault_count", "hint", b"hint", "importance", b"importance", "links", b"links", "mapped_type", b"mapped_type", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "representations", b"representations", "resident_level", b"resident_level", "revision", b"revision", "role", b"role", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "tier", b"tier", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -643,6 +653,8 @@ class PageInput(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    SAID_UNIX_MS_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """page_id is the page's id, chosen by the caller; when empty, the page's ordinal in the session: its 17th page is `p17`. An
     ordinal whose id another page has is passed over. AppendPagesResponse says which id each page has.
@@ -675,6 +687,14 @@ class PageInput(_message.Message):
     """tool_name is the tool that made the content."""
     tool_call_id: _builtins.str
     """tool_call_id is the provider's id of the call that the page answers."""
+    speaker: _builtins.str
+    """speaker is the name of who says the page, which the page's line in a prompt shows: a person's in a conversation of
+    several people, or the tool's, whose default is tool_name.
+    """
+    said_unix_ms: _builtins.int
+    """said_unix_ms is when the page was said, in milliseconds since 1970. The page's line in a prompt shows the time to the
+    minute, in UTC; 0 shows none.
+    """
     @_builtins.property
     def media(self) -> Global___MediaDescription:
         """media describes a picture, sound or film; absent for other modalities."""
@@ -707,10 +727,12 @@ class PageInput(_message.Message):
         tool_name: _builtins.str = ...,
         tool_call_id: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        speaker: _builtins.str = ...,
+        said_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "content", b"content", "data", b"data", "importance", b"importance", "media", b"media", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "content", b"content", "data", b"data", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "new_version", b"new_version", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "text", b"text", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "content", b"content", "data", b"data", "hint", b"hint", "importance", b"importance", "links", b"links", "media", b"media", "metadata", b"metadata", "mime_type", b"mime_type", "modality", b"modality", "new_version", b"new_version", "page_id", b"page_id", "page_type", b"page_type", "pinned", b"pinned", "role", b"role", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "text", b"text", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
     _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015

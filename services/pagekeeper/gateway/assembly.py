@@ -19,7 +19,7 @@ from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, PromptLayout, SessionConfig, VMMode
 from pagekeeper.core.lru import Lru
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available_line
-from pagekeeper.core.packing import ContextPage, PackedLine
+from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.core.wellformed import read_json
@@ -56,7 +56,9 @@ class _Made:
     resident: dict[str, session_pb2.ResidentPage]
     faulted: frozenset[str]
     texts: dict[str, str]
-    """The user's messages of this turn, by page id."""
+    """The user's messages of this turn, by page id: their words alone."""
+    inputs: dict[str, str]
+    """The same as a prompt's last words: after who said them and when, where that is known."""
     lowered: dict[str, PromptPage] = field(default_factory=dict)
     """With their lines at all lower levels, as far as a budget asked for them, by page."""
 
@@ -131,7 +133,7 @@ class PromptAssembler:
         user_input, pages = request.user_input, made.pages
         input_page_id = known.resident.input_page_id
         if not user_input and input_page_id:
-            user_input = made.texts[input_page_id]
+            user_input = made.inputs[input_page_id]
             pages = [page for page in pages if page[1].page.line.page_id != input_page_id]
         paging = demand_paging(request, known.config.demand_paging)
         mode = mode_for(paging, known.config.mode)
@@ -141,7 +143,7 @@ class PromptAssembler:
             pages = await self._with_lower_levels(caller, request.session_id, pages, made.lowered, counting)
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
-            words = user_input or made.texts.get(known.resident.words_page_id, "")
+            words = request.user_input or made.texts.get(input_page_id or known.resident.words_page_id, "")
             room = _recall_room(words, pages, known, limits)
             recalled = await self._recall(caller, request, known, words, room)
             limits = replace(limits, recall_tokens_max=room.tokens(recalled.calls_before))
@@ -186,11 +188,16 @@ class PromptAssembler:
         contents = await self._contents.load(caller, session_id, [_wanted(entry) for entry in entries])
         loaded = list(zip(entries, contents, strict=True))
         spoken = (known.resident.input_page_id, known.resident.words_page_id)
+        said = [(entry, content) for entry, content in loaded if entry.resident.page_id in spoken]
         made = known.made[counting.model.tokenizer.name] = _Made(
             pages=[(entry, _prompt_page(known, entry, content, counting)) for entry, content in loaded],
             resident={entry.resident.page_id: entry.resident for entry in entries},
             faulted=frozenset(entry.resident.page_id for entry in entries if entry.resident.faulted),
-            texts={e.resident.page_id: content.data.decode() for e, content in loaded if e.resident.page_id in spoken},
+            texts={e.resident.page_id: content.data.decode() for e, content in said},
+            inputs={
+                e.resident.page_id: attributed(content.data.decode(), e.page.speaker, e.page.said_unix_ms)
+                for e, content in said
+            },
         )
         return made
 

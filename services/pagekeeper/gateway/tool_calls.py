@@ -22,6 +22,7 @@ from pagekeeper.core.tools import (
     PageFaultCall,
     SearchPagesCall,
     ToolCallProblem,
+    meta_of,
     parse_tool_call,
     render_problem,
     render_search_result,
@@ -151,11 +152,14 @@ def _faulted_page(faulted: pb.FaultPageResponse) -> FaultedPage:
         tier=TIER_OF[faulted.outcome.source_tier],
         text=text,
         media=None if is_text(page, content.level) else _MEDIA.decode(page.media),
-        meta={
-            "source_tier": TIER_OF[faulted.outcome.source_tier].value,
-            "turn": page.turn,
-            "mime_type": page.mime_type,
-        },
+        meta=meta_of(
+            TIER_OF[faulted.outcome.source_tier],
+            turn=page.turn,
+            mime_type=page.mime_type,
+            speaker=page.speaker or page.tool_name,
+            tool_call_id=page.tool_call_id,
+            said_unix_ms=page.said_unix_ms,
+        ),
     )
 
 
