@@ -1,6 +1,6 @@
 """The golden log, and how a replica folds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,20 @@ Kept = event_pb2.ArchivedRecord
 def fold(
     archived: event_pb2.ArchivedHistory, *, until: int, through_snapshots: bool = False
 ) -> tuple[Session, list[RecordedEffect]]:
-    """The state just after a revision, and every decision on the way; perhaps read back from bytes at each step."""
+    """The state just after a revision, and every decision on the way: the step of `folds` that has the revision."""
+    for revision, session, effects in folds(archived, through_snapshots=through_snapshots):
+        if revision == until:
+            return session, effects
+    raise ValueError(f"no record has revision {until}")
+
+
+def folds(
+    archived: event_pb2.ArchivedHistory, *, through_snapshots: bool = False
+) -> Iterator[tuple[int, Session, list[RecordedEffect]]]:
+    """Each revision, the state just after it, which goes on, and every decision until then.
+
+    With `through_snapshots` each state is written out and read back before the next record.
+    """
     session, effects = Session(), []
     for kept in archived.records:
         if kept.record.HasField("transaction"):
@@ -30,9 +43,7 @@ def fold(
             session.roll_up(kept.revision, codec.decode_archive_segment(kept.record.snapshot.archived))
         if through_snapshots:
             session = codec.decode_state(codec.encode_state(session), session.revision)
-        if kept.revision == until:
-            return session, effects
-    raise ValueError(f"no record has revision {until}")
+        yield kept.revision, session, effects
 
 
 def named(archived: event_pb2.ArchivedHistory, fold_version: Callable[[Kept], int]) -> event_pb2.ArchivedHistory:
