@@ -33,7 +33,6 @@ def noted(campaign: Campaign, record_property: Record) -> None:
     )
 
 
-@pytest.mark.timeout(300)
 async def test_our_processes(stack: LocalStack, pagekeeper: Pagekeeper, record_property: Record) -> None:
     campaign = await kill_under_load(
         pagekeeper,
@@ -46,13 +45,11 @@ async def test_our_processes(stack: LocalStack, pagekeeper: Pagekeeper, record_p
     assert campaign.kills >= 1
 
 
-@pytest.mark.timeout(300)
 async def test_the_log(stack: LocalStack, pagekeeper: Pagekeeper, record_property: Record) -> None:
     campaign = await kill_under_load(pagekeeper, [stack.nats], Random(2), kills_max=10)
     noted(campaign, record_property)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("stack", [Topology.FIVE], indirect=True)
 async def test_the_object_store(stack: LocalStack, pagekeeper: Pagekeeper, record_property: Record) -> None:
     campaign = await kill_under_load(pagekeeper, [stack.s3], Random(3), kills_max=10, large_share=0.2)

@@ -57,7 +57,6 @@ class Chain:
             return
 
 
-@pytest.mark.timeout(200)
 async def test_no_stale_write_is_accepted(stack_of_one: LocalStack, replica: Process) -> None:
     random = Random(4)
     token = stack_of_one.token(new_tenant("zombie"))

@@ -18,7 +18,7 @@ from tests.integration.leavings import sockets_of, users_of
 
 CLOCK = SystemClock()
 ROOT = Path(__file__).parents[2]
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 180.0
 TALK = '{"role": "user", "content": "Hello"}\n{"role": "assistant", "content": "Good morning"}\n'
 
 

@@ -24,7 +24,7 @@ from pagekeeper.local.child import Child, PortTaken, StartFailed
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.sweeper import Sweeper
 
-START_SECONDS_MAX: Final = 20.0
+START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 5.0
 PORT_CHOICES_MAX: Final = 5
 PROBE_SECONDS_MAX: Final = 1.0
