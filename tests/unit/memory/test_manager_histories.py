@@ -23,6 +23,28 @@ def test_no_history_loses_a_word_or_a_token(steps: list[Step], compressing: bool
     asyncio.run(live())
 
 
+@given(st.lists(st.sampled_from(["", "", "", *(f"p{ordinal}" for ordinal in range(1, 9)), "user:1"]), max_size=12))
+def test_an_id_that_is_made_is_never_one_that_is_taken(names: list[str]) -> None:
+    """Whatever ids the application chose before, `p17` too: what is said without an id is never refused for its id."""
+
+    async def live() -> None:
+        memory = MemoryManager(config=SMALL)
+        said: dict[str, str] = {}
+        for number, name in enumerate(names):
+            text = f"word {number}"
+            if name in said:
+                continue  # it would be another version of that page
+            page = memory.create_page(text, page_id=name) if name else await memory.add_user_message(text)
+            assert page.page_id == name or (not name and page.page_id not in said)
+            said[page.page_id] = text
+        assert {page_id: memory.session.pages[page_id].current.full.size_bytes for page_id in said} == {
+            page_id: len(text) for page_id, text in said.items()
+        }
+        assert list(memory.session.pages) == list(said)
+
+    asyncio.run(live())
+
+
 @given(st.lists(STEPS, max_size=25))
 def test_who_is_pinned_by_name_stays(steps: list[Step]) -> None:
     async def live() -> None:
