@@ -335,7 +335,7 @@ class MemoryManager(Pager):
 
     @classmethod
     def of_saved(cls, saved: saved_file.SavedMemory, **settings: Any) -> "MemoryManager":  # noqa: ANN401 - as above
-        log = SessionLog.folded(saved.session_id, _CLOCK.now_ms, saved.transactions, saved.contents)
+        log = saved.folded(saved.session_id, _CLOCK.now_ms)
         config = log.session.config
         memory = cls(
             fault_policy=FaultPolicy(
@@ -377,7 +377,7 @@ class MemoryManager(Pager):
     def _go_on_from(self, saved: saved_file.SavedMemory) -> None:
         """Be the session that was saved, under the present id, with the present collaborators."""
         registry = self._own_compressors
-        log = SessionLog.folded(self.session_id, _CLOCK.now_ms, saved.transactions, saved.contents)
+        log = saved.folded(self.session_id, _CLOCK.now_ms)
         storage, stored_elsewhere = self._storage, self._stored_elsewhere
         Pager.__init__(self, log, self._working_set.config, self._fault_policy, registry, storage, self._own_count)
         self._stored_elsewhere = stored_elsewhere

@@ -13,8 +13,8 @@ import json
 import os
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from hashlib import sha256
@@ -23,6 +23,8 @@ from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from pagekeeper.core import events as ev
+from pagekeeper.core.errors import ReleaseTooOld
+from pagekeeper.memory.session_log import SessionLog
 
 __all__ = ["SavedMemoryUnreadable"]
 
@@ -42,12 +44,20 @@ class _Newer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SavedMemory:
-    """`beside` is what a program keeps beside its session: JSON values by name."""
+    """`beside` is what a program keeps beside its session: JSON values by name. `source` is for messages."""
 
     session_id: str
     transactions: Sequence[ev.Transaction]
     contents: Mapping[bytes, bytes]
     beside: Mapping[str, Any]
+    source: str = field(default="it", compare=False)
+
+    def folded(self, session_id: str, now_ms: Callable[[], int]) -> SessionLog:
+        """The session that was saved, under an id. Raises SavedMemoryUnreadable for fold rules of a newer release."""
+        try:
+            return SessionLog.folded(session_id, now_ms, self.transactions, self.contents)
+        except ReleaseTooOld as newer:
+            raise SavedMemoryUnreadable(f"{self.source} was saved by a newer release: {newer.message}") from newer
 
 
 def to_bytes(memory: SavedMemory) -> bytes:
@@ -88,6 +98,7 @@ def from_bytes(data: bytes, name: str = "it") -> SavedMemory:
         transactions,
         {sha256(content).digest(): content for content in contents},
         value["beside"],
+        name,
     )
 
 
@@ -121,7 +132,7 @@ def _encode(value: Any) -> Any:  # noqa: ANN401 - any value of the core
         case tuple():
             return [_encode(one) for one in value]
         case _ if is_dataclass(value):
-            encoded = [_encode(getattr(value, field.name)) for field in fields(value)]
+            encoded = [_encode(getattr(value, one.name)) for one in fields(value)]
             return {type(value).__name__: encoded} if type(value).__name__ in _EVENTS else encoded
         case _:
             return value
@@ -160,5 +171,5 @@ def _member(kind: type[Enum], value: object) -> Enum:
 @cache
 def _hints(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a named tuple or a dataclass
     hints = get_type_hints(kind)
-    names = getattr(kind, "_fields", None) or [field.name for field in fields(kind)]
+    names = getattr(kind, "_fields", None) or [one.name for one in fields(kind)]
     return tuple(hints[name] for name in names)

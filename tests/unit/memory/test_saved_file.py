@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagekeeper.core.fold_rules import FOLD_VERSION
 from pagekeeper.memory import MemoryManager, SavedMemoryUnreadable, SessionManager
 from pagekeeper.memory.saved_file import DIGEST_BYTES, MAGIC, VERSION, from_bytes
 from tests.unit.memory.histories import SENTENCES, SMALL, STEPS, History, Step
@@ -108,9 +109,28 @@ def another_field(value: dict[str, Any]) -> None:
     value["transactions"][0].append("new")
 
 
+def newer_rules(value: dict[str, Any]) -> None:
+    value["transactions"][-1][4] = FOLD_VERSION + 1
+
+
+def another_policy(value: dict[str, Any]) -> None:
+    text = json.dumps(value["transactions"])
+    assert '"reuse/5"' in text
+    value["transactions"] = json.loads(text.replace('"reuse/5"', '"reuse/99"'))
+
+
 def another_member(value: dict[str, Any]) -> None:
     [pages] = next(one for one in value["transactions"] if "PagesMapped" in one[3][0])[3][0]["PagesMapped"]
     pages[0][2] = "smell"
+
+
+@pytest.mark.parametrize(("change", "needed"), [(newer_rules, "fold rules 8"), (another_policy, "policy reuse/99")])
+def test_rules_of_a_newer_release_are_refused_with_the_files_name(
+    change: Callable[[dict[str, Any]], object], needed: str, tmp_path: Path
+) -> None:
+    sentence = refused(tmp_path / "a.memory", changed(saved(), change))
+    assert "was saved by a newer release: " in sentence
+    assert needed in sentence
 
 
 @pytest.mark.parametrize(
