@@ -7,6 +7,7 @@ entries when they are asked for, so an entry that is changed in place is never l
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.clock import utc_now
 from pagekeeper.memory.models import (
     CompressionLevel,
@@ -21,6 +22,7 @@ from pagekeeper.memory.models import (
 __all__ = ["PageTable"]
 
 
+@checked
 class PageTable:
     """Entries by page id, in order of registration."""
 

@@ -7,6 +7,7 @@ whenever it changes, replaces or removes it, whoever asked it to, and the cache 
 from collections import OrderedDict
 from typing import Final
 
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import (
     CombinedPageTableStats,
     CompressionLevel,
@@ -22,6 +23,7 @@ __all__ = ["PageTLB", "TLBWithPageTable"]
 ENTRIES_MAX: Final = 512
 
 
+@checked
 class PageTLB:
     """Entries by page id; of more than `max_entries`, the least recently used goes."""
 
@@ -96,6 +98,7 @@ class PageTLB:
         )
 
 
+@checked
 class TLBWithPageTable:
     """Lookups in the cache first; every change goes to the page table."""
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from pagekeeper.core.events import SessionConfig
 from pagekeeper.core.session import Session
 from pagekeeper.core.session_settings import with_reserve
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.eviction_policy import EvictionPolicy, policy_name
 from pagekeeper.memory.models import MemoryPage, Modality, StorageTier, TokenBudget, WorkingSetStats
 from pagekeeper.memory.models.strict import StrictModel
@@ -74,6 +75,7 @@ class Pages(Protocol):
     def set_importance(self, page_id: str, importance: float) -> None: ...
 
 
+@checked
 class WorkingSetManager:
     """L0 in admission order, within a token budget, and L1, within a number of pages.
 
