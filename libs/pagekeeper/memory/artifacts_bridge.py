@@ -9,7 +9,7 @@ A page is stored as its JSON, with the full page that it was made from; content 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final, Protocol, overload
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from pydantic import Field, ValidationError
@@ -31,7 +31,6 @@ __all__ = [
     "ArtifactsBridge",
     "CheckpointEntry",
     "CheckpointManifest",
-    "CheckpointMetadata",
     "InMemoryBackend",
     "PageMetadata",
     "StorageBackend",
@@ -85,12 +84,6 @@ class PageMetadata(StrictModel):
     session_id: str | None = None
 
 
-class CheckpointMetadata(StrictModel):
-    checkpoint_name: str
-    page_count: int
-    session_id: str | None = None
-
-
 class CheckpointEntry(StrictModel):
     page_id: str
     artifact_id: str
@@ -109,66 +102,35 @@ class CheckpointManifest(StrictModel):
 
 @checked
 class InMemoryBackend:
-    """Keeps bytes as long as the process lives. Ids are `mem_<tier>_<number>`, and `checkpoint_<number>`.
-
-    `store` also takes a page and its tier; `load` then gives the page.
-    """
+    """Keeps bytes as long as the process lives. Ids are `mem_<tier>_<number>`, and `checkpoint_<number>`."""
 
     persistent: Final = False
 
     def __init__(self) -> None:
-        self.pages: dict[str, bytes] = {}
-        self.counter = 0
-        self._given_as_pages: set[str] = set()
+        self._objects: dict[str, bytes] = {}
+        self._stored_total = 0
 
     def __repr__(self) -> str:
-        return f"InMemoryBackend({len(self.pages):,} objects, {sum(map(len, self.pages.values())):,} bytes)"
+        return f"InMemoryBackend({len(self._objects):,} objects, {sum(map(len, self._objects.values())):,} bytes)"
 
-    @overload
-    async def store(self, page_id: MemoryPage, data: StorageTier) -> str: ...
+    async def store(self, page_id: str, data: bytes, metadata: Mapping[str, Any]) -> str:  # noqa: ARG002 - as the port has it
+        checkpoint = metadata.get("mime_type") == VM_CHECKPOINT_MIME_TYPE
+        self._stored_total += 1
+        kind = "checkpoint" if checkpoint else f"mem_{metadata.get('tier', StorageTier.L3)}"
+        self._objects[f"{kind}_{self._stored_total}"] = data
+        return f"{kind}_{self._stored_total}"
 
-    @overload
-    async def store(self, page_id: str, data: bytes, metadata: Mapping[str, Any]) -> str: ...
-
-    async def store(
-        self, page_id: str | MemoryPage, data: bytes | StorageTier, metadata: Mapping[str, Any] | None = None
-    ) -> str:
-        if isinstance(page_id, MemoryPage) and isinstance(data, str):
-            artifact_id = self._kept(page_bytes(page_id), f"mem_{StorageTier(data)}")
-            self._given_as_pages.add(artifact_id)
-            return artifact_id
-        if isinstance(data, str):
-            raise TypeError("a page's data are bytes")
-        known = metadata or {}
-        checkpoint = known.get("mime_type") == VM_CHECKPOINT_MIME_TYPE
-        return self._kept(data, "checkpoint" if checkpoint else f"mem_{known.get('tier', StorageTier.L3)}")
-
-    async def load(self, artifact_id: str) -> Any:  # noqa: ANN401 - bytes or a page, as it was given
-        data = self.pages.get(artifact_id)
-        return (
-            MemoryPage.model_validate_json(data) if data is not None and artifact_id in self._given_as_pages else data
-        )
+    async def load(self, artifact_id: str) -> bytes | None:
+        return self._objects.get(artifact_id)
 
     async def delete(self, artifact_id: str) -> bool:
-        self._given_as_pages.discard(artifact_id)
-        return self.pages.pop(artifact_id, None) is not None
+        return self._objects.pop(artifact_id, None) is not None
 
     async def exists(self, artifact_id: str) -> bool:
-        return artifact_id in self.pages
+        return artifact_id in self._objects
 
     async def list_pages(self) -> list[str]:
-        return list(self.pages)
-
-    def clear(self) -> None:
-        self.pages.clear()
-        self._given_as_pages.clear()
-        self.counter = 0
-
-    def _kept(self, data: bytes, kind: str) -> str:
-        self.counter += 1
-        artifact_id = f"{kind}_{self.counter}"
-        self.pages[artifact_id] = data
-        return artifact_id
+        return list(self._objects)
 
 
 @checked
@@ -179,7 +141,6 @@ class ArtifactsBridge:
         self.session_id = session_id
         self._backend = backend
         self._stored: dict[str, PageMetadata] = {}
-        self._checkpoints: set[str] = set()
 
     def __repr__(self) -> str:
         return f"ArtifactsBridge(session_id={shown(self.session_id)}, {self.get_stats()!r})"
@@ -189,16 +150,6 @@ class ArtifactsBridge:
         self._backend = InMemoryBackend() if artifact_store is None else artifact_store
         self.session_id = session_id
         self._stored.clear()
-        self._checkpoints.clear()
-
-    @property
-    def is_configured(self) -> bool:
-        return self._backend is not None
-
-    @property
-    def is_persistent(self) -> bool:
-        """Whether pages outlive the process: the backend's `persistent`, True when the backend does not say."""
-        return self._backend is not None and bool(getattr(self._backend, "persistent", True))
 
     async def store_page(self, page: MemoryPage, tier: StorageTier | None = None) -> str:
         """Store the page under `tier` and give its artifact id.
@@ -208,16 +159,7 @@ class ArtifactsBridge:
         """
         kept_in = tier or (page.storage_tier if page.storage_tier in STORED_TIERS else StorageTier.L3)
         data = page_bytes(page)
-        metadata = PageMetadata(
-            page_id=page.page_id,
-            modality=page.modality.value,
-            tier=kept_in.value,
-            compression_level=page.compression_level,
-            size_bytes=len(data),
-            created_at=utc_now(),
-            checksum=sha256(data).hexdigest(),
-            session_id=page.session_id or self.session_id,
-        )
+        metadata = self._metadata(page, kept_in, data, utc_now())
         artifact_id = await self._store(
             "store_page", page.page_id, data, {"mime_type": MEMORY_PAGE_MIME_TYPE, **metadata.model_dump(mode="json")}
         )
@@ -240,35 +182,15 @@ class ArtifactsBridge:
         except ValueError as broken:
             raise StorageError("load_page", f"{artifact_id!r} is no page") from broken
 
-    async def update_page(self, artifact_id: str, page: MemoryPage) -> str:
-        """Store `page` in place of what is stored under `artifact_id`, and give its new artifact id.
-
-        What was stored goes when the page is stored. Raises StorageError when nothing was stored under the id.
-        """
-        if not await self.exists(artifact_id):
-            raise StorageError("update_page", f"nothing is stored under {artifact_id!r}")
-        known = self._stored.get(artifact_id)
-        updated = await self.store_page(page, None if known is None else StorageTier(known.tier))
-        if updated != artifact_id:
-            await self.delete_page(artifact_id)
-        return updated
-
     async def delete_page(self, artifact_id: str) -> bool:
         """Delete what is stored under the id; whether there was something."""
         self._stored.pop(artifact_id, None)
         return await self._backend_for("delete_page").delete(artifact_id)
 
-    async def exists(self, artifact_id: str) -> bool:
-        return await self._backend_for("exists").exists(artifact_id)
-
     async def list_pages(self) -> list[str]:
         """Artifact ids of all stored pages, the copies in checkpoints included."""
         checkpoints = set(await self.list_checkpoints())
-        return [
-            artifact_id
-            for artifact_id in await self._backend_for("list_pages").list_pages()
-            if artifact_id not in checkpoints
-        ]
+        return [each for each in await self._backend_for("list_pages").list_pages() if each not in checkpoints]
 
     async def get_metadata(self, artifact_id: str) -> PageMetadata | None:
         """Metadata of a stored page, read from the page when another bridge has stored it; None for an unknown id."""
@@ -276,21 +198,8 @@ class ArtifactsBridge:
         if known is not None:
             return known
         data = await self._load("get_metadata", artifact_id)
-        if data is None:
-            return None
-        page = await self.load_page(artifact_id)
-        if page is None:
-            return None
-        return PageMetadata(
-            page_id=page.page_id,
-            modality=page.modality.value,
-            tier=page.storage_tier.value,
-            compression_level=page.compression_level,
-            size_bytes=len(data),
-            created_at=page.created_at,
-            checksum=sha256(data).hexdigest(),
-            session_id=page.session_id,
-        )
+        page = None if data is None else await self.load_page(artifact_id)
+        return None if data is None or page is None else self._metadata(page, page.storage_tier, data, page.created_at)
 
     async def checkpoint(self, pages: Sequence[MemoryPage], name: str) -> str:
         """Store a copy of each page as it is now, and give the checkpoint's id."""
@@ -307,20 +216,12 @@ class ArtifactsBridge:
         manifest = CheckpointManifest(
             name=name, created_at=utc_now().replace(tzinfo=None), page_count=len(entries), pages=entries
         )
-        metadata = CheckpointMetadata(checkpoint_name=name, page_count=len(entries), session_id=self.session_id)
-        checkpoint_id = await self._store(
-            "checkpoint",
-            f"{CHECKPOINT_PREFIX}{uuid4().hex}",
-            manifest.model_dump_json().encode(),
-            {"mime_type": VM_CHECKPOINT_MIME_TYPE, **metadata.model_dump()},
-        )
-        self._checkpoints.add(checkpoint_id)
-        return checkpoint_id
+        checkpoint_id = f"{CHECKPOINT_PREFIX}{uuid4().hex}"
+        return await self._store_named("checkpoint", checkpoint_id, name, manifest.model_dump_json().encode())
 
     async def store_state(self, checkpoint_id: str, name: str, state: bytes) -> str:
         """Store a session's saved state, and give the id that `load_state` finds it by."""
-        known = {"mime_type": VM_CHECKPOINT_MIME_TYPE, "checkpoint_name": name, "session_id": self.session_id}
-        return await self._store("store_state", checkpoint_id, state, known)
+        return await self._store_named("store_state", checkpoint_id, name, state)
 
     async def load_state(self, checkpoint_id: str) -> bytes | None:
         """Return the state that was stored under the id; None when there is none."""
@@ -342,24 +243,11 @@ class ArtifactsBridge:
             pages.append(page)
         return pages
 
-    async def store_checkpoint(self, pages: Sequence[MemoryPage], checkpoint_name: str) -> str:
-        """`checkpoint` by its other name."""
-        return await self.checkpoint(pages, checkpoint_name)
-
-    async def load_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
-        """`restore_checkpoint` by its other name."""
-        return await self.restore_checkpoint(checkpoint_id)
-
     async def list_checkpoints(self) -> list[str]:
         """Ids of all checkpoints in the backend, those of other bridges included."""
-        found: list[str] = []
-        for artifact_id in await self._backend_for("list_checkpoints").list_pages():
-            if artifact_id in self._stored:
-                continue
-            if artifact_id in self._checkpoints or await self.get_checkpoint_manifest(artifact_id) is not None:
-                found.append(artifact_id)
-        self._checkpoints.update(found)
-        return found
+        listed = await self._backend_for("list_checkpoints").list_pages()
+        others = [artifact_id for artifact_id in listed if artifact_id not in self._stored]
+        return [each for each in others if await self.get_checkpoint_manifest(each) is not None]
 
     async def get_checkpoint_manifest(self, checkpoint_id: str) -> CheckpointManifest | None:
         """The manifest of a checkpoint; None when the id is unknown or names a page."""
@@ -378,26 +266,41 @@ class ArtifactsBridge:
             return False
         for entry in manifest.pages:
             await self.delete_page(entry.artifact_id)
-        self._checkpoints.discard(checkpoint_id)
         return await self._backend_for("delete_checkpoint").delete(checkpoint_id)
 
     def get_stats(self) -> StorageStats:
-        """Counts of what this bridge has stored, and the backend's name."""
+        """Counts of what this bridge has stored. A backend that does not say whether it is `persistent` is."""
         if self._backend is None:
             return StorageStats(backend="unconfigured", session_id=self.session_id)
         in_memory = isinstance(self._backend, InMemoryBackend)
         return StorageStats(
             backend="in-memory" if in_memory else type(self._backend).__name__,
-            persistent=self.is_persistent,
+            persistent=bool(getattr(self._backend, "persistent", True)),
             session_id=self.session_id,
             pages_stored=len(self._stored),
             total_bytes=sum(metadata.size_bytes for metadata in self._stored.values()),
+        )
+
+    def _metadata(self, page: MemoryPage, tier: StorageTier, data: bytes, created_at: datetime) -> PageMetadata:
+        return PageMetadata(
+            page_id=page.page_id,
+            modality=page.modality.value,
+            tier=tier.value,
+            compression_level=page.compression_level,
+            size_bytes=len(data),
+            created_at=created_at,
+            checksum=sha256(data).hexdigest(),
+            session_id=page.session_id or self.session_id,
         )
 
     def _backend_for(self, operation: str) -> StorageBackend:
         if self._backend is None:
             raise StorageError(operation, "no backend is configured")
         return self._backend
+
+    async def _store_named(self, operation: str, checkpoint_id: str, name: str, data: bytes) -> str:
+        known = {"mime_type": VM_CHECKPOINT_MIME_TYPE, "checkpoint_name": name, "session_id": self.session_id}
+        return await self._store(operation, checkpoint_id, data, known)
 
     async def _store(self, operation: str, page_id: str, data: bytes, metadata: Mapping[str, Any]) -> str:
         artifact_id = await self._backend_for(operation).store(page_id, data, metadata)

@@ -6,7 +6,7 @@ Invariant: a line is the core's, so content is data in it whatever it says; ever
 
 from collections.abc import Callable, Sequence
 
-from pydantic import AliasChoices, ConfigDict, Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt
 
 from pagekeeper.core import packing
 from pagekeeper.core.packing import ContextPage, PackedLine
@@ -23,7 +23,7 @@ __all__ = ["ContextPacker", "ContextPackerConfig", "PackedContext"]
 class ContextPackerConfig(StrictModel):
     """How lines look. `max_line_length` cuts a page's text there, in characters; 0 leaves it whole."""
 
-    max_line_length: int = Field(default=0, ge=0, validation_alias=AliasChoices("max_line_length", "max_text_length"))
+    max_line_length: int = Field(default=0, ge=0)
     include_page_ids: bool = True
     quote_text: bool = True
     max_tokens: int | None = Field(default=None, ge=0)
@@ -35,28 +35,14 @@ class PackedContext(StrictModel):
 
     model_config = ConfigDict(frozen=True)
 
-    content: str = Field(validation_alias=AliasChoices("content", "vm_context"))
-    tokens_est: int = Field(default=0, validation_alias=AliasChoices("tokens_est", "tokens_used"))
-    pages_included: list[str] = Field(default_factory=list, validation_alias=AliasChoices("pages_included", "page_ids"))
+    content: str
+    tokens_est: int = 0
+    pages_included: list[str] = Field(default_factory=list)
     pages_truncated: list[str] = Field(default_factory=list)
     pages_omitted: list[str] = Field(default_factory=list)
-    vm_manifest_json: str = ""
-    """The manifest that goes with it, where both are kept together."""
 
     def __str__(self) -> str:
         return self.content
-
-    @property
-    def vm_context(self) -> str:
-        return self.content
-
-    @property
-    def page_ids(self) -> list[str]:
-        return self.pages_included
-
-    @property
-    def tokens_used(self) -> int:
-        return self.tokens_est
 
 
 @checked
@@ -84,12 +70,11 @@ class ContextPacker:
         self,
         pages: Sequence[MemoryPage],
         token_budget: NonNegativeInt | None = None,
-        eviction_order: Sequence[str] = (),
     ) -> PackedContext:
         """`pages` in their order, each once, within `token_budget` or the configuration's `max_tokens`.
 
-        A page is shown whole or omitted. When not all fit, the first are served first; with `eviction_order`, the pages
-        that it names last. Pinned pages are served before all others and never omitted.
+        A page is shown whole or omitted. When not all fit, the first are served first. Pinned pages are served before
+        all others and never omitted.
 
         Raises BudgetTooSmall when the pinned pages alone exceed the budget.
         """
@@ -100,7 +85,7 @@ class ContextPacker:
         fitted = packing.pack(
             [ContextPage(line, mandatory=page_id in pinned) for page_id, line in shown.items()],
             budget_tokens=sum(line.tokens for line in shown.values()) if budget_tokens is None else budget_tokens,
-            eviction_order=list(eviction_order) or list(reversed(shown)),
+            eviction_order=list(reversed(shown)),
         )
         included = [line.page_id for line in fitted.included]
         chars_max = self.config.max_line_length
@@ -117,10 +102,9 @@ class ContextPacker:
         self,
         pages: Sequence[MemoryPage],
         token_budget: NonNegativeInt | None = None,
-        eviction_order: Sequence[str] = (),
     ) -> PackedContext:
         """`pack` between the tags of VM:CONTEXT; the tags count, and come on top of the budget."""
-        packed = self.pack(pages, token_budget, eviction_order)
+        packed = self.pack(pages, token_budget)
         lines = f"{packed.content}\n" if packed.content else ""
         tokens = self._count(CONTEXT_OPENS) + packed.tokens_est + self._count(CONTEXT_CLOSES)
         return packed.model_copy(update={"content": f"{CONTEXT_OPENS}{lines}{CONTEXT_CLOSES}", "tokens_est": tokens})

@@ -5,7 +5,7 @@ Invariant: text between two tags of a message neither opens nor closes a tag.
 
 from typing import Any, Final
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from pagekeeper.core import prompt, tools
 from pagekeeper.core.escape import compact_json, guard_tags
@@ -17,8 +17,8 @@ from pagekeeper.core.prompt import (
     VM_STRICT_PROMPT,
 )
 from pagekeeper.memory.arguments import checked
-from pagekeeper.memory.models import ToolDefinition, VMMode
-from pagekeeper.memory.models.strict import guard_lines
+from pagekeeper.memory.models import ToolType, VMMode
+from pagekeeper.memory.models.strict import StrictModel, guard_lines
 
 __all__ = [
     "PAGE_FAULT_TOOL",
@@ -26,11 +26,46 @@ __all__ = [
     "VM_PASSIVE_PROMPT",
     "VM_RELAXED_PROMPT",
     "VM_STRICT_PROMPT",
+    "ToolDefinition",
+    "ToolFunction",
+    "ToolParameter",
+    "ToolParameters",
     "build_vm_developer_message",
     "get_prompt_for_mode",
     "get_vm_tools",
     "get_vm_tools_as_dicts",
 ]
+
+
+class ToolParameter(StrictModel):
+    """One argument, as JSON Schema has it."""
+
+    type: str = "string"
+    description: str | None = None
+    enum: list[str] | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    default: Any = None
+
+
+class ToolParameters(StrictModel):
+    type: str = "object"
+    properties: dict[str, ToolParameter] = Field(default_factory=dict)
+    required: list[str] = Field(default_factory=list)
+
+
+class ToolFunction(StrictModel):
+    name: str
+    description: str
+    parameters: ToolParameters
+
+
+class ToolDefinition(StrictModel):
+    """A tool as chat completions have it."""
+
+    type: ToolType = ToolType.FUNCTION
+    function: ToolFunction
+
 
 get_prompt_for_mode = checked(prompt.get_prompt_for_mode)
 

@@ -16,7 +16,6 @@ from pagekeeper.memory import (
     ContextPackerConfig,
     MemoryPage,
     Modality,
-    PackedContext,
     PageType,
 )
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -146,13 +145,6 @@ def test_the_first_pages_are_served_first() -> None:
     assert (packed.pages_included, packed.pages_omitted) == (["m1"], ["m2"])
 
 
-def test_what_an_eviction_order_names_last_is_served_first() -> None:
-    packed = ContextPacker().pack(
-        [said("m1", "a" * 40), said("m2", "b" * 40)], token_budget=15, eviction_order=["m1", "m2"]
-    )
-    assert (packed.pages_included, packed.pages_omitted) == (["m2"], ["m1"])
-
-
 def test_pinned_pages_are_never_omitted() -> None:
     pages = [said("m1", "a" * 40), said("m2", "b" * 40, pinned=True)]
     assert ContextPacker().pack(pages, token_budget=15).pages_included == ["m2"]
@@ -178,7 +170,6 @@ def test_a_page_that_is_given_twice_stands_once() -> None:
     ("config", "line"),
     [
         (ContextPackerConfig(max_line_length=5), 'U (m1): "say \\"" [3 more characters]'),
-        (ContextPackerConfig.model_validate({"max_text_length": 5}), 'U (m1): "say \\"" [3 more characters]'),
         (ContextPackerConfig(include_page_ids=False), 'U: "say \\"hi\\""'),
         (ContextPackerConfig(quote_text=False), 'U (m1): say \\"hi\\"'),
         (ContextPackerConfig(max_tokens=1), ""),
@@ -192,11 +183,3 @@ def test_a_level_is_said_with_or_without_ids() -> None:
     page = said("m1", "in short", compression_level=2)
     assert ContextPacker().pack([page]).content == 'U (m1 L2): "in short"'
     assert ContextPacker(ContextPackerConfig(include_page_ids=False)).pack([page]).content == 'U (L2): "in short"'
-
-
-def test_a_pack_answers_to_both_vocabularies() -> None:
-    packed = PackedContext.model_validate(
-        {"vm_context": "x", "vm_manifest_json": "{}", "page_ids": ["a"], "tokens_used": 3}
-    )
-    assert (packed.content, packed.pages_included, packed.tokens_est) == ("x", ["a"], 3)
-    assert (packed.vm_context, packed.page_ids, packed.tokens_used) == ("x", ["a"], 3)

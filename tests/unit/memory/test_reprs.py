@@ -17,7 +17,6 @@ from pagekeeper.memory import (
     ContextPackerConfig,
     FaultPolicy,
     FaultReason,
-    FaultRecord,
     FaultResult,
     InMemoryBackend,
     ManifestBuilder,
@@ -26,11 +25,9 @@ from pagekeeper.memory import (
     Modality,
     PackedContext,
     PageData,
-    PageManifestEntry,
     PageSearchHandler,
     PageTable,
     PageTableEntry,
-    PageType,
     SearchResult,
     SearchResultEntry,
     StorageTier,
@@ -60,15 +57,9 @@ SHOWN: Final = PageData(
     tier=StorageTier.L2,
     content=TextContent(text=str(LARGE.content)),
 )
-KEPT: Final = PageManifestEntry(
-    page_id="p1",
-    modality=Modality.TEXT,
-    page_type=PageType.CLAIM,
-    compression_level=CompressionLevel.FULL,
-    tokens=9,
-    importance=0.5,
-)
-RECORD: Final = FaultRecord(page_id="p1", reason=FaultReason.SPECULATIVE, turn=1, tokens_loaded=5)
+
+METRICS: Final = UserExperienceMetrics()
+METRICS.record_fault(FaultReason.SPECULATIVE, "p1", 1)
 
 
 def table() -> PageTable:
@@ -90,7 +81,8 @@ def storing() -> ArtifactsBridge:
 
 def backend() -> InMemoryBackend:
     full = InMemoryBackend()
-    full.pages.update((page_id, b"x" * 100) for page_id in IDS)
+    for page_id in IDS:
+        asyncio.run(full.store(page_id, b"x" * 100, {}))
     return full
 
 
@@ -117,8 +109,8 @@ TOLD: Final[list[tuple[object, str]]] = [
     (SearchResult(results=[FOUND] * PAGES, total_available=PAGES), r"list of 10,000.*total_available=10000"),
     (VMManifest(session_id="s1", available_pages=[ENTRY] * PAGES), r"session_id='s1'.*list of 10,000"),
     (ManifestBuilder(session_id="s1", available_pages=[ENTRY] * PAGES), r"session_id='s1'.*list of 10,000"),
-    (MemoryABI(pages=[KEPT] * PAGES), r"pages=list of 10,000"),
-    (UserExperienceMetrics(fault_history=[RECORD] * PAGES), r"fault_history=list of 10,000"),
+    (MemoryABI(reserved_tokens=7), r"reserved_tokens=7"),
+    (UserExperienceMetrics(faults=METRICS.faults * PAGES), r"faults=list of 10,000"),
     (FaultPolicy(pages_faulted_this_turn=IDS), r"list of 10,000"),
     (VMContext(developer_message="m" * 10_000, tools=get_vm_tools()), r"\(10,000 characters\)"),
     (TokenBudget(), r"TokenBudget"),

@@ -175,7 +175,7 @@ def test_the_budget_that_is_given_follows_the_pages() -> None:
     held = WorkingSetManager(WorkingSetConfig(max_l0_tokens=500), budget)
     budget.add(50, Modality.TEXT)
     held.add_to_l0(MemoryPage(page_id="i1", modality=Modality.IMAGE, size_tokens=200))
-    assert (budget.used, budget.image_tokens, budget.text_tokens) == (250, 200, 50)
+    assert (budget.used, budget.tokens_by_modality[Modality.IMAGE]) == (250, 200)
     assert (held.tokens_used, held.tokens_available) == (200, 250)
     with pytest.raises(ValueError, match="500 tokens"):
         WorkingSetManager(WorkingSetConfig(max_l0_tokens=500), TokenBudget(total_limit=400))

@@ -1,7 +1,7 @@
-"""A budget of tokens.
+"""Budgets of tokens: what a model's window has room for, and what of it is used.
 
-Invariant: used = charges made by hand + tokens of the residents that the budget follows. Residents are asked for their
-tokens at each reading, so the budget cannot drift from the pages.
+Invariant of `TokenBudget`: used = charges made by hand + tokens of the residents that the budget follows. Residents are
+asked for their tokens at each reading, so the budget cannot drift from the pages.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,20 @@ from pydantic import AliasChoices, Field, PrivateAttr, computed_field, model_val
 from pagekeeper.memory.models.enums import Modality
 from pagekeeper.memory.models.strict import StrictModel
 
-__all__ = ["TokenBudget"]
+__all__ = ["MemoryABI", "TokenBudget"]
+
+
+class MemoryABI(StrictModel):
+    """The room that a model's window has for pages. All sizes are tokens."""
+
+    max_context_tokens: int = 128_000
+    reserved_tokens: int = 2_000
+    tool_schema_tokens_reserved: int = 0
+
+    @property
+    def available_tokens(self) -> int:
+        """max_context_tokens - reserved_tokens - tool_schema_tokens_reserved, at least 0."""
+        return max(0, self.max_context_tokens - self.reserved_tokens - self.tool_schema_tokens_reserved)
 
 
 class Residents(Protocol):
@@ -48,9 +61,6 @@ class TokenBudget(StrictModel):
         if not any(one is residents for one in self._followed):
             self._followed.append(residents)
 
-    def unfollow(self, residents: Residents) -> None:
-        self._followed = [one for one in self._followed if one is not residents]
-
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
     @property
     def tokens_by_modality(self) -> dict[Modality, int]:
@@ -76,26 +86,6 @@ class TokenBudget(StrictModel):
         """`used` / `usable`, from 0 to 1; 1 when nothing is usable."""
         return min(1.0, self.used / self.usable) if self.usable else 1.0
 
-    @property
-    def text_tokens(self) -> int:
-        return self.get_tokens(Modality.TEXT)
-
-    @property
-    def image_tokens(self) -> int:
-        return self.get_tokens(Modality.IMAGE)
-
-    @property
-    def audio_tokens(self) -> int:
-        return self.get_tokens(Modality.AUDIO)
-
-    @property
-    def video_tokens(self) -> int:
-        return self.get_tokens(Modality.VIDEO)
-
-    @property
-    def structured_tokens(self) -> int:
-        return self.get_tokens(Modality.STRUCTURED)
-
     def can_fit(self, tokens: int) -> bool:
         return tokens <= self.available
 
@@ -109,10 +99,3 @@ class TokenBudget(StrictModel):
     def remove(self, tokens: int, modality: Modality) -> None:
         """Take back a charge by hand; the modality's charges stay at least 0."""
         self.charges[modality] = max(0, self.charges.get(modality, 0) - tokens)
-
-    def get_tokens(self, modality: Modality) -> int:
-        return self.tokens_by_modality[modality]
-
-    def set_tokens(self, modality: Modality, tokens: int) -> None:
-        """Set the charge by hand of a modality."""
-        self.charges[modality] = max(0, tokens)

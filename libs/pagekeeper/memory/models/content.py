@@ -30,7 +30,6 @@ class ImageContent(StrictModel):
     base64: str | None = None
     dimensions: tuple[int, int] | None = None
     """Width and height in pixels."""
-    embedding: list[float] | None = None
 
 
 class AudioContent(StrictModel):

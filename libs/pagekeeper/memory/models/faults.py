@@ -1,12 +1,11 @@
 """The bounds of a turn's faults, the result of a fault, and the envelopes in which a model gets it."""
 
 from collections.abc import Generator
-from datetime import datetime
 from typing import Final, Self
 
 from pydantic import Field
 
-from pagekeeper.memory.clock import utc_now
+from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models.content import PageData
 from pagekeeper.memory.models.enums import (
     CompressionLevel,
@@ -21,7 +20,6 @@ from pagekeeper.memory.models.strict import GuardedModel, StrictModel
 __all__ = [
     "FaultEffects",
     "FaultPolicy",
-    "FaultRecord",
     "FaultResult",
     "SearchResult",
     "SearchResultEntry",
@@ -36,6 +34,7 @@ _ALLOWED_REASONS: Final = {
 }
 
 
+@checked
 class FaultPolicy(StrictModel):
     """Bounds of a turn's faults in number, tokens and reasons, and what the turn has spent of them."""
 
@@ -78,17 +77,6 @@ class FaultPolicy(StrictModel):
         self.faults_this_turn = 0
         self.tokens_used_this_turn = 0
         self.pages_faulted_this_turn = []
-
-
-class FaultRecord(StrictModel):
-    """One fault. `page_id` is empty when only the reason is known."""
-
-    page_id: str
-    reason: FaultReason
-    turn: int
-    tokens_loaded: int
-    latency_ms: float = 0.0
-    timestamp: datetime = Field(default_factory=utc_now)
 
 
 class FaultEffects(StrictModel):

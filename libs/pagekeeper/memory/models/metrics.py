@@ -1,14 +1,19 @@
-"""Counters of faults, lookups, evictions and compressions, in total and in the current turn."""
+"""Counters of one memory, and measures of how well its user is served."""
+
+from typing import NamedTuple
 
 from pydantic import Field
 
-from pagekeeper.memory.models.enums import Modality, StorageTier
+from pagekeeper.memory.arguments import checked
+from pagekeeper.memory.models.enums import FaultReason, Modality, StorageTier
 from pagekeeper.memory.models.strict import StrictModel
 
-__all__ = ["VMMetrics"]
+__all__ = ["UserExperienceMetrics", "VMMetrics"]
 
 
 class VMMetrics(StrictModel):
+    """Faults, lookups, evictions and compressions, in total and in the current turn."""
+
     max_faults_per_turn: int = 3
     faults_total: int = 0
     faults_this_turn: int = 0
@@ -23,11 +28,6 @@ class VMMetrics(StrictModel):
     tokens_available: int = 0
     pages_by_tier: dict[StorageTier, int] = Field(default_factory=lambda: dict.fromkeys(StorageTier, 0))
     pages_by_modality: dict[Modality, int] = Field(default_factory=lambda: dict.fromkeys(Modality, 0))
-
-    @property
-    def fault_rate(self) -> float:
-        """Faults in this turn."""
-        return float(self.faults_this_turn)
 
     @property
     def tlb_hit_rate(self) -> float:
@@ -48,17 +48,48 @@ class VMMetrics(StrictModel):
     def record_tlb_miss(self) -> None:
         self.tlb_misses += 1
 
-    def record_eviction(self) -> None:
-        self.evictions_total += 1
-        self.evictions_this_turn += 1
-
-    def record_compression(self, tokens_saved: int = 0) -> None:
-        self.compressions_total += 1
-        self.compressions_this_turn += 1
-        self.tokens_saved_by_compression += tokens_saved
-
     def new_turn(self) -> None:
         """Set the counters of the turn to 0; the totals stay."""
-        self.faults_this_turn = 0
-        self.evictions_this_turn = 0
-        self.compressions_this_turn = 0
+        self.faults_this_turn = self.evictions_this_turn = self.compressions_this_turn = 0
+
+
+class Fault(NamedTuple):
+    """`page_id` is empty when only the reason is known."""
+
+    reason: FaultReason
+    page_id: str
+    turn: int
+
+
+@checked
+class UserExperienceMetrics(StrictModel):
+    """The reasons of page faults, and whether recalls were right, as the application saw them."""
+
+    faults: list[Fault] = Field(default_factory=list)
+    recalls: int = 0
+    recalls_right: int = 0
+
+    def record_fault(self, reason: FaultReason, page_id: str = "", turn: int = 0) -> None:
+        self.faults.append(Fault(reason, page_id, turn))
+
+    def record_recall_attempt(self, *, success: bool) -> None:
+        """Record a recall; it was a success when the user did not have to correct the answer."""
+        self.recalls += 1
+        self.recalls_right += success
+
+    def recall_success_rate(self) -> float:
+        """From 0 to 1; 1 before the first attempt."""
+        return self.recalls_right / self.recalls if self.recalls else 1.0
+
+    def thrash_index(self, window_turns: int = 5) -> float:
+        """(faults - distinct pages faulted) / `window_turns`, over the last `window_turns` turns.
+
+        0 is a stable working set; 1 is one repeated fault in every turn. A fault of an unnamed page does not count.
+        """
+        first_turn = max((fault.turn for fault in self.faults), default=0) - window_turns + 1
+        recent = [fault.page_id for fault in self.faults if fault.turn >= first_turn and fault.page_id]
+        return (len(recent) - len(set(recent))) / window_turns if recent else 0.0
+
+    def fault_breakdown(self) -> dict[FaultReason, int]:
+        """Faults by reason; every reason is there."""
+        return {reason: sum(fault.reason is reason for fault in self.faults) for reason in FaultReason}

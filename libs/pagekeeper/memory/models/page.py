@@ -1,4 +1,4 @@
-"""A page as an application holds it: its content or where the content is stored, and its state.
+"""A page as an application holds it, its entry in a page table, and a change of it.
 
 Invariant: a shortened page carries the full one in `original`, in JSON as well, so the content at level FULL is never
 lost by compression.
@@ -9,17 +9,26 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Self
+from uuid import uuid4
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from pagekeeper.core.packing import prefix_of, render_media_line
 from pagekeeper.core.pages import MediaDescription
 from pagekeeper.memory.clock import utc_now
-from pagekeeper.memory.models.enums import CompressionLevel, Modality, PageType, StorageTier
+from pagekeeper.memory.models.enums import (
+    Actor,
+    Affinity,
+    CompressionLevel,
+    Modality,
+    MutationType,
+    PageType,
+    StorageTier,
+)
 from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.tokens import CHARS_PER_TOKEN, estimated_tokens
 
-__all__ = ["MemoryPage"]
+__all__ = ["MemoryPage", "PageMutation", "PageTableEntry"]
 
 MEDIA: Final = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
 OPAQUE_TOKENS: Final = 100
@@ -43,8 +52,6 @@ class MemoryPage(StrictModel):
     page_type: PageType = PageType.TRANSCRIPT
     provenance: list[str] = Field(default_factory=list)
     represents: str | None = None
-    representation_level: CompressionLevel = CompressionLevel.FULL
-    parent_page_id: str | None = None
 
     storage_tier: StorageTier = StorageTier.L1
     artifact_id: str | None = None
@@ -157,6 +164,65 @@ class MemoryPage(StrictModel):
         if isinstance(self.content, Mapping | list | tuple):
             return estimated_tokens(json.dumps(self.content, default=str, ensure_ascii=False))
         return self.size_bytes // CHARS_PER_TOKEN or OPAQUE_TOKENS
+
+
+class PageTableEntry(StrictModel):
+    """A page's tier, level and state, never its content.
+
+    `size_tokens`: the page's tokens at `compression_level`. `affinity`: where its bytes are.
+    """
+
+    page_id: str
+    tier: StorageTier
+    artifact_id: str | None = None
+    compression_level: CompressionLevel = CompressionLevel.FULL
+    page_type: PageType = PageType.TRANSCRIPT
+    modality: Modality = Modality.TEXT
+    provenance: list[str] = Field(default_factory=list)
+    dirty: bool = False
+    pinned: bool = False
+    last_flushed: datetime | None = None
+    last_accessed: datetime = Field(default_factory=utc_now)
+    access_count: int = 0
+    size_tokens: int | None = Field(default=None, ge=0)
+    affinity: Affinity = Affinity.LOCAL
+
+    @classmethod
+    def of_page(cls, page: MemoryPage) -> "PageTableEntry":
+        return cls(
+            page_id=page.page_id,
+            tier=page.storage_tier,
+            artifact_id=page.artifact_id,
+            compression_level=page.compression_level,
+            page_type=page.page_type,
+            modality=page.modality,
+            provenance=list(page.provenance),
+            dirty=page.dirty,
+            pinned=page.pinned,
+            last_accessed=page.last_accessed,
+            access_count=page.access_count,
+            size_tokens=page.estimate_tokens(),
+        )
+
+    def mark_accessed(self) -> None:
+        self.last_accessed = utc_now()
+        self.access_count += 1
+
+
+class PageMutation(StrictModel):
+    """One change of one page; immutable. `cause` is one word, such as `eviction_pressure` or `page_fault`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mutation_id: str = Field(default_factory=lambda: uuid4().hex)
+    page_id: str
+    timestamp: datetime = Field(default_factory=utc_now)
+    turn: int = 0
+    mutation_type: MutationType
+    tier_before: StorageTier | None = None
+    tier_after: StorageTier
+    actor: Actor = Actor.SYSTEM
+    cause: str | None = None
 
 
 def _size_bytes(content: object) -> int:
