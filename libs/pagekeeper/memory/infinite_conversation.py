@@ -66,6 +66,9 @@ class InfiniteConversationManager:
         self._vm_config = vm_config
         self._conversations: dict[str, SessionManager] = {}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self._conversations):,} ids of segments)"
+
     async def process_message(
         self,
         session_id: str,

@@ -65,6 +65,7 @@ from pagekeeper.memory.pager import REFUSALS, Pager
 from pagekeeper.memory.process_prompts import Prompt, PromptRequest
 from pagekeeper.memory.request_views import manifest_of, packed_of
 from pagekeeper.memory.session_log import SessionLog
+from pagekeeper.memory.shown import shown
 from pagekeeper.memory.working_set import WorkingSetConfig, session_config
 from pagekeeper.runtime.clock import SystemClock
 
@@ -144,6 +145,12 @@ class MemoryManager(Pager):
                 settings = replace(settings, eviction_policy=policy_name(eviction_policy))
             log = SessionLog.opened(session_id or str(uuid4()), _CLOCK.now_ms, checked_settings(settings))
         super().__init__(log, config, faults, compressor_registry, storage, count)
+
+    def __repr__(self) -> str:
+        mapped, resident = self.session.pages.mapped_total, len(self.session.working_set)
+        return (
+            f"{type(self).__name__}(session_id={shown(self.session_id)}, {mapped:,} pages, {resident:,} in the prompt)"
+        )
 
     @property
     def mode(self) -> VMMode:

@@ -31,6 +31,9 @@ class PageTable:
         self._shoot_down: list[Callable[[str], None]] = []
         self._flush: list[Callable[[], object]] = []
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} pages)"
+
     def __len__(self) -> int:
         return len(self.entries)
 

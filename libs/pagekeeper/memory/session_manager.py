@@ -46,6 +46,7 @@ from pagekeeper.memory.session_memory import (
     Utterance,
     VirtualMemoryDisabled,
 )
+from pagekeeper.memory.shown import shown
 from pagekeeper.memory.summaries import SummarizationStrategy, summarize
 from pagekeeper.memory.working_set import WorkingSetConfig
 from pagekeeper.runtime.tokens import for_model
@@ -152,6 +153,10 @@ class SessionManager:
         self._max_turns_per_segment = max_turns_per_segment
         self._strategy = summarization_strategy
         self._summarizer: Summarizer = self._extract
+
+    def __repr__(self) -> str:
+        memory = self._vm or type(self._memory).__name__
+        return f"{type(self).__name__}(session_id={shown(self.session_id)}, {memory})"
 
     @property
     def session_id(self) -> str:

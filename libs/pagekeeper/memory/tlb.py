@@ -35,6 +35,9 @@ class PageTLB:
         self.misses = 0
         self._entries: OrderedDict[str, PageTableEntry] = OrderedDict()
 
+    def __repr__(self) -> str:
+        return f"PageTLB({len(self):,} of {self.max_entries:,} entries)"
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -109,6 +112,9 @@ class TLBWithPageTable:
             if page_table.lookup(entry.page_id) is not entry:
                 self.tlb.invalidate(entry.page_id)
         page_table.on_change(self._shoot_down, self.tlb.flush)
+
+    def __repr__(self) -> str:
+        return f"TLBWithPageTable({self.page_table!r}, {self.tlb!r})"
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
         cached = self.tlb.lookup(page_id)

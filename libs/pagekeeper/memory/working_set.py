@@ -103,6 +103,10 @@ class WorkingSetManager:
         self._at_hand: dict[str, MemoryPage] = {}
         self._own_importance: dict[str, float] = {}
 
+    def __repr__(self) -> str:
+        used, limit = self.tokens_used, self.budget.usable
+        return f"{type(self).__name__}({self.l0_count:,} pages in L0, {used:,} of {limit:,} tokens)"
+
     def __len__(self) -> int:
         return self.l0_count + self.l1_count
 
