@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.pages import Modality, PageType
-from pagekeeper.core.search import SNIPPET_CHARS, SearchFilter, SessionIndex
+from pagekeeper.core.search import SearchFilter, SessionIndex
+from pagekeeper.core.snippets import SNIPPET_CHARS
 from pagekeeper.core.terms import query_terms
 from tests.unit.hostile_text import hostile_texts
 

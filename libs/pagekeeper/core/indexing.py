@@ -44,6 +44,7 @@ class PageToIndex:
     modality: Modality
     role: MessageRole
     turn: int
+    tool_call_id: str
     text: str
     stored: StoredRepresentation | None
 
@@ -85,6 +86,7 @@ class IndexUpkeep:
             page_type=page.facts.page_type,
             role=page.role,
             turn=page.turn,
+            tool_call_id=page.tool_call_id,
         )
         self.indexed[page.page_id] = page.facts
 
@@ -130,7 +132,8 @@ def _to_index(page: PageState) -> PageToIndex:
         text = _both(text, text_of(more.inline, more))
     else:
         stored = more
-    return PageToIndex(page.page_id, _facts(page), page.modality, page.role, version.turn, text, stored)
+    facts, turn = _facts(page), version.turn
+    return PageToIndex(page.page_id, facts, page.modality, page.role, turn, page.tool_call_id, text, stored)
 
 
 def _both(description: str, text: str) -> str:

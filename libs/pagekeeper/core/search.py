@@ -23,11 +23,11 @@ from pagekeeper.core.embedding import Embedder, Floats, Vectors, WordsAlone
 from pagekeeper.core.pages import MessageRole, Modality, PageType
 from pagekeeper.core.recall_intent import RecallIntent, is_standing_wish, recall_intent_of
 from pagekeeper.core.sentences import SPEAKER_WORDS_MAX, speaker_of, words_of_names
+from pagekeeper.core.snippets import roots_of, snippet
 from pagekeeper.core.terms import QUERY_CHARS_MAX, indexable, is_unspaced, query_terms, storable
 
 CANDIDATES_MAX: Final = 1_000
 """Once its rarest words have as many pages together, a query's other words only order them."""
-SNIPPET_CHARS: Final = 160
 _HINT_WEIGHT: Final = 0.5
 """BM25's weight of a word in the hint, beside 1 in the text."""
 _JUDGED_CHARS: Final = 2_000
@@ -38,16 +38,15 @@ _CHARS_A_TOKEN: Final = 4
 _AROUND_AN_ID: Final = "\"'`()[]{}<>.,;:!?"
 """What an id is written in, as in a citation."""
 
-_OCCURRENCES_MAX: Final = 4
-_SNIPPET_TERMS_MAX: Final = 12
 
 _SCHEMA: Final = """
     PRAGMA journal_mode = OFF;
     CREATE TABLE pages (
         id INTEGER PRIMARY KEY,
         page_id TEXT, modality TEXT, page_type TEXT, turn INTEGER, body TEXT, hint TEXT,
-        digest INTEGER, recalls INTEGER
+        digest INTEGER, recalls INTEGER, tool_call_id TEXT
     );
+    CREATE INDEX calls ON pages (tool_call_id) WHERE tool_call_id <> '';
     CREATE INDEX digests ON pages (digest);
     CREATE INDEX recalling ON pages (turn) WHERE recalls;
     CREATE VIRTUAL TABLE words USING fts5(
@@ -69,6 +68,9 @@ _RANK: Final = """
 _SCORE: Final = "SELECT rowid, -bm25(words, 1.0, :hint_weight) FROM words WHERE words MATCH :expression"
 _SAYING: Final = "SELECT id FROM pages WHERE digest = :digest AND body = :text ORDER BY id"
 _RECALL_TURNS: Final = "SELECT count(DISTINCT turn) FROM pages WHERE recalls AND turn >= ? AND body <> ?"
+_ANSWERING: Final = """
+    SELECT page_id FROM pages WHERE tool_call_id <> '' AND tool_call_id IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
 _LAST_TURN: Final = 2**62
 
 
@@ -153,7 +155,7 @@ class SessionIndex:
     def close(self) -> None:
         self._database.close()
 
-    def add(
+    def add(  # noqa: PLR0913 - a page's facts
         self,
         page_id: str,
         text: str,
@@ -163,15 +165,26 @@ class SessionIndex:
         page_type: PageType = PageType.TRANSCRIPT,
         role: MessageRole = MessageRole.USER,
         turn: int = 0,
+        tool_call_id: str = "",
     ) -> None:
         """Index a page. KeyError when it is indexed already."""
         if page_id in self._ids:
             raise KeyError(page_id)
         row = len(self._page_ids)
         self._page_ids.append(page_id)
-        self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+        self._insert(
+            row,
+            page_id,
+            text,
+            hint,
+            modality=modality,
+            page_type=page_type,
+            role=role,
+            turn=turn,
+            tool_call_id=tool_call_id,
+        )
 
-    def replace(
+    def replace(  # noqa: PLR0913 - a page's facts
         self,
         page_id: str,
         text: str,
@@ -181,14 +194,34 @@ class SessionIndex:
         page_type: PageType = PageType.TRANSCRIPT,
         role: MessageRole = MessageRole.USER,
         turn: int = 0,
+        tool_call_id: str = "",
     ) -> None:
         """Index a page instead of what was indexed under its id, if anything was."""
         row = self._ids.get(page_id)
         if row is None:
-            self.add(page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+            self.add(
+                page_id,
+                text,
+                hint,
+                modality=modality,
+                page_type=page_type,
+                role=role,
+                turn=turn,
+                tool_call_id=tool_call_id,
+            )
         else:
             self.remove(page_id)
-            self._insert(row, page_id, text, hint, modality=modality, page_type=page_type, role=role, turn=turn)
+            self._insert(
+                row,
+                page_id,
+                text,
+                hint,
+                modality=modality,
+                page_type=page_type,
+                role=role,
+                turn=turn,
+                tool_call_id=tool_call_id,
+            )
 
     def remove(self, page_id: str) -> None:
         """KeyError when it is not indexed."""
@@ -265,12 +298,24 @@ class SessionIndex:
         page_type: PageType,
         role: MessageRole,
         turn: int,
+        tool_call_id: str,
     ) -> None:
         body, hint = storable(text), storable(hint)
         recalls = role is MessageRole.USER and recall_intent_of(body) is RecallIntent.RECALL
         self._database.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, page_id, modality.value, page_type.value, turn, body, hint, crc32(body.encode()), recalls),
+            "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row,
+                page_id,
+                modality.value,
+                page_type.value,
+                turn,
+                body,
+                hint,
+                crc32(body.encode()),
+                recalls,
+                tool_call_id,
+            ),
         )
         self._database.execute(
             "INSERT INTO words (rowid, body, hint) VALUES (?, ?, ?)", (row, indexable(body), indexable(hint))
@@ -291,7 +336,7 @@ class SessionIndex:
         )
 
     def rank(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Ranked]:
-        """The pages whose ids the query has, then those that have any of its words, best first.
+        """The pages whose ids the query has, or the ids of the calls that they answer; then those with its words.
 
         Of pages with the same score, a claim, summary or procedure comes before what it was made of; then by page id.
         """
@@ -303,7 +348,9 @@ class SessionIndex:
 
     def _named(self, query: str) -> Iterable[str]:
         words = (word.strip(_AROUND_AN_ID) for word in query[:QUERY_CHARS_MAX].split())
-        return (word for word in dict.fromkeys(words) if word in self._ids)
+        asked = list(dict.fromkeys(words))
+        answers = self._database.execute(_ANSWERING, (json.dumps(list(filter(None, map(storable, asked)))),)).fetchall()
+        return dict.fromkeys([*(word for word in asked if word in self._ids), *(page_id for (page_id,) in answers)])
 
     def _passes(self, page_id: str, where: SearchFilter) -> bool:
         statement = "SELECT modality, page_type, turn FROM pages WHERE id = ?"
@@ -342,11 +389,11 @@ class SessionIndex:
     def search(self, query: str, *, limit: int, where: SearchFilter = EVERYTHING) -> list[Found]:
         """`rank`, with the passage of each page that matched."""
         found = []
-        roots = [_root(word) for word in query_terms(query)[:_SNIPPET_TERMS_MAX]]
+        roots = roots_of(query_terms(query))
         for page in self.rank(query, limit=limit, where=where):
             row = self._ids[page.page_id]
             body, hint = self._database.execute("SELECT body, hint FROM pages WHERE id = ?", (row,)).fetchone()
-            found.append(Found(page.page_id, page.relevance, _snippet(body, roots) or _snippet(hint, roots) or hint))
+            found.append(Found(page.page_id, page.relevance, snippet(body, roots) or snippet(hint, roots) or hint))
         return found
 
     def _known_terms(self, query: str) -> dict[str, int]:
@@ -390,41 +437,3 @@ def _expression(terms: dict[str, int]) -> str:
     common = [_phrase(term) for term in list(terms)[len(rare) :]]
     needed = " OR ".join(rare)
     return f"({needed}) AND (({needed}) OR {' OR '.join(common)})" if common else needed
-
-
-def _root(term: str) -> str:
-    """Return a prefix of a term's inflections, near enough to find the passage that matched."""
-    return term if len(term) < 5 else term[: max(4, len(term) - 3)]
-
-
-def _snippet(text: str, roots: list[str]) -> str:
-    """The window of `text` with most of the roots, from a word's start to a word's end; empty when there is none."""
-    lowered = text.lower()
-    if len(lowered) != len(text):
-        lowered = text
-    positions = sorted((at, root) for root in roots for at in _occurrences(lowered, root))
-    if not positions:
-        return ""
-    start, _ = max(
-        ((at, _roots_within(positions, at)) for at, _ in positions), key=lambda window: (window[1], -window[0])
-    )
-    begin = max(0, start - SNIPPET_CHARS // 4)
-    if begin:
-        begin = text.find(" ", begin, start) + 1 or start
-    end = min(len(text), begin + SNIPPET_CHARS)
-    if end < len(text):
-        end = max(text.rfind(" ", begin, end), begin + SNIPPET_CHARS // 2)
-    return " ".join(text[begin:end].split())
-
-
-def _occurrences(lowered: str, root: str) -> Iterable[int]:
-    at = lowered.find(root)
-    for _ in range(_OCCURRENCES_MAX):
-        if at < 0:
-            return
-        yield at
-        at = lowered.find(root, at + len(root))
-
-
-def _roots_within(positions: list[tuple[int, str]], start: int) -> int:
-    return len({root for at, root in positions if start <= at < start + SNIPPET_CHARS * 3 // 4})

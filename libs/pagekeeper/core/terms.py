@@ -2,13 +2,15 @@
 
 What FTS5's tokenizer would miss is added to the text before it sees it: the parts of `snake_case` and `CamelCase`, and
 versions, dates and dotted names as one word; scripts that write no spaces (Chinese, Japanese, Korean, Thai and their
-kin) become overlapping pairs of characters. A query is words, never syntax.
+kin) become overlapping pairs of characters. Spellings of one word become one (`folding`). A query is words,
+never syntax.
 """
 
 import re
 from collections.abc import Iterable
 from typing import Final
 
+from pagekeeper.core.folding import folded, numbers_without_grouping, other_spellings, respelled
 from pagekeeper.core.languages import STOPWORDS, Language, language_of
 
 TEXT_CHARS_MAX: Final = 262_144
@@ -53,11 +55,15 @@ _CONTRACTED: Final = frozenset(
 
 
 def query_terms(query: str) -> list[str]:
-    """The words to look for, each once, in order: without those that every question has, unless it has no others."""
+    """The words to look for, each once, in order: without those that every question has, unless it has no others.
+
+    Which words every question has is told by their own spelling, and only then are they folded.
+    """
     query = storable(query[:QUERY_CHARS_MAX])
-    words = [word.lower() for word in _WORD.findall(indexable(query))]
+    words = [word.lower() for word in _WORD.findall(_spelled_out(query))]
     language = language_of(query, set(words))
-    return list(dict.fromkeys([word for word in words if _is_looked_for(word, language)] or words))[:QUERY_TERMS_MAX]
+    chosen = [word for word in words if _is_looked_for(word, language)] or words
+    return list(dict.fromkeys(filter(None, map(folded, chosen))))[:QUERY_TERMS_MAX]
 
 
 def _is_looked_for(word: str, language: Language) -> bool:
@@ -68,11 +74,20 @@ def _is_looked_for(word: str, language: Language) -> bool:
 
 
 def indexable(text: str) -> str:
-    """`text` and, behind it, what its tokenizer would not see in it."""
-    extra: list[str] = []
+    """`text`, folded, and behind it what its tokenizer would not see in it."""
+    return folded(_spelled_out(text))
+
+
+def _spelled_out(text: str) -> str:
+    shown = respelled(text)
+    extra = list(other_spellings(text))
+    text, has_groups = shown, False
     for joined in _WORDS_JOINED.findall(text):
         if not joined.isalpha() or not (joined.islower() or joined.istitle()):
             extra.extend(_spelled_apart(joined))
+            has_groups = has_groups or (joined[-3:].isdigit() and not joined[-4:-3].isdigit())
+    if has_groups:
+        extra.extend(numbers_without_grouping(text))
     if not text.isascii() and _RUN.search(text) is not None:
         extra.extend(pair for run in _RUN.findall(text) for pair in _pairs(run))
         text = _RUN.sub(" ", text)
