@@ -23,6 +23,7 @@ from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.errors import BudgetTooSmall, PagekeeperError
 from pagekeeper.core.ids import SessionId, SessionKey, TenantId
+from pagekeeper.core.pages import MessageRole
 from pagekeeper.core.session import Session
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
@@ -33,6 +34,7 @@ from pagekeeper.runtime.queue.port import PUBLISH_TIMEOUT_SECONDS, Retries, Work
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.work import COMPRESS
+from pagekeeper.v1 import page_pb2
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_bucket import MemoryBucket
 from tests.fakes.memory_log import MemoryLog
@@ -92,6 +94,22 @@ class Both:
             await self._stack.fault_handler.service.work_compress(self._queue.waiting.pop(0))
         return there, here
 
+    async def update(self, page_id: str, text: str) -> None:
+        """Another version of a message, where there is one of that id."""
+        assert self.here.vm is not None
+        known = self.here.vm.session.page(page_id)
+        if known is None or known.role is MessageRole.TOOL:
+            return
+        again = page_pb2.PageInput(page_id=page_id, text=text, new_version=True)
+        page = await self.there.session.page(page_id)
+        for name in ("role", "page_type", "modality", "importance", "pinned"):
+            setattr(again, name, getattr(page, name))
+
+        async def append_or_update(sm: SessionManager) -> object:
+            return await sm.session.append(again) if sm.vm is None else sm.vm.update_page(page_id, text)
+
+        await self.do(append_or_update)
+
     async def folded(self) -> tuple[Session, Session]:
         assert self.here.vm is not None
         return await self._stack.sessions.read(IN_THE_STACK, strict=True), self.here.vm.session
@@ -143,6 +161,7 @@ TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join)
 ACTS = st.one_of(
     st.tuples(st.sampled_from(("user", "assistant", "tool")), TEXTS),
     st.tuples(st.just("fault"), st.integers(1, 12), st.integers(0, 3)),
+    st.tuples(st.just("update"), st.integers(1, 12), TEXTS),
     st.tuples(st.sampled_from(("pin", "unpin")), st.integers(1, 12)),
     st.tuples(st.sampled_from(("checkpoint", "restore"))),
 )
@@ -162,6 +181,9 @@ async def test_any_history_folds_alike(acts: list[tuple[Any, ...]]) -> None:
             case "pin" | "unpin":
                 there, here = await both.do(partial(pin, kind, *given_))
                 assert there == here
+            case "update":
+                page, text = given_
+                await both.update(f"p{page}", text)
             case "checkpoint":
                 there, here = await both.do(lambda sm: sm.checkpoint("c"))
                 checkpoints.append((there, here))

@@ -31,6 +31,8 @@ def test_what_is_kept_up_is_what_would_be_made_anew(script: list[Step]) -> None:
                 session = await replica.fold()
                 assert kept.stats == stats_message(session, page_totals(session))
                 check(kept)
+                ids = [entry.resident.page_id for entry in kept.resident]
+                assert ids == [page_id for page_id in session.pages if page_id in session.working_set]
 
     asyncio.run(play())
 
@@ -52,6 +54,36 @@ def check(answer: working_pb.ResidentResponse) -> None:
         assert entry.page.resident_level == entry.resident.level
         in_log = {one.level for one in entry.page.representations if one.placement.HasField("inline")}
         assert {one.level for one in entry.inline} == in_log
+
+
+async def test_a_page_keeps_its_place_when_it_is_updated_or_comes_back() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    async with serving(replica):
+        await replica.open()
+        await replica.append(said("p1", 20), said("p2", 20))
+        await replica.append(said("p3", 20))
+        again = said("p1", 30)
+        again.new_version = True
+        await replica.append(again)
+        assert await residents(replica) == ["p1", "p2", "p3"]
+
+
+async def test_what_a_fork_says_itself_stands_behind_what_it_inherited() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    async with serving(replica):
+        await replica.open()
+        for number in range(4):
+            await replica.append(said(f"p{number}", 20))
+        request = pb.ForkSessionRequest(request_id="fork", session_id="s1", new_session_id="s2")
+        await replica.page_table.fork_session(caller(), request)
+        await replica.append(said("own", 20), session_id="s2")
+        assert await residents(replica, "s2") == ["p0", "p1", "p2", "p3", "own"]
+
+
+async def residents(replica: FaultingReplica, session_id: str = "s1") -> list[str]:
+    request = working_pb.ResidentRequest(session_id=session_id)
+    answer = await replica.working_set.resident(caller(), request)
+    return [entry.resident.page_id for entry in answer.resident]
 
 
 async def test_who_knows_it_all_is_told_nothing_and_who_knows_some_the_rest() -> None:

@@ -3,7 +3,7 @@
 Two layouts. CLASSIC is the guide's: rules, manifest and context in the developer message, then the user's words.
 CACHE_STABLE puts everything that changes every turn behind the context:
 
-    developer   the application's instructions, VM:RULES, VM:MANIFEST_JSON, VM:CONTEXT in admission order
+    developer   the application's instructions, VM:RULES, VM:MANIFEST_JSON, VM:CONTEXT in the order it was said
     user        VM:FAULTED with the pages faulted in or recalled, VM:STATUS, the user's words
 
 so that a turn that only appends pages leaves the earlier prompt a prefix of the new one, up to the end of the old
@@ -59,8 +59,9 @@ class PromptPage:
 class ChatParts:
     """The parts of a prompt.
 
-    `context` is in admission order, `faulted` are the pages that came by a fault, `eviction_order` starts with the
-    page that is missed least, `available` (lines of `layout`) with the most relevant page that is not resident.
+    `context` is in the order in which it was said, `faulted` are the pages that came by a fault, `eviction_order`
+    starts with the page that is missed least, `available` (lines of `layout`) with the most relevant page that is not
+    resident.
     `recalled` are pages that the user's words call for and that are not resident, in the conversation's order;
     `utility` says how relevant a page is, 0 to 1, by id, residents too.
     """

@@ -7,12 +7,12 @@ it to the session's.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
-from weakref import ReferenceType, ref
 
+from pagekeeper.core.following import Following
 from pagekeeper.core.pages import MessageRole, PageState, PageType
 from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
@@ -35,9 +35,7 @@ class Offering:
     """The pages of a session that are not in its context, in the order in which a prompt offers them; and totals."""
 
     def __init__(self) -> None:
-        # A session that was read anew from a snapshot is another object; keeping the old one alive would serve nobody.
-        self._session: ReferenceType[Session] | None = None
-        self._revision = 0
+        self._following = Following()
         self._accounts: dict[str, _Account] = {}
         self._offered: list[Usefulness] = []
         self.total_tokens = self.dirty_pages = 0
@@ -52,10 +50,8 @@ class Offering:
 
     def keep_up(self, session: Session) -> list[str] | None:
         """Move to the session's revision. The answer is which pages may have changed, None for any of them."""
-        same = self._session is not None and self._session() is session
-        changed = session.changes.since(self._revision) if same else None
+        changed = self._following.catch_up(session)
         if changed is None:
-            self._session = ref(session)
             self._accounts, self._offered = {}, []
             self.total_tokens = self.dirty_pages = 0
             for page in session.mapped_pages():
@@ -64,7 +60,6 @@ class Offering:
         else:
             for page_id in changed:
                 self._change(session, page_id)
-        self._revision = session.revision
         return changed
 
     def offered(self, limit: int) -> Iterator[str]:
@@ -91,10 +86,37 @@ class Offering:
         self.dirty_pages += account.dirty
 
 
-def residents_as_said(session: Session) -> list[Resident]:
-    """List the residents in the order in which they were first said, whichever came back or was updated when."""
-    at_hand = session.pages.at_hand
-    return sorted(session.working_set, key=lambda resident: at_hand[resident.page_id].versions[0].revision)
+class SaidPositions:
+    """The positions of a session's residents among all its pages, in the order in which pages were first said.
+
+    A page keeps its position when it is updated, comes back by a fault or is restored. Positions of residents alone are
+    kept: a session has many more pages.
+    """
+
+    def __init__(self) -> None:
+        self._positions: dict[str, int] = {}
+
+    def __getitem__(self, page_id: str) -> int:
+        """Raises KeyError for a page that is not resident."""
+        return self._positions[page_id]
+
+    def keep_up(self, session: Session, changed: Iterable[str] | None) -> None:
+        """Move to the session's revision, from one since when the pages `changed`; None for any of them."""
+        residents = session.working_set
+        if changed is None:
+            self._positions = {}
+            changed = [resident.page_id for resident in residents]
+        unknown = []
+        for page_id in changed:
+            if page_id not in residents:
+                self._positions.pop(page_id, None)
+            elif page_id not in self._positions:
+                unknown.append(page_id)
+        self._positions |= session.pages.positions(unknown)
+
+    def in_order(self, session: Session) -> list[Resident]:
+        """List the residents in the order in which they were first said, whichever came back or was updated when."""
+        return sorted(session.working_set, key=lambda resident: self._positions[resident.page_id])
 
 
 def input_page_id(session: Session) -> str:

@@ -80,6 +80,22 @@ class SessionPages(Mapping[str, PageState]):
                 found.append(page_id)
         return found[::-1]
 
+    def positions(self, page_ids: Iterable[str]) -> dict[str, int]:
+        """How many pages stand before each of these pages.
+
+        The newest page is looked at first, so the cost is the number of pages that came after the oldest one asked for.
+        """
+        wanted = {page_id for page_id in page_ids if page_id in self._packed}
+        found: dict[str, int] = {}
+        position = len(self._packed)
+        for page_id in reversed(self._packed):
+            if len(found) == len(wanted):
+                break
+            position -= 1
+            if page_id in wanted:
+                found[page_id] = position
+        return found
+
     def dirty(self) -> Iterator[PageState]:
         """Pages with bytes in the log alone, dropped ones too."""
         at_hand = (self.at_hand[page_id] for page_id, packed in self._packed.items() if packed is None)

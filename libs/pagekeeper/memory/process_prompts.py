@@ -13,9 +13,10 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
 from pagekeeper.core.demand_paging import RecalledPages, RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.following import Following
 from pagekeeper.core.lines import facts_of_version, page_line
 from pagekeeper.core.manifest import ManifestLine
-from pagekeeper.core.offering import Offering, input_page_id, residents_as_said, words_page_id
+from pagekeeper.core.offering import Offering, SaidPositions, input_page_id, words_page_id
 from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.pages import (
     MessageRole,
@@ -96,6 +97,7 @@ class ProcessPrompts:
     def __init__(self, process: ProcessSession) -> None:
         self._process = process
         self._lines: dict[str, _Lines] = {}
+        self._following, self._said = Following(), SaidPositions()
         self._developer: ChatMessage | None = None
 
     def assemble(self, request: PromptRequest) -> Prompt:
@@ -108,9 +110,10 @@ class ProcessPrompts:
         tools = (*(() if mode is ev.VMMode.PASSIVE else _TOOLS), *request.extra_tools)
         limits = _limits(request, config, model, tools)
         user_input, words, input_id = self._spoken(request)
+        self._said.keep_up(session, self._following.catch_up(session))
         residents = [
             self._shown(resident, lines, count)
-            for resident in residents_as_said(session)
+            for resident in self._said.in_order(session)
             if resident.page_id != input_id
         ]
         resident_tokens = sum([shown.prompt_page.page.line.tokens for shown in residents])

@@ -96,8 +96,8 @@ class ResidentResponse(_message.Message):
     """words_page_id is the user's last message of the current turn, whatever has come after it; empty when there is none."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentEntry]:
-        """resident are the resident pages in admission order, with the bytes that lie in the log of those mapped after
-        `known_revision`.
+        """resident are the resident pages in the order in which they were first said, with the bytes that lie in the log of
+        those mapped after `known_revision`. A page that was updated, came back or was restored keeps its place.
         """
 
     @_builtins.property

@@ -50,7 +50,7 @@ Page = tuple[working_pb.ResidentEntry, PromptPage]
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The resident pages as one tokenizer counts them, in admission order."""
+    """The resident pages as one tokenizer counts them, in the order in which they were first said."""
 
     pages: list[Page]
     resident: dict[str, session_pb2.ResidentPage]

@@ -55,10 +55,10 @@ class ResidentPages:
             usage=[usage_message(usage) for usage in session.usage.values()],
             words_page_id=words_page_id(session),
         )
-        for index, resident in enumerate(session.working_set):
-            page = session.pages[resident.page_id]
+        for entry in response.resident:
+            page = session.pages.at_hand[entry.resident.page_id]
             if page.current.revision > known_revision:
-                response.resident[index].inline.extend(_inline(page))
+                entry.inline.extend(_inline(page))
         return response
 
     async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:

@@ -10,7 +10,7 @@ moves them to the session's; no caller awaits between two calls of `keep_up`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pagekeeper.core.offering import Offering
+from pagekeeper.core.offering import Offering, SaidPositions
 from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
 from pagekeeper.runtime.views import PageTotals, page_message, resident_message
@@ -30,12 +30,14 @@ class _Entry:
 class Shown:
     def __init__(self) -> None:
         self._offering = Offering()
+        self._said = SaidPositions()
         self._entries: dict[str, _Entry] = {}
         self._pages: dict[str, page_pb2.Page] = {}
 
     def keep_up(self, session: Session) -> None:
         """Move to the session's revision."""
         changed = self._offering.keep_up(session)
+        self._said.keep_up(session, changed)
         if changed is None:
             self._entries.clear()
             self._pages.clear()
@@ -62,8 +64,8 @@ class Shown:
             yield message
 
     def residents(self, session: Session) -> Iterator[working_pb.ResidentEntry]:
-        """Entries in admission order, without bytes."""
-        for resident in session.working_set:
+        """Entries in the order in which their pages were first said, without bytes."""
+        for resident in self._said.in_order(session):
             page = session.pages[resident.page_id]
             protected = session.is_protected(page)
             entry = self._entries.get(resident.page_id)
