@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatParts, PromptPage, assemble_chat
+from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatParts, assemble_chat
 from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import PromptLayout, VMMode
@@ -15,6 +15,7 @@ from pagekeeper.core.manifest import AvailablePageEntry, ManifestPolicies, avail
 from pagekeeper.core.packing import ContextPage, ContextPrefix, PackedLine, render_line
 from pagekeeper.core.pages import Modality, StorageTier
 from pagekeeper.core.prompt import build_vm_developer_message, get_prompt_for_mode
+from pagekeeper.core.prompt_section import PromptPage, PromptSection
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.runtime.tokens import EncodingName, count_messages, count_tools, tokenizer
 from tests.unit.hostile_text import hostile_texts
@@ -61,14 +62,16 @@ def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
     cut = draw(st.integers(0, len(pages)))
     again = [resident("m0", "word for word", encoding, layout)] if draw(st.booleans()) and cut else []
     hints = draw(st.lists(texts, max_size=6))
-    recalled = [resident(f"r{n}", text, encoding, layout) for n, text in enumerate(draw(st.lists(texts, max_size=2)))]
+    recalled = PromptSection(
+        resident(f"r{n}", text, encoding, layout) for n, text in enumerate(draw(st.lists(texts, max_size=2)))
+    )
     return ChatParts(
         session_id="s1",
         mode=draw(st.sampled_from(VMMode)),
         layout=layout,
         system_prompt=draw(texts),
-        context=pages[:cut],
-        faulted=[*pages[cut:], *again],
+        context=PromptSection(pages[:cut]),
+        faulted=PromptSection([*pages[cut:], *again]),
         recalled=recalled,
         utility={page.page.line.page_id: 0.5 for page in (*recalled, *pages[:1])},
         eviction_order=draw(st.permutations([page.page.line.page_id for page in pages])),
@@ -164,13 +167,13 @@ def test_appending_leaves_the_earlier_prompt_a_prefix(data: st.DataObject, more:
     encoding = EncodingName.O200K_BASE
     count = tokenizer(encoding).count
     drawn = data.draw(chats(encoding).filter(lambda parts: parts.layout is PromptLayout.CACHE_STABLE))
-    before = replace(drawn, faulted=())
+    before = replace(drawn, faulted=PromptSection())
     appended = [resident(f"new{n}", text, encoding) for n, text in enumerate(more)]
     after = replace(
         before,
-        context=[*before.context, *appended],
-        faulted=[resident("f1", "faulted", encoding)],
-        recalled=[resident("r1", "recalled", encoding)],
+        context=PromptSection([*before.context, *appended]),
+        faulted=PromptSection([resident("f1", "faulted", encoding)]),
+        recalled=PromptSection([resident("r1", "recalled", encoding)]),
         pressure=Pressure.HIGH,
         user_input=user_input,
     )
@@ -206,8 +209,10 @@ def plain(layout: PromptLayout, **changes: object) -> ChatParts:
         mode=VMMode.STRICT,
         layout=layout,
         system_prompt="You are a helpful assistant.",
-        context=[resident("msg_001", "Hello", encoding, layout), resident("msg_002", "Hi there", encoding, layout)],
-        faulted=(),
+        context=PromptSection(
+            [resident("msg_001", "Hello", encoding, layout), resident("msg_002", "Hi there", encoding, layout)]
+        ),
+        faulted=PromptSection(),
         eviction_order=(),
         available=(),
         policies=ManifestPolicies(),
@@ -252,7 +257,7 @@ def test_the_digest_is_equal_exactly_when_the_request_is() -> None:
         {"mode": VMMode.RELAXED},
         {"layout": PromptLayout.CLASSIC},
         {"tools": ()},
-        {"context": parts.context[:1]},
+        {"context": PromptSection(parts.context.pages[:1])},
         {"pressure": Pressure.HIGH},
     ]
     digests = {assembled(replace(parts, **change)).digest for change in changes}  # type: ignore[arg-type]
@@ -264,7 +269,7 @@ def test_a_full_budget_is_used() -> None:
     encoding = EncodingName.O200K_BASE
     pages = [resident(f"m{n}", f"Turn {n}: the budget is {n * 17} EUR. " * (1 + n % 4), encoding) for n in range(300)]
     for budget in (1_000, 2_000, 4_000):
-        chat = assembled(plain(PromptLayout.CACHE_STABLE, context=pages), budget)
+        chat = assembled(plain(PromptLayout.CACHE_STABLE, context=PromptSection(pages)), budget)
         assert chat.tokens.total >= 0.9 * budget
         assert chat.omitted
         assert chat.listed
@@ -276,7 +281,7 @@ def test_a_budget_too_small_for_what_is_resident_shows_what_the_words_call_for()
     pages = [resident(f"m{n}", f"Turn {n} is about kestrels and harbours.", encoding) for n in range(300)]
     pages[40] = replace(pages[40], importance=1.0)
     recalled = [resident("r1", "Kestrels nest in the harbour.", encoding)]
-    parts = plain(PromptLayout.CACHE_STABLE, context=pages, recalled=recalled)
+    parts = plain(PromptLayout.CACHE_STABLE, context=PromptSection(pages), recalled=PromptSection(recalled))
     utility = {"r1": 1.0, "m7": 0.9, "m40": 0.5, "m50": 0.6}
     least = least_budget(parts, encoding)
     for room in range(0, 120, 4):

@@ -17,8 +17,9 @@ line break, and what follows is visible and no slash: the tokenizers always spli
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -38,21 +39,11 @@ from pagekeeper.core.manifest import (
     status_json,
     working_set_line,
 )
-from pagekeeper.core.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack, pack_by_utility
-from pagekeeper.core.pages import Modality
+from pagekeeper.core.packing import PackedContext, PackedLine, pack_by_utility
+from pagekeeper.core.prompt_section import PromptPage, PromptSection
 
 DEVELOPER = "developer"
 USER = "user"
-
-
-@dataclass(frozen=True, slots=True)
-class PromptPage:
-    """A resident page. `entry` is its line among the available pages, for when it finds no room."""
-
-    page: ContextPage
-    modality: Modality
-    importance: float
-    entry: ManifestLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +61,15 @@ class ChatParts:
     mode: VMMode
     layout: PromptLayout
     system_prompt: str
-    context: Sequence[PromptPage]
-    faulted: Sequence[PromptPage]
+    context: PromptSection
+    faulted: PromptSection
     eviction_order: Sequence[str]
     available: Sequence[ManifestLine]
     policies: ManifestPolicies
     pressure: Pressure
     user_input: str
     tools: Sequence[Mapping[str, Any]] = ()
-    recalled: Sequence[PromptPage] = ()
+    recalled: PromptSection = field(default_factory=PromptSection)
     utility: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -98,15 +89,26 @@ class ChatLimits:
     reply_frame_tokens: int = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ChatMessage:
-    """`utf8` is the content as it is sent, `digest` its SHA-256, `pieces` what it was joined of."""
+    """A message, joined of `pieces`. A long one is slow to encode and to hash, and not everybody asks for that."""
 
     role: str
-    content: str
-    utf8: bytes = field(repr=False)
-    digest: bytes = field(repr=False)
     pieces: tuple[str, ...] = field(repr=False)
+
+    @cached_property
+    def content(self) -> str:
+        return "".join(self.pieces)
+
+    @cached_property
+    def utf8(self) -> bytes:
+        """The content as it is sent."""
+        return self.content.encode()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of `utf8`."""
+        return sha256(self.utf8).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,9 @@ class PromptTokens:
         return self.rules + self.context + self.manifest + self.input + self.tools + self.framing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssembledChat:
-    """A request, ready to send. `digest` is made of the messages' and the tools': equal exactly when both are.
+    """A request, ready to send.
 
     `omitted` pages are nowhere in the prompt, `lowered` ones below the level they were given at, and `listed` are the
     pages that the manifest offers.
@@ -136,13 +138,26 @@ class AssembledChat:
     messages: tuple[ChatMessage, ...]
     tools: tuple[Mapping[str, Any], ...]
     tokens: PromptTokens
-    digest: bytes
     included: tuple[PackedLine, ...]
     faulted: tuple[PackedLine, ...]
     recalled: tuple[PackedLine, ...]
     lowered: tuple[str, ...]
     omitted: tuple[str, ...]
     listed: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over roles, contents' digests and the tools as compact sorted JSON, each after its length in 8 bytes.
+
+        Equal exactly when messages and tools are.
+        """
+        hashed = sha256()
+        canonical_tools = json.dumps(self.tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        said = [part for message in self.messages for part in (message.role.encode(), message.digest)]
+        for encoded in (*said, canonical_tools.encode()):
+            hashed.update(len(encoded).to_bytes(8, "big"))
+            hashed.update(encoded)
+        return hashed.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +199,16 @@ def assemble_chat(
         if not parts.recalled:
             raise
         # Where there is hardly room for what must be, not even the tags around recalled pages may be in its way.
-        return _assembled(replace(parts, recalled=()), limits, count, earlier)
+        return _assembled(replace(parts, recalled=PromptSection()), limits, count, earlier)
 
 
 def _assembled(
     parts: ChatParts, limits: ChatLimits, count: Callable[[str], int], earlier: ChatMessage | None
 ) -> AssembledChat:
     frame = _frame(parts)
-    pages = [*parts.context, *parts.faulted, *parts.recalled]
-    widest = _manifest(parts, [page.page.line for page in pages], [*parts.available, *(p.entry for p in pages)], count)
-    empty_manifest_tokens = floor_tokens(widest, count)
+    pages_total = len(parts.context) + len(parts.faulted) + len(parts.recalled)
+    narrowest = _manifest(parts, (), parts.available, count)
+    empty_manifest_tokens = floor_tokens(narrowest, count, more_entries=pages_total)
     fixed = PromptTokens(
         rules=count(frame.instructions),
         context=_tokens(frame.around_context + frame.around_faulted, count),
@@ -205,7 +220,6 @@ def _assembled(
     room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
     shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
     messages = _messages(frame, shares, earlier)
-    shown = {line.page_id for line in (*shares.context.included, *shares.faulted.included)}
     return AssembledChat(
         messages=messages,
         tools=tuple(parts.tools),
@@ -214,12 +228,11 @@ def _assembled(
             context=fixed.context + shares.context.tokens + shares.faulted.tokens + shares.recalled.tokens,
             manifest=fixed.manifest + shares.manifest.tokens,
         ),
-        digest=_digest(messages, parts.tools),
         included=shares.context.included,
         faulted=shares.faulted.included,
         recalled=shares.recalled.included,
         lowered=(*shares.context.lowered, *shares.faulted.lowered),
-        omitted=tuple(i for i in (*shares.context.omitted, *shares.faulted.omitted) if i not in shown),
+        omitted=_nowhere(shares.context, shares.faulted),
         listed=shares.manifest.listed,
     )
 
@@ -228,46 +241,60 @@ def _share(
     parts: ChatParts, limits: ChatLimits, room_tokens: int, empty_manifest_tokens: int, count: Callable[[str], int]
 ) -> _Shares:
     """Divide `room_tokens` between pages and the manifest's entries. Raises BudgetTooSmall."""
-    context, faulted = [page.page for page in parts.context], [page.page for page in parts.faulted]
-    context_floor, faulted_floor = _mandatory_tokens(context), _mandatory_tokens(faulted)
-    if context_floor + faulted_floor > room_tokens:
-        missing_tokens = context_floor + faulted_floor - room_tokens
+    context, faulted, recalled = parts.context, parts.faulted, parts.recalled
+    missing_tokens = context.floor_tokens + faulted.floor_tokens - room_tokens
+    if missing_tokens > 0:
         raise BudgetTooSmall(limits.budget_tokens, limits.budget_tokens + missing_tokens)
-    faulted_pack = pack(faulted, budget_tokens=room_tokens - context_floor)
+    faulted_pack = faulted.packed(room_tokens - context.floor_tokens)
     room_tokens -= faulted_pack.tokens
     entries_max = max(0, limits.manifest_tokens_max - empty_manifest_tokens)
-    kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context_floor)
-    recalled = [page.page for page in parts.recalled]
-    if parts.utility and sum(page.line.tokens for page in context) > room_tokens:
+    kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context.floor_tokens)
+    if parts.utility and context.tokens > room_tokens:
         # Not all that is resident fits, so what is shown is what the words call for, wherever it is; pages say more
         # than their entries.
         kept_back = 0
         context_pack, recalled_pack = pack_by_utility(
-            (context, recalled), budget_tokens=room_tokens, utility=_utility(parts), eviction_order=parts.eviction_order
+            ([page.page for page in context], [page.page for page in recalled]),
+            budget_tokens=room_tokens,
+            utility=_utility(parts, (*context, *recalled)),
+            eviction_order=parts.eviction_order,
         )
         room_tokens -= context_pack.tokens
     else:
-        context_pack = pack(context, budget_tokens=room_tokens - kept_back, eviction_order=parts.eviction_order)
+        context_pack = context.packed(room_tokens - kept_back, parts.eviction_order)
         room_tokens -= context_pack.tokens
         recalled_max = min(limits.recall_tokens_max, max(0, room_tokens - kept_back))
-        (recalled_pack,) = pack_by_utility((recalled,), budget_tokens=recalled_max, utility=_utility(parts))
+        (recalled_pack,) = pack_by_utility(
+            ([page.page for page in recalled],), budget_tokens=recalled_max, utility=_utility(parts, recalled)
+        )
     room_tokens -= recalled_pack.tokens
-    shown = {line.page_id: line for line in (*faulted_pack.included, *recalled_pack.included, *context_pack.included)}
-    left_out = [page.entry for page in (*parts.context, *parts.faulted) if page.page.line.page_id not in shown]
+    left_out = frozenset(_nowhere(context_pack, faulted_pack, recalled_pack))
+    listed = [page.entry for page in (*context, *faulted) if page.page.line.page_id in left_out] if left_out else []
     available = parts.available
+    shown: dict[str, PackedLine] = {}
     if parts.layout is PromptLayout.CLASSIC:  # the other one does not change for what is shown in this prompt alone
+        packs = (faulted_pack, recalled_pack, context_pack)
+        shown = {line.page_id: line for pack in packs for line in pack.included}
         available = [line for line in available if line.page_id not in shown]
     rendered = render_manifest(
-        _manifest(parts, tuple(shown.values()), [*left_out, *available], count),
+        _manifest(parts, tuple(shown.values()), [*listed, *available], count),
         tokens_max=empty_manifest_tokens + min(room_tokens, entries_max),
         count=count,
     )
     return _Shares(faulted_pack, recalled_pack, context_pack, rendered)
 
 
-def _utility(parts: ChatParts) -> dict[str, float]:
+def _nowhere(*packs: PackedContext) -> tuple[str, ...]:
+    """The pages that were left out of each of the packs that they were given to."""
+    omitted = [page_id for pack in packs for page_id in pack.omitted]
+    if not omitted:
+        return ()
+    shown = {line.page_id for pack in packs for line in pack.included}
+    return tuple(page_id for page_id in omitted if page_id not in shown)
+
+
+def _utility(parts: ChatParts, pages: Iterable[PromptPage]) -> dict[str, float]:
     """By page: how relevant it is, and up to three times that by how important it was said to be."""
-    pages = (*parts.context, *parts.recalled)
     return {
         page.page.line.page_id: (0.5 + page.importance) * relevance
         for page in pages
@@ -275,17 +302,13 @@ def _utility(parts: ChatParts) -> dict[str, float]:
     }
 
 
-def _mandatory_tokens(pages: Sequence[ContextPage]) -> int:
-    return sum(lowest_tokens(page) for page in pages if page.mandatory)
-
-
 def _entries_tokens(parts: ChatParts, room_tokens: int, tokens_max: int, count: Callable[[str], int]) -> int:
     """Tokens of the manifest's entries, up to the bound that matters: pages that will not fit become entries too."""
     listed = list(parts.available)
     if parts.layout is PromptLayout.CLASSIC:
-        listed += _working_set(parts, [page.page.line for page in parts.context], count)
+        listed += _working_set(parts, parts.context.lines, count)
     wanted = _tokens_up_to(listed, tokens_max)
-    if wanted + sum([page.page.line.tokens for page in parts.context]) <= room_tokens:
+    if wanted + parts.context.tokens <= room_tokens:
         return wanted
     return _tokens_up_to([*listed, *(page.entry for page in parts.context)], tokens_max)
 
@@ -343,21 +366,12 @@ def _frame(parts: ChatParts) -> _Frame:
 
 def _messages(frame: _Frame, shares: _Shares, earlier: ChatMessage | None) -> tuple[ChatMessage, ChatMessage]:
     """Each joined once: a long prompt is slow to copy, because every copy is new memory."""
-    context = _framed(frame.around_context, [line.text for line in shares.context.included])
-    faulted = [line.text for line in (*shares.faulted.included, *shares.recalled.included)]
-    manifest = _framed(frame.around_manifest, [shares.manifest.text])
-    said = (frame.instructions, *manifest, *context)
-    again = earlier is not None and (earlier.role, earlier.pieces) == (DEVELOPER, said)
-    return (
-        earlier if earlier is not None and again else _message(DEVELOPER, said),
-        _message(USER, (*_framed(frame.around_faulted, faulted), frame.closing)),
-    )
-
-
-def _message(role: str, pieces: tuple[str, ...]) -> ChatMessage:
-    content = "".join(pieces)
-    utf8 = content.encode()
-    return ChatMessage(role, content, utf8, sha256(utf8).digest(), pieces)
+    context = _framed(frame.around_context, shares.context.texts)
+    faulted = _framed(frame.around_faulted, (*shares.faulted.texts, *shares.recalled.texts))
+    manifest = _framed(frame.around_manifest, (shares.manifest.text,))
+    developer = ChatMessage(DEVELOPER, (frame.instructions, *manifest, *context))
+    again = earlier if earlier == developer else None
+    return again or developer, ChatMessage(USER, (*faulted, frame.closing))
 
 
 def _framed(around: tuple[str, str], pieces: Sequence[str]) -> list[str]:
@@ -370,14 +384,3 @@ def _tokens(pieces: Sequence[str], count: Callable[[str], int]) -> int:
 
 def _framing_tokens(limits: ChatLimits, count: Callable[[str], int]) -> int:
     return 2 * limits.message_frame_tokens + count(DEVELOPER) + count(USER) + limits.reply_frame_tokens
-
-
-def _digest(messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> bytes:
-    """SHA-256 over roles, contents' digests and the tools as compact sorted JSON, each after its length in 8 bytes."""
-    hashed = sha256()
-    canonical_tools = json.dumps(tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    said = [part for message in messages for part in (message.role.encode(), message.digest)]
-    for encoded in (*said, canonical_tools.encode()):
-        hashed.update(len(encoded).to_bytes(8, "big"))
-        hashed.update(encoded)
-    return hashed.digest()

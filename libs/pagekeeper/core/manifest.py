@@ -126,9 +126,14 @@ def _remaining(policies: ManifestPolicies) -> dict[str, int]:
     }
 
 
-def floor_tokens(manifest: Manifest, count: Callable[[str], int]) -> int:
-    """Tokens of a manifest without entries: the least bound that `render_manifest` accepts."""
-    return sum(count(piece) for piece in _frame(manifest, len(manifest.working_set), len(manifest.available_pages)))
+def floor_tokens(manifest: Manifest, count: Callable[[str], int], *, more_entries: int = 0) -> int:
+    """Tokens of a manifest without entries: the least bound that `render_manifest` accepts.
+
+    Also the least bound for a manifest with up to `more_entries` more of either kind.
+    """
+    omitted_resident = len(manifest.working_set) + more_entries
+    omitted_available = len(manifest.available_pages) + more_entries
+    return sum(count(piece) for piece in _frame(manifest, omitted_resident, omitted_available))
 
 
 def render_manifest(manifest: Manifest, *, tokens_max: int, count: Callable[[str], int]) -> RenderedManifest:

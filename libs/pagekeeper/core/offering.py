@@ -121,7 +121,7 @@ class SaidPositions:
 
 def input_page_id(session: Session) -> str:
     """The user's message of this turn, while nothing but tool results has come after it; empty when there is none."""
-    for resident in reversed(list(session.working_set)):
+    for resident in reversed(session.working_set):
         page = session.pages[resident.page_id]
         if page.current.turn != session.turn or resident.faulted:
             continue
@@ -134,7 +134,7 @@ def input_page_id(session: Session) -> str:
 
 def words_page_id(session: Session) -> str:
     """The user's last message of this turn: what the turn is about; empty when there is none."""
-    for resident in reversed(list(session.working_set)):
+    for resident in reversed(session.working_set):
         page = session.pages[resident.page_id]
         if page.role is MessageRole.USER and page.current.turn == session.turn and page.current.media is None:
             return page.page_id if resident.level == 0 and not resident.faulted else ""

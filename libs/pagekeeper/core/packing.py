@@ -109,17 +109,21 @@ class ContextPage:
 
 @dataclass(frozen=True, slots=True)
 class PackedContext:
-    """The lines that fit, in the order given. `tokens` is the sum over the lines, and the token count of `content`."""
+    """The lines that fit, in the order given. `tokens` is the sum over the lines, and the token count of `content`.
+
+    `texts` are those of the lines.
+    """
 
     tokens: int
     included: tuple[PackedLine, ...]
+    texts: tuple[str, ...]
     lowered: tuple[str, ...]
     omitted: tuple[str, ...]
 
     @property
     def content(self) -> str:
         """The lines, one after the other."""
-        return "".join([line.text for line in self.included])
+        return "".join(self.texts)
 
 
 def prefix_of(modality: Modality, page_type: PageType, role: MessageRole | None) -> ContextPrefix:
@@ -342,6 +346,7 @@ def _packed(pages: Sequence[ContextPage], chosen: Sequence[PackedLine | None]) -
     return PackedContext(
         tokens=sum([line.tokens for line in included]),
         included=tuple(included),
+        texts=tuple([line.text for line in included]),
         lowered=tuple(page.line.page_id for page, line in shown if line is not None and line is not page.line),
         omitted=tuple(page.line.page_id for page, line in shown if line is None),
     )

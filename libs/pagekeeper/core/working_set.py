@@ -59,6 +59,10 @@ class WorkingSet:
         """In admission order."""
         return iter(self._residents.values())
 
+    def __reversed__(self) -> Iterator[Resident]:
+        """The page that was admitted last first."""
+        return reversed(self._residents.values())
+
     def __len__(self) -> int:
         return len(self._residents)
 

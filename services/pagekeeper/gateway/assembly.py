@@ -13,7 +13,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, PromptPage, assemble_chat
+from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, PromptLayout, SessionConfig, VMMode
@@ -21,6 +21,7 @@ from pagekeeper.core.lru import Lru
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available_line
 from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
+from pagekeeper.core.prompt_section import PromptPage, PromptSection
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.core.wellformed import read_json
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
@@ -153,9 +154,9 @@ class PromptAssembler:
             mode=mode,
             layout=known.config.layout,
             system_prompt=request.system_prompt,
-            context=[page for _, page in pages if page.page.line.page_id not in made.faulted],
-            faulted=[page for _, page in pages if page.page.line.page_id in made.faulted],
-            recalled=[_recalled_page(known, page, counting) for page in recalled.pages],
+            context=PromptSection(page for _, page in pages if page.page.line.page_id not in made.faulted),
+            faulted=PromptSection(page for _, page in pages if page.page.line.page_id in made.faulted),
+            recalled=PromptSection(_recalled_page(known, page, counting) for page in recalled.pages),
             utility=recalled.utility,
             eviction_order=known.resident.eviction_order,
             available=[
