@@ -1,6 +1,6 @@
 """Runs the parts one after the other, each in a process of its own, and says at the end what was met.
 
-python -m bench.quality [evidence languages replacement cache tokens cost first-token]
+python -m bench.quality [evidence languages replacement cache tokens cost own-process-turns first-token]
 """
 
 import json
@@ -16,17 +16,24 @@ from rich.table import Table
 
 from bench.quality.report import RESULTS, Figure, Wanted
 
-PARTS: Final = ("evidence", "languages", "replacement", "cache", "tokens", "cost")
+PARTS: Final = ("evidence", "languages", "replacement", "cache", "tokens", "cost", "own-process-turns")
 WITH_A_MODEL: Final = ("first-token",)
 """Run only when named: what they need takes minutes to compile."""
 ABLATIONS: Final = ("recall-ablation",)
 """Run only when named: they say why a constant is there, and claim nothing."""
+BESIDE_A_STACK: Final = ("own-process-evidence",)
+"""Run only when named: its figures stand beside those of `evidence`."""
+COMMANDS: Final = {
+    "own-process-turns": ("bench.quality.own_process", "turns"),
+    "own-process-evidence": ("bench.quality.own_process", "evidence"),
+}
+"""The modules of parts that are one command of several; any other part is a module of its own."""
 DATA: Final = "PAGEKEEPER_DATA"
 DEFAULT_DATA: Final = Path(__file__).parents[3] / "shared" / "data"
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL, *ABLATIONS)))
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL, *ABLATIONS, *BESIDE_A_STACK)))
 def main(parts: tuple[str, ...]) -> None:
     """Measure PARTS, all that need no model when none is named."""
     console = Console()
@@ -43,9 +50,8 @@ def main(parts: tuple[str, ...]) -> None:
 
 
 def _measured(part: str) -> bool:
-    return (
-        subprocess.run([sys.executable, "-m", f"bench.quality.{part.replace('-', '_')}"], check=False).returncode == 0
-    )
+    command = COMMANDS.get(part, (f"bench.quality.{part.replace('-', '_')}",))
+    return subprocess.run([sys.executable, "-m", *command], check=False).returncode == 0
 
 
 def _summary(parts: list[str]) -> Table:

@@ -252,8 +252,9 @@ class Indexed:
         )
         offered = [page for page in self._pages[:first] if page.line.page_id in utility]
         (recalled,) = pack_by_utility((offered,), budget_tokens=max(room_tokens, 0), utility=utility)
-        resident = tuple(page.line for page in self._pages[first:])
-        shown = PackedContext(resident_tokens + recalled.tokens, (*recalled.included, *resident), (), ())
+        lines = (*recalled.included, *(page.line for page in self._pages[first:]))
+        texts = tuple([line.text for line in lines])
+        shown = PackedContext(resident_tokens + recalled.tokens, lines, texts, (), ())
         return self._answered(question, [shown])
 
     def _answered(self, question: Question, packed: Sequence[PackedContext]) -> Asked:
