@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pagekeeper.memory.artifacts_bridge import *
     from pagekeeper.memory.compressor import *
     from pagekeeper.memory.context_packer import *
-    from pagekeeper.memory.demand_paging import *
     from pagekeeper.memory.errors import *
     from pagekeeper.memory.eviction_policy import *
     from pagekeeper.memory.fault_handler import *
@@ -58,11 +57,6 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "ContextPackerConfig",
         "PackedContext",
     ),
-    "demand_paging": (
-        "DEFAULT_RECALL_SIGNALS",
-        "DemandPagingMode",
-        "DemandPagingPrePass",
-    ),
     "errors": (
         "BudgetTooSmall",
         "CheckpointExists",
@@ -85,11 +79,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "ImportanceWeightedLRU",
         "LRUEvictionPolicy",
     ),
-    "fault_handler": (
-        "PageCompressor",
-        "PageFaultHandler",
-        "PageLoader",
-    ),
+    "fault_handler": ("PageFaultHandler",),
     "infinite_conversation": (
         "EventSource",
         "InfiniteConversationManager",
@@ -115,6 +105,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
         "CombinedPageTableStats",
         "CompressionLevel",
         "ContextPrefix",
+        "DemandPagingMode",
         "FaultConfidenceThreshold",
         "FaultEffects",
         "FaultMetrics",

@@ -47,10 +47,10 @@ from pagekeeper.memory.chat_response import (
     tool_message,
 )
 from pagekeeper.memory.compressor import CompressorRegistry
-from pagekeeper.memory.demand_paging import DemandPagingMode
 from pagekeeper.memory.eviction_policy import EvictionPolicy, policy_name
 from pagekeeper.memory.manifest import VMManifest
 from pagekeeper.memory.models import (
+    DemandPagingMode,
     FaultPolicy,
     FaultReason,
     MemoryManagerStats,
@@ -139,7 +139,7 @@ class MemoryManager(Pager):
                 max_fault_tokens_per_turn=faults.max_fault_tokens_per_turn,
                 mode=mode,
                 model=model,
-                demand_paging=ev.DemandPaging(demand_paging.value),
+                demand_paging=demand_paging,
             )
             if eviction_policy is not None:
                 settings = replace(settings, eviction_policy=policy_name(eviction_policy))

@@ -24,8 +24,10 @@ from pagekeeper.memory.artifacts_bridge import ArtifactsBridge, InMemoryBackend,
 from pagekeeper.memory.compressor import CompressionResult, CompressorRegistry
 from pagekeeper.memory.context_packer import ContextPacker
 from pagekeeper.memory.embedder import shared_embedder
+from pagekeeper.memory.fault_handler import PageFaultHandler
 from pagekeeper.memory.models import (
     CompressionLevel,
+    FaultMetrics,
     FaultPolicy,
     FaultReason,
     FaultResult,
@@ -37,17 +39,13 @@ from pagekeeper.memory.models import (
     StorageTier,
     VMMetrics,
 )
+from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.prefetcher import SimplePrefetcher
 from pagekeeper.memory.process_prompts import ProcessPrompts
 from pagekeeper.memory.process_session import Faulted, ProcessSession, compressed
 from pagekeeper.memory.request_views import search_result_of
 from pagekeeper.memory.session_log import SessionLog
-from pagekeeper.memory.session_views import (
-    SessionFaults,
-    SessionMutationLog,
-    SessionPageTable,
-    metrics_of,
-)
+from pagekeeper.memory.session_views import SessionMutationLog, fault_metrics_of, metrics_of
 from pagekeeper.memory.tlb import PageTLB, TLBWithPageTable
 from pagekeeper.memory.working_set import WorkingSetConfig, WorkingSetManager, of_session
 
@@ -78,11 +76,11 @@ class Pager:
         self._application = ApplicationPages(self._process)
         self._turn_is_due = False
         self._fault_policy = fault_policy
-        self._page_table = SessionPageTable(log)
+        self._page_table = PageTable(log)
         self._tlb = PageTLB()
         self._combined = TLBWithPageTable(self._page_table, self._tlb)
         self._working_set = WorkingSetManager(of_session(config, log.session.config), pages=self)
-        self._fault_handler = SessionFaults(self, log, fault_policy)
+        self._fault_handler = PageFaultHandler(faults=self)
         self._mutation_log = SessionMutationLog(log)
         self._prefetcher = SimplePrefetcher(similar=self._similar)
         self._packer = ContextPacker(count=self._process.count)
@@ -110,7 +108,7 @@ class Pager:
         return self._log.session.turn + self._turn_is_due
 
     @property
-    def page_table(self) -> SessionPageTable:
+    def page_table(self) -> PageTable:
         return self._page_table
 
     @property
@@ -126,7 +124,7 @@ class Pager:
         return self._working_set
 
     @property
-    def fault_handler(self) -> SessionFaults:
+    def fault_handler(self) -> PageFaultHandler:
         return self._fault_handler
 
     @property
@@ -145,6 +143,9 @@ class Pager:
     def metrics(self) -> VMMetrics:
         """Counted so far, and what is true now."""
         return metrics_of(self.session, self._page_table, self._mutation_log, self._tlb)
+
+    def fault_metrics(self) -> FaultMetrics:
+        return fault_metrics_of(self.session, self._tlb)
 
     # Pages
 

@@ -7,12 +7,13 @@ are those that came true: a guess is a hit when its page is accessed afterwards.
 Counts are bounded: of more than `PAGES_MAX` pages or `TOOLS_MAX` tools, those seen least recently are forgotten.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from pydantic import Field
 
+from pagekeeper.core.lru import Lru
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import PageType, PrefetcherStats
 from pagekeeper.memory.models.strict import StrictModel
@@ -28,7 +29,7 @@ SEQUENCE_MAX: Final = 2
 SIMILAR_MAX: Final = 2
 
 Similar = Callable[[str, int], Sequence[str]]
-"""The ids of at most so many pages that are like a page, such as `PageSearchHandler.similar`."""
+"""The ids of at most so many pages that are like a page."""
 
 
 @checked
@@ -51,39 +52,30 @@ class SimplePrefetcher:
         self.max_claims_to_prefetch = max_claims_to_prefetch
         self.max_recent_tools = max_recent_tools
         self._similar = similar
-        self._accesses: OrderedDict[str, int] = OrderedDict()
-        self._followers: OrderedDict[str, Counter[str]] = OrderedDict()
-        self._tools: OrderedDict[str, ToolUsagePattern] = OrderedDict()
+        self._accesses: Lru[str, int] = Lru(count_max=PAGES_MAX)
+        self._followers: Lru[str, Counter[str]] = Lru(count_max=PAGES_MAX)
+        self._tools: Lru[str, ToolUsagePattern] = Lru(count_max=TOOLS_MAX)
         self._last_page_id: str | None = None
         self._last_segment_summary_id: str | None = None
         self._pending: set[str] = set()
         self._guessed = self._came_true = 0
 
     def record_page_access(self, page_id: str) -> None:
-        self._accesses[page_id] = self._accesses.pop(page_id, 0) + 1
-        if self._last_page_id is not None and self._last_page_id != page_id:
-            followers = self._followers.setdefault(self._last_page_id, Counter())
-            followers[page_id] += 1
-            self._followers.move_to_end(self._last_page_id)
-            if len(followers) > FOLLOWERS_MAX:
-                del followers[min(followers, key=lambda follower: followers[follower])]
+        self._accesses.put(page_id, 1 + (self._accesses.peek(page_id) or 0))
+        if self._last_page_id not in (None, page_id):
+            self._record_follower(str(self._last_page_id), page_id)
         self._last_page_id = page_id
         if page_id in self._pending:
             self._pending.discard(page_id)
             self._came_true += 1
-        for counted in (self._accesses, self._followers):
-            if len(counted) > PAGES_MAX:
-                counted.popitem(last=False)
 
     def record_tool_call(self, tool_name: str, turn: int, pages_accessed_before: Iterable[str] = ()) -> None:
         """A call in `turn`, before which those pages were read."""
-        pattern = self._tools.setdefault(tool_name, ToolUsagePattern(tool_name=tool_name))
+        pattern = self._tools.peek(tool_name) or ToolUsagePattern(tool_name=tool_name)
         pattern.call_count += 1
         pattern.last_turn = turn
         pattern.prereq_pages = [*pattern.prereq_pages, *pages_accessed_before][-PAGES_MAX:]
-        self._tools.move_to_end(tool_name)
-        if len(self._tools) > TOOLS_MAX:
-            self._tools.popitem(last=False)
+        self._tools.put(tool_name, pattern)
 
     def record_prefetched(self, page_ids: Iterable[str]) -> None:
         """Note pages that were brought on a guess; from now on an access to one is a hit."""
@@ -91,56 +83,25 @@ class SimplePrefetcher:
         self._guessed += len(fresh)
         self._pending |= fresh
 
-    @property
-    def hit_rate(self) -> float:
-        """The share of prefetched pages that were accessed afterwards, from 0 to 1; 0 before the first prefetch."""
-        return self._came_true / self._guessed if self._guessed else 0.0
-
     def set_last_segment_summary(self, page_id: str) -> None:
         self._last_segment_summary_id = page_id
 
-    def get_likely_tools(self, recent_turns: int | None = None) -> list[str]:
-        """Tools by when they were called last, then by how often; with `recent_turns`, only of as many turns."""
-        tools = sorted(self._tools.values(), key=lambda tool: (tool.last_turn, tool.call_count), reverse=True)
-        if recent_turns is not None and tools:
-            tools = [tool for tool in tools if tool.last_turn > tools[0].last_turn - recent_turns]
-        return [tool.tool_name for tool in tools[: self.max_recent_tools]]
-
-    def get_tool_prereq_pages(self, tool_name: str) -> list[str]:
-        """List the pages that were read most before the tool's calls."""
-        pattern = self._tools.get(tool_name)
-        return [] if pattern is None else _commonest(Counter(pattern.prereq_pages), PREREQUISITES_MAX)
-
-    def get_next_pages(self, page_id: str, limit: int = SEQUENCE_MAX) -> list[str]:
-        """List the pages that were read most right after the page."""
-        return _commonest(self._followers.get(page_id, Counter()), limit)
-
-    def get_top_claims(self, page_table: PageTable | None = None, limit: int | None = None) -> list[str]:
-        """The pages accessed most; with a page table, only those that it has as claims."""
-        most = Counter(self._accesses)
-        if page_table is not None:
-            claims = {entry.page_id for entry in page_table.get_by_type(PageType.CLAIM)}
-            most = Counter({page_id: count for page_id, count in most.items() if page_id in claims})
-        return _commonest(most, self.max_claims_to_prefetch if limit is None else limit)
-
     async def prefetch_on_turn_start(self, session_id: str, page_table: PageTable | None = None) -> list[str]:  # noqa: ARG002 - the guide's signature; a prefetcher is one session's
-        """The pages to bring for a turn, the surest first."""
+        """The pages to bring for a turn, the surest first.
+
+        The pages accessed most are claims when a page table says which pages are; without one, any page may be.
+        """
         guesses = [] if self._last_segment_summary_id is None else [self._last_segment_summary_id]
-        guesses += self.get_top_claims(page_table)
-        for tool_name in self.get_likely_tools():
-            guesses += self.get_tool_prereq_pages(tool_name)
+        claims = None if page_table is None else {entry.page_id for entry in page_table.get_by_type(PageType.CLAIM)}
+        accessed = Counter({page: n for page, n in self._accesses.items() if claims is None or page in claims})
+        guesses += _commonest(accessed, self.max_claims_to_prefetch)
+        for tool in self._likely_tools():
+            guesses += _commonest(Counter(tool.prereq_pages), PREREQUISITES_MAX)
         if self._last_page_id is not None:
-            guesses += self.get_next_pages(self._last_page_id)
+            guesses += _commonest(self._followers.peek(self._last_page_id) or Counter(), SEQUENCE_MAX)
             if self._similar is not None:
                 guesses += self._similar(self._last_page_id, SIMILAR_MAX)
         return list(dict.fromkeys(guesses))
-
-    def clear(self) -> None:
-        """Forget everything that was recorded."""
-        for recorded in (self._accesses, self._followers, self._tools, self._pending):
-            recorded.clear()
-        self._last_page_id = self._last_segment_summary_id = None
-        self._guessed = self._came_true = 0
 
     def get_stats(self) -> PrefetcherStats:
         return PrefetcherStats(
@@ -148,8 +109,20 @@ class SimplePrefetcher:
             pages_tracked=len(self._accesses),
             total_accesses=sum(self._accesses.values()),
             pages_prefetched=self._guessed,
-            hit_rate=self.hit_rate,
+            hit_rate=self._came_true / self._guessed if self._guessed else 0.0,
         )
+
+    def _record_follower(self, page_id: str, follower_id: str) -> None:
+        followers = self._followers.peek(page_id) or Counter()
+        followers[follower_id] += 1
+        if len(followers) > FOLLOWERS_MAX:
+            del followers[min(followers, key=lambda follower: followers[follower])]
+        self._followers.put(page_id, followers)
+
+    def _likely_tools(self) -> list[ToolUsagePattern]:
+        """By when they were called last, then by how often."""
+        tools = sorted(self._tools.values(), key=lambda tool: (tool.last_turn, tool.call_count), reverse=True)
+        return tools[: self.max_recent_tools]
 
 
 def _commonest(counts: Counter[str], limit: int) -> list[str]:

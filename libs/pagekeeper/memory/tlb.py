@@ -1,12 +1,12 @@
 """A bounded cache of page table entries, and the page table behind it.
 
-Invariant: through `TLBWithPageTable` no lookup answers what the page table would not. The table shoots down an entry
-whenever it changes, replaces or removes it, whoever asked it to, and the cache holds the table's entries themselves.
+Invariant: through `TLBWithPageTable` no lookup answers what the page table would not. The table tells of each entry
+that it changes, replaces or removes, whoever asked it to, and the cache holds the table's entries themselves.
 """
 
-from collections import OrderedDict
 from typing import Final
 
+from pagekeeper.core.lru import Lru
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import (
     CombinedPageTableStats,
@@ -33,7 +33,7 @@ class PageTLB:
         self.max_entries = max_entries
         self.hits = 0
         self.misses = 0
-        self._entries: OrderedDict[str, PageTableEntry] = OrderedDict()
+        self._entries: Lru[str, PageTableEntry] = Lru(count_max=max_entries)
 
     def __repr__(self) -> str:
         return f"PageTLB({len(self):,} of {self.max_entries:,} entries)"
@@ -41,7 +41,7 @@ class PageTLB:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, page_id: object) -> bool:
+    def __contains__(self, page_id: str) -> bool:
         return page_id in self._entries
 
     @property
@@ -52,29 +52,20 @@ class PageTLB:
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
         entry = self._entries.get(page_id)
-        if entry is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._entries.move_to_end(page_id)
+        self.hits += entry is not None
+        self.misses += entry is None
         return entry
 
     def insert(self, entry: PageTableEntry) -> None:
-        self._entries[entry.page_id] = entry
-        self._entries.move_to_end(entry.page_id)
-        if len(self._entries) > self.max_entries:
-            self._entries.popitem(last=False)
+        self._entries.put(entry.page_id, entry)
 
     def invalidate(self, page_id: str) -> bool:
         """Whether it was there."""
-        return self._entries.pop(page_id, None) is not None
+        return self._entries.pop(page_id) is not None
 
     def invalidate_tier(self, tier: StorageTier) -> int:
         """How many were there."""
-        gone = [page_id for page_id, entry in self._entries.items() if entry.tier == tier]
-        for page_id in gone:
-            del self._entries[page_id]
-        return len(gone)
+        return sum(self.invalidate(entry.page_id) for entry in self.get_all() if entry.tier == tier)
 
     def flush(self) -> int:
         """How many were there."""
@@ -111,7 +102,7 @@ class TLBWithPageTable:
         for entry in self.tlb.get_all():
             if page_table.lookup(entry.page_id) is not entry:
                 self.tlb.invalidate(entry.page_id)
-        page_table.on_change(self._shoot_down, self.tlb.flush)
+        page_table.on_change(self._shoot_down)
 
     def __repr__(self) -> str:
         return f"TLBWithPageTable({self.page_table!r}, {self.tlb!r})"
@@ -139,19 +130,8 @@ class TLBWithPageTable:
     ) -> bool:
         return self.page_table.update_location(page_id, tier, artifact_id, compression_level)
 
-    def update_compression(
-        self, page_id: str, compression_level: CompressionLevel, size_tokens: int | None = None
-    ) -> bool:
-        return self.page_table.update_compression(page_id, compression_level, size_tokens)
-
-    def mark_accessed(self, page_id: str) -> bool:
-        return self.page_table.mark_accessed(page_id)
-
     def mark_dirty(self, page_id: str) -> bool:
         return self.page_table.mark_dirty(page_id)
-
-    def mark_clean(self, page_id: str) -> bool:
-        return self.page_table.mark_clean(page_id)
 
     def remove(self, page_id: str) -> PageTableEntry | None:
         return self.page_table.remove(page_id)
@@ -159,5 +139,8 @@ class TLBWithPageTable:
     def get_stats(self) -> CombinedPageTableStats:
         return CombinedPageTableStats(page_table=self.page_table.get_stats(), tlb=self.tlb.get_stats())
 
-    def _shoot_down(self, page_id: str) -> None:
-        self.tlb.invalidate(page_id)
+    def _shoot_down(self, page_id: str | None) -> None:
+        if page_id is None:
+            self.tlb.flush()
+        else:
+            self.tlb.invalidate(page_id)

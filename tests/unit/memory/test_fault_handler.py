@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pagekeeper.memory import (
     AudioContent,
     CompressionLevel,
-    CompressorRegistry,
     FaultConfidenceThreshold,
     FaultPolicy,
     FaultReason,
@@ -20,7 +19,6 @@ from pagekeeper.memory import (
     Modality,
     PageFaultHandler,
     PageTable,
-    PageTLB,
     StorageTier,
     StructuredContent,
     TextContent,
@@ -76,17 +74,6 @@ async def test_the_model_is_told_when_it_gets_another_level_than_it_asked_for() 
     assert "requested_level" not in same["meta"]
 
 
-async def test_a_compressor_makes_the_level_asked_for_and_the_page_keeps_its_words() -> None:
-    page = stored()
-    result = await handler_of(page, compressor=CompressorRegistry.default()).handle_fault("m1", 2)
-    assert result.page is not None
-    assert result.was_compressed
-    assert result.page.compression_level is CompressionLevel.ABSTRACT
-    assert len(result.page.content) < len(PROSE) / 2
-    assert (page.content, page.compression_level) == (PROSE, CompressionLevel.FULL)
-    assert result.page.full.content == PROSE
-
-
 async def test_a_shortened_page_at_hand_gives_its_full_text_back() -> None:
     page = stored().shortened(CompressionLevel.ABSTRACT, "in short", 2)
     result = await handler_of(page).handle_fault("m1", 0)
@@ -94,24 +81,9 @@ async def test_a_shortened_page_at_hand_gives_its_full_text_back() -> None:
     assert (result.page.content, result.page.compression_level) == (PROSE, CompressionLevel.FULL)
 
 
-async def test_a_level_that_is_stored_is_loaded() -> None:
-    class Store:
-        async def load(self, page_id: str, tier: StorageTier, artifact_id: str | None = None) -> MemoryPage | None:
-            assert (page_id, tier) == ("m1", StorageTier.L2)
-            if artifact_id == "mem_L2_9":
-                return stored(content="the gist", compression_level=2)
-            return stored(representations={2: "mem_L2_9", 3: "gone"})
-
-    handler = handler_of(stored(), loader=Store())
-    for asked, content, level in ((2, "the gist", 2), (1, PROSE, 0), (3, PROSE, 0)):
-        result = await handler.handle_fault("m1", asked)
-        assert result.page is not None
-        assert (result.page.content, result.page.compression_level) == (content, level)
-
-
 async def test_a_page_too_large_for_the_context_is_not_a_success() -> None:
     """It was once reported as loaded and promoted."""
-    handler = handler_of(stored(), max_page_tokens=400)
+    handler = handler_of(stored(), policy=FaultPolicy(max_fault_tokens_per_turn=400))
     result = await handler.handle_fault("m1", 0)
     assert (result.success, result.page) == (False, None)
     assert result.error is not None
@@ -130,16 +102,6 @@ async def test_a_page_is_said_to_be_promoted_only_when_it_is() -> None:
         told = handler.build_tool_result(result.page)
         assert told.effects.promoted_to_working_set is fits
         assert told.page.tier is (StorageTier.L0 if fits else StorageTier.L2)
-
-
-async def test_a_page_that_does_not_fit_is_shortened_until_it_does() -> None:
-    handler = handler_of(
-        stored(), policy=FaultPolicy(max_fault_tokens_per_turn=100), compressor=CompressorRegistry.default()
-    )
-    result = await handler.handle_fault("m1", 0)
-    assert result.page is not None
-    assert result.page.compression_level > 0
-    assert handler.policy.tokens_used_this_turn == result.page.estimate_tokens() <= 100
 
 
 @settings(max_examples=60)
@@ -168,19 +130,6 @@ async def test_a_turn_spends_what_it_gets(asked: list[tuple[str, int, FaultReaso
     assert (handler.get_metrics().faults_this_turn, handler.get_metrics().total_faults) == (0, len(served))
 
 
-@given(st.integers(0, 3), st.integers(0, 4))
-async def test_a_prefetch_neither_spends_nor_gives_back(spent: int, prefetched: int) -> None:
-    """The pre-pass once reset the turn's fault budget."""
-    handler = handler_of(stored(size_tokens=5))
-    for _ in range(spent):
-        await handler.handle_fault("m1")
-    before = handler.policy.model_copy(deep=True)
-    for _ in range(prefetched):
-        assert (await handler.prefetch("m1")).success
-    assert handler.policy == before
-    assert handler.faults_this_turn == spent
-
-
 async def test_guesses_need_a_policy_that_allows_them() -> None:
     bold = FaultPolicy(fault_confidence_threshold=FaultConfidenceThreshold.SPECULATIVE)
     for policy, allowed in ((FaultPolicy(), False), (bold, True)):
@@ -197,9 +146,10 @@ async def test_guesses_need_a_policy_that_allows_them() -> None:
     ],
 )
 async def test_why_there_is_no_page(page_id: str, level: int, error: str) -> None:
-    handler = handler_of(stored())
-    assert handler.page_table is not None
-    handler.page_table.register(stored("lost", storage_tier=StorageTier.L3))
+    table = PageTable()
+    for page in (stored(), stored("lost", storage_tier=StorageTier.L3)):
+        table.register(page)
+    handler = PageFaultHandler(table, {"m1": stored()}.get)
     result = await handler.handle_fault(page_id, level)
     assert (result.success, result.error) == (False, error)
 
@@ -208,32 +158,19 @@ async def test_the_third_of_two_faults_is_refused() -> None:
     handler = handler_of(stored(size_tokens=5), max_faults_per_turn=2)
     assert [(await handler.handle_fault("m1")).success for _ in range(3)] == [True, True, False]
     assert not handler.can_fault()
+    handler.new_turn()
+    assert (handler.can_fault(), handler.max_faults_per_turn) == (True, 2)
 
 
-async def test_without_a_table_nothing_is_found() -> None:
-    assert (await PageFaultHandler().handle_fault("m1")).error == "PageFaultHandler not configured"
-
-
-async def test_pages_come_from_coroutines_and_from_what_was_stored() -> None:
+async def test_pages_come_from_coroutines_and_each_fault_is_an_access() -> None:
     async def get_page(page_id: str) -> MemoryPage | None:
         return stored(page_id, "from afar")
 
     table = PageTable()
-    table.register(stored())
-    afar = await PageFaultHandler(table, get_page).handle_fault("m1", 0)
-    assert afar.page is not None
-    assert afar.page.content == "from afar"
-    near = PageFaultHandler()
-    near.configure(table, tlb=PageTLB())
-    near.store_page(stored(content="at hand"))
-    for _ in range(2):
-        result = await near.handle_fault("m1", 0)
-        assert result.page is not None
-        assert (result.page.content, result.source_tier) == ("at hand", StorageTier.L2)
-    assert near.get_metrics().tlb_hit_rate == 0.5
-    entry = table.lookup("m1")
-    assert entry is not None
-    assert entry.access_count == 3
+    entry = table.register(stored())
+    result = await PageFaultHandler(table, get_page).handle_fault("m1", 0)
+    assert result.page is not None
+    assert (result.page.content, result.source_tier, entry.access_count) == ("from afar", StorageTier.L2, 1)
 
 
 @given(hostile_texts, hostile_texts)

@@ -82,8 +82,6 @@ def test_moving_a_page_changes_only_what_is_said() -> None:
         "art",
         CompressionLevel.ABSTRACT,
     )
-    assert table.update_compression("p1", CompressionLevel.REDUCED, size_tokens=5)
-    assert (entry.compression_level, entry.size_tokens) == (CompressionLevel.REDUCED, 5)
 
 
 def test_a_page_is_clean_once_it_is_flushed() -> None:
@@ -100,8 +98,8 @@ def test_the_page_accessed_longest_ago_goes_first_and_a_pinned_one_not_at_all() 
     table = PageTable()
     now = datetime(2020, 1, 1, tzinfo=UTC)
     for age, page_id in enumerate(IDS):
-        table.register(text_page(page_id)).last_accessed = now - timedelta(hours=age)
-    table.update_pinned("e", pinned=True)
+        page = MemoryPage(page_id=page_id, pinned=page_id == "e")
+        table.register(page).last_accessed = now - timedelta(hours=age)
     assert [entry.page_id for entry in table.get_eviction_candidates(limit=3)] == ["d", "c", "b"]
     table.mark_accessed("d")
     assert [entry.page_id for entry in table.get_eviction_candidates(limit=3)] == ["c", "b", "a"]
@@ -111,8 +109,6 @@ def test_the_page_accessed_longest_ago_goes_first_and_a_pinned_one_not_at_all() 
     "change",
     [
         lambda table: table.update_location("p1", StorageTier.L1),
-        lambda table: table.update_compression("p1", CompressionLevel.REDUCED),
-        lambda table: table.update_pinned("p1", pinned=True),
         lambda table: table.mark_accessed("p1"),
         lambda table: table.mark_dirty("p1"),
         lambda table: table.mark_clean("p1"),

@@ -29,13 +29,8 @@ async def test_what_is_guessed_and_in_which_order() -> None:
 
 
 async def test_nothing_recorded_nothing_guessed() -> None:
-    prefetcher = SimplePrefetcher()
-    assert await prefetcher.prefetch_on_turn_start("s1") == []
-    prefetcher.record_page_access("a")
-    prefetcher.record_prefetched(["b"])
-    prefetcher.clear()
-    assert await prefetcher.prefetch_on_turn_start("s1") == []
-    assert prefetcher.get_stats().model_dump() == {
+    assert await SimplePrefetcher().prefetch_on_turn_start("s1") == []
+    assert SimplePrefetcher().get_stats().model_dump() == {
         "tools_tracked": 0,
         "pages_tracked": 0,
         "total_accesses": 0,
@@ -44,24 +39,20 @@ async def test_nothing_recorded_nothing_guessed() -> None:
     }
 
 
-def test_tools_are_likely_by_recency_then_by_use() -> None:
+async def test_tools_are_likely_by_recency_then_by_use() -> None:
     prefetcher = SimplePrefetcher(max_recent_tools=2)
-    for name, turn in (("old", 1), ("often", 9), ("often", 9), ("once", 9)):
-        prefetcher.record_tool_call(name, turn)
-    assert prefetcher.get_likely_tools() == ["often", "once"]
-    assert SimplePrefetcher().get_likely_tools() == []
-    assert prefetcher.get_likely_tools(recent_turns=1) == ["often", "once"]
-    prefetcher.max_recent_tools = 9
-    assert prefetcher.get_likely_tools(recent_turns=8) == ["often", "once"]
-    assert prefetcher.get_likely_tools(recent_turns=9) == ["often", "once", "old"]
+    for name, turn in (("old", 1), ("once", 9), ("often", 9), ("often", 9)):
+        prefetcher.record_tool_call(name, turn, [f"before_{name}"])
+    assert await prefetcher.prefetch_on_turn_start("s1") == ["before_often", "before_once"]
 
 
-def test_what_follows_a_page_is_what_followed_it_most() -> None:
-    prefetcher = SimplePrefetcher()
-    for page_id in ("q", "answer", "q", "q", "answer", "q", "other"):
+async def test_what_follows_a_page_is_what_followed_it_most() -> None:
+    prefetcher = SimplePrefetcher(max_claims_to_prefetch=0)
+    for page_id in ("q", "answer", "q", "q", "answer", "q", "other", "q"):
         prefetcher.record_page_access(page_id)
-    assert prefetcher.get_next_pages("q") == ["answer", "other"]
-    assert prefetcher.get_next_pages("unseen") == []
+    assert await prefetcher.prefetch_on_turn_start("s1") == ["answer", "other"]
+    prefetcher.record_page_access("unseen")
+    assert await prefetcher.prefetch_on_turn_start("s1") == []
 
 
 @given(st.lists(st.tuples(st.booleans(), ids), max_size=30))
@@ -78,16 +69,17 @@ def test_a_guess_comes_true_at_most_once(history: list[tuple[bool, str]]) -> Non
             came_true += page_id in pending
             pending.discard(page_id)
             prefetcher.record_page_access(page_id)
-    assert prefetcher.hit_rate == (came_true / guessed if guessed else 0.0)
+    assert prefetcher.get_stats().hit_rate == (came_true / guessed if guessed else 0.0)
     assert prefetcher.get_stats().pages_prefetched == guessed
 
 
-def test_records_stay_small() -> None:
-    prefetcher = SimplePrefetcher()
+async def test_records_stay_small() -> None:
+    prefetcher = SimplePrefetcher(max_claims_to_prefetch=0, max_recent_tools=0)
     for number in range(limits.PAGES_MAX + 5):
         prefetcher.record_page_access(f"p{number}")
     for number in range(limits.TOOLS_MAX + 5):
         prefetcher.record_tool_call(f"t{number}", number)
     stats = prefetcher.get_stats()
     assert (stats.pages_tracked, stats.tools_tracked) == (limits.PAGES_MAX, limits.TOOLS_MAX)
-    assert prefetcher.get_next_pages("p0") == []
+    prefetcher.record_page_access("p0")
+    assert await prefetcher.prefetch_on_turn_start("s1") == []

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.memory import (
-    CompressionLevel,
     MemoryPage,
     PageTable,
     PageTableEntry,
@@ -21,28 +20,26 @@ Step = Callable[[TLBWithPageTable], object]
 tiers = st.sampled_from(StorageTier)
 
 
-def on_either(path: str, change: Callable[[PageTable | TLBWithPageTable], object]) -> Step:
-    """The guide's own code changes the table behind the TLB's back."""
-    return lambda both: change(both if path == "both" else both.page_table)
-
-
 def entry(page: MemoryPage) -> PageTableEntry:
     return PageTableEntry(page_id=page.page_id, tier=page.storage_tier)
 
 
-changes: st.SearchStrategy[Callable[[PageTable | TLBWithPageTable], object]] = st.one_of(
+Change = Callable[[PageTable | TLBWithPageTable], object]
+either: st.SearchStrategy[Change] = st.one_of(
     st.builds(lambda page: lambda table: table.register(page), pages),
     st.builds(lambda page_id: lambda table: table.remove(page_id), page_ids),
     st.builds(lambda page_id, tier: lambda table: table.update_location(page_id, tier), page_ids, tiers),
-    st.builds(lambda page_id: lambda table: table.update_compression(page_id, CompressionLevel.REDUCED, 3), page_ids),
     st.builds(lambda page_id: lambda table: table.mark_dirty(page_id), page_ids),
+)
+of_the_table: st.SearchStrategy[Callable[[PageTable], object]] = st.one_of(
     st.builds(lambda page_id: lambda table: table.mark_clean(page_id), page_ids),
     st.builds(lambda page_id: lambda table: table.mark_accessed(page_id), page_ids),
+    st.builds(lambda page: lambda table: table.register_entry(entry(page)), pages),
 )
 steps: st.SearchStrategy[Step] = st.one_of(
-    st.builds(on_either, st.sampled_from(["both", "table"]), changes),
+    either,
+    st.builds(lambda change: lambda both: change(both.page_table), either | of_the_table),
     st.builds(lambda page_id: lambda both: both.lookup(page_id), page_ids),
-    st.builds(lambda page: lambda both: both.page_table.register_entry(entry(page)), pages),
     st.builds(lambda tier: lambda both: both.tlb.invalidate_tier(tier), tiers),
 )
 

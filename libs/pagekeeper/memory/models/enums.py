@@ -3,6 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
+from pagekeeper.core.events import DemandPaging as DemandPagingMode
 from pagekeeper.core.events import VMMode
 from pagekeeper.core.packing import ContextPrefix
 from pagekeeper.core.pages import CompressionLevel, FaultReason, MessageRole, Modality, PageType, StorageTier
@@ -15,6 +16,7 @@ __all__ = [
     "Affinity",
     "CompressionLevel",
     "ContextPrefix",
+    "DemandPagingMode",
     "FaultConfidenceThreshold",
     "FaultReason",
     "MessageRole",
