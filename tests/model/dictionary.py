@@ -52,6 +52,8 @@ class DictionarySession:
     faults_this_turn: int = 0
     fault_tokens_this_turn: int = 0
     thrash_faults: int = 0
+    versions_stay: bool = False
+    """Whether the rules that this is folded by have a version begin no turn."""
 
     def copy(self) -> Self:
         """What a restore goes back to."""
@@ -95,7 +97,8 @@ class DictionarySession:
         self.hear(list(told))
 
     def _map(self, mapped: ev.MappedPage) -> None:
-        if mapped.role is MessageRole.USER:
+        known = self.pages.get(mapped.page_id)
+        if mapped.role is MessageRole.USER and not (self.versions_stay and known is not None and known.mapped):
             self.begin_turn()
         page = self.pages.setdefault(mapped.page_id, KnownPage(mapped.role, mapped.importance, mapped.pinned))
         page.mapped, page.pinned, page.importance = True, mapped.pinned, mapped.importance

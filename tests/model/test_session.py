@@ -24,6 +24,7 @@ from pagekeeper.core.errors import (
     PageNotFound,
     PinBudgetExceeded,
 )
+from pagekeeper.core.fold_rules import fold_rules
 from pagekeeper.core.pages import (
     Extent,
     FaultReason,
@@ -74,6 +75,7 @@ class Histories(RuleBasedStateMachine):
         assert read == written
         # Revisions grow and leave gaps: other sessions share the stream.
         revision = self.session.revision + 1 + number % 3
+        self.model.versions_stay = fold_rules(read.fold_version).versions_stay
         happenings = self.session.apply(revision, read)
         self.records.append((revision, data))
         self.decided += happenings

@@ -67,6 +67,7 @@ versions = st.builds(
     trust=st.sampled_from(TrustClass),
     speaker=names,
     said_unix_ms=int64s,
+    said_behind=int64s,
 )
 pages = st.builds(
     PageState,

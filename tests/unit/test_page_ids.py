@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.errors import InvalidField, PagekeeperError
+from pagekeeper.core.fold_rules import FOLD_VERSION
 from pagekeeper.core.ids import ordinal_page_id
 from pagekeeper.core.lines import LineFacts, page_line
 from pagekeeper.core.pages import MessageRole, Modality, PageType, TrustClass
@@ -32,13 +33,15 @@ steps = st.lists(st.one_of(batches, st.sampled_from(["drop", "snapshot", "restor
 
 def ids_as_defined(known: Sequence[str], batch: Sequence[str]) -> list[str]:
     """The definition, as slow as it is plain: the least ordinal above the number of pages that nobody has taken."""
-    ids = list(known)
+    ids, made = list(known), []
     for name in batch:
         ordinal = len(ids) + 1
         while f"p{ordinal}" in ids or f"p{ordinal}" in batch:
             ordinal += 1
-        ids.append(name or f"p{ordinal}")
-    return ids[len(known) :]
+        made.append(name or f"p{ordinal}")
+        if made[-1] not in ids:
+            ids.append(made[-1])
+    return made
 
 
 class Played:
@@ -50,7 +53,7 @@ class Played:
 
     def apply(self, event: ev.Event) -> None:
         number = self.session.revision + 1
-        self.session.apply(number, ev.Transaction(f"r{number}", bytes(32), number, (event,)))
+        self.session.apply(number, ev.Transaction(f"r{number}", bytes(32), number, (event,), FOLD_VERSION))
 
     def append(self, batch: Sequence[str]) -> list[str] | None:
         """The ids of what was mapped; None when the batch was refused."""
@@ -85,11 +88,14 @@ def test_an_id_is_the_least_free_ordinal_above_the_number_of_pages_that_ever_wer
         ids = played.append(step)
         if ids is None:
             named = [name for name in step if name]
-            assert len(set(named)) < len(named) or set(named) & set(known), "nothing else is a reason to refuse"
+            there = {page.page_id for page in played.session.pages.mapped()}
+            assert len(set(named)) < len(named) or set(named) & there, "nothing else is a reason to refuse"
             continue
         assert ids == ids_as_defined(known, step)
-        assert list(played.session.pages) == [*known, *ids]
-        assert played.session.pages.first_mapped_at(played.session.revision, len(ids)) == ids
+        assert list(played.session.pages) == [*known, *(page_id for page_id in ids if page_id not in known)]
+        made_up = [page_id for page_id, name in zip(ids, step, strict=True) if not name]
+        found = played.session.pages.first_mapped_at(played.session.revision, len(made_up), set(step))
+        assert found == made_up
 
 
 @given(st.lists(st.integers(1, 6), max_size=8))

@@ -21,7 +21,9 @@ from pagekeeper.core.errors import (
     StoreUnavailable,
 )
 from pagekeeper.core.lines import LineFacts, page_line
+from pagekeeper.core.offering import SaidPlaces, input_page_id, words_page_id
 from pagekeeper.core.pages import MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.session import Session
 from pagekeeper.page_table.spilling import INLINE_BYTES_MAX, RECORD_INLINE_BYTES_MAX, to_spill
 from pagekeeper.v1 import event_pb2, page_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -37,6 +39,20 @@ TOOL = page_pb2.MESSAGE_ROLE_TOOL
 async def opened() -> Replica:
     replica = Replica(await ready(Stores()))
     await replica.open()
+    return replica
+
+
+def as_said(session: Session) -> list[str]:
+    places = SaidPlaces()
+    places.keep_up(session, None)
+    return [resident.page_id for resident in places.in_order(session)]
+
+
+async def opened_as_shipped() -> Replica:
+    """By the policy, and so by the fold rules, that sessions have when nobody says otherwise."""
+    replica = Replica(await ready(Stores()))
+    request = pb.OpenSessionRequest(request_id="open", session_id="s1")
+    await replica.page_table.open_session(caller(), request)
     return replica
 
 
@@ -319,12 +335,44 @@ async def test_what_nobody_said_is_filled_in_and_what_is_known_is_not_said_again
     assert (page.hint, dict(page.metadata)) == ("Friday", {"topic": "deadline"})
 
 
-async def test_a_dropped_page_is_gone_and_its_id_stays_taken() -> None:
-    replica = await opened()
-    await replica.append(page_pb2.PageInput(page_id="p", text="x"))
+async def test_a_dropped_page_is_gone_and_its_id_is_free() -> None:
+    replica = await opened_as_shipped()
+    await replica.append(page_pb2.PageInput(page_id="p", text="x"), page_pb2.PageInput(page_id="q", text="y"))
     drop = pb.DropPagesRequest(request_id="d", session_id="s1", page_ids=["p"])
     await replica.page_table.unmap_pages(caller(), drop)
     with pytest.raises(PageNotFound):
         await replica.lookup("p")
+    with pytest.raises(PageNotFound):
+        await replica.append(page_pb2.PageInput(page_id="p", text="z", new_version=True))
+    with pytest.raises(InvalidField, match="must keep the modality"):
+        await replica.append(page_pb2.PageInput(page_id="p", text="z", role=TOOL))
+    again = page_pb2.PageInput(page_id="p", text="z", speaker="Bob")
+    request = pb.AppendPagesRequest(request_id="again", session_id="s1", pages=[again, page_pb2.PageInput(text="w")])
+    response = await replica.page_table.map_pages(caller(), request)
+    assert [(page.page_id, page.version) for page in response.pages] == [("p", 2), ("p3", 1)]
+    assert await replica.page_table.map_pages(caller(), request) == response
+    page = (await replica.lookup("p")).page
+    assert (page.speaker, page.turn) == ("Bob", 3)
     with pytest.raises(PageExists):
         await replica.append(page_pb2.PageInput(page_id="p", text="x"))
+    for reader in (replica, Replica(replica.stores, "cold")):
+        session = await reader.fold()
+        assert as_said(session) == ["q", "p", "p3"]
+
+
+async def test_a_version_stays_where_its_page_was_said_and_begins_no_turn() -> None:
+    replica = await opened_as_shipped()
+    await replica.append(page_pb2.PageInput(page_id="u1", text="Capital of Australia?"))
+    await replica.append(page_pb2.PageInput(page_id="a1", text="Canberra.", role=ASSISTANT))
+    await replica.append(page_pb2.PageInput(page_id="u2", text="Are you sure?"))
+    edited = page_pb2.PageInput(page_id="u1", text="Capital of Australia, please?", new_version=True)
+    response = await replica.append(edited)
+    assert (response.turn, response.pages[0].version) == (1, 2)
+    session = await replica.fold()
+    assert session.turn == 2
+    assert as_said(session) == ["u1", "a1", "u2"]
+    assert (input_page_id(session), words_page_id(session)) == ("u2", "u2")
+    corrected = page_pb2.PageInput(page_id="u2", text="Are you quite sure?", new_version=True)
+    await replica.append(corrected)
+    session = await replica.fold()
+    assert (session.turn, input_page_id(session)) == (2, "u2"), "the question of this turn may be corrected"

@@ -157,13 +157,13 @@ def map_pages(
     for new, page_id in zip(new_pages, _page_ids(session, new_pages), strict=True):
         before = session.pages.get(page_id)
         here = earlier.get(page_id)
-        if new.new_version and not (before is not None and before.mapped) and here is None:
+        replaced = here or (before if before is not None and before.mapped else None)
+        if new.new_version and replaced is None:
             raise PageNotFound(page_id)
-        if not new.new_version and (before is not None or here is not None):
+        if not new.new_version and replaced is not None:
             raise PageExists(page_id)
-        if new.new_version:
-            _check_same_kind(page_id, before or here, new.mapped)
-        named = _attributed(new.mapped._replace(page_id=page_id), here or before)
+        _check_same_kind(page_id, here or before, new.mapped)
+        named = _attributed(new.mapped._replace(page_id=page_id), replaced)
         for link in named.links:
             if link.target_page_id not in earlier:
                 known_page(session, link.target_page_id)
@@ -171,7 +171,7 @@ def map_pages(
         page = named._replace(
             version=1 + (here.version if here else len(before.versions) if before else 0),
             trust=trust,
-            pinned=named.pinned or (here.pinned if here else before is not None and before.pinned),
+            pinned=named.pinned or (replaced is not None and replaced.pinned),
             full=replace(named.full, size_tokens=count_tokens(named, trust)),
         )
         earlier[page_id] = page
@@ -196,7 +196,7 @@ def _page_ids(session: Session, new_pages: Sequence[NewPage]) -> Iterator[str]:
             while (page_id := ordinal_page_id(free)) in session.pages or page_id in chosen:
                 free += 1
             free += 1
-        pages_before += not new.new_version
+        pages_before += page_id not in session.pages
         yield page_id
 
 

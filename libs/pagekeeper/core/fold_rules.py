@@ -29,14 +29,23 @@ class FoldRules:
 
     `room_once_an_event`: pages that are mapped by one event make room once, for all of them, before the first is
     admitted. Otherwise each makes room for itself.
+
+    `versions_stay`: a version of a page stays in the turn and at the place where the page was said, and begins no turn.
+    Otherwise it is of the turn that is current, and a user's begins one. A page that is appended again after it was
+    dropped is said anew.
     """
 
     version: int
     room_once_an_event: bool
+    versions_stay: bool
 
 
 _RULES: Final = {
-    rules.version: rules for rules in (FoldRules(6, room_once_an_event=False), FoldRules(7, room_once_an_event=True))
+    rules.version: rules
+    for rules in (
+        FoldRules(6, room_once_an_event=False, versions_stay=False),
+        FoldRules(7, room_once_an_event=True, versions_stay=True),
+    )
 }
 
 

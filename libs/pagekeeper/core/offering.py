@@ -86,37 +86,50 @@ class Offering:
         self.dirty_pages += account.dirty
 
 
-class SaidPositions:
-    """The positions of a session's residents among all its pages, in the order in which pages were first said.
+Place = tuple[int, int, int, str]
+"""The place of a page in the order in which pages were said: unique, and less than the place of any page said later."""
 
-    A page keeps its position when it is updated, comes back by a fault or is restored. Positions of residents alone are
-    kept: a session has many more pages.
+
+class SaidPlaces:
+    """The places of a session's residents among all its pages, in the order in which pages were said.
+
+    A page keeps its place when it is updated, comes back by a fault or is restored; one that is appended again after it
+    was dropped is said anew. Places of residents alone are kept: a session has many more pages.
     """
 
     def __init__(self) -> None:
-        self._positions: dict[str, int] = {}
+        self._places: dict[str, Place] = {}
 
-    def __getitem__(self, page_id: str) -> int:
+    def __getitem__(self, page_id: str) -> Place:
         """Raises KeyError for a page that is not resident."""
-        return self._positions[page_id]
+        return self._places[page_id]
 
     def keep_up(self, session: Session, changed: Iterable[str] | None) -> None:
         """Move to the session's revision, from one since when the pages `changed`; None for any of them."""
         residents = session.working_set
         if changed is None:
-            self._positions = {}
+            self._places = {}
             changed = [resident.page_id for resident in residents]
         unknown = []
         for page_id in changed:
             if page_id not in residents:
-                self._positions.pop(page_id, None)
-            elif page_id not in self._positions:
+                self._places.pop(page_id, None)
+            elif session.pages.at_hand[page_id].current.said_behind:
+                self._places[page_id] = _place_behind(session.pages.at_hand[page_id])
+            elif page_id not in self._places:
                 unknown.append(page_id)
-        self._positions |= session.pages.positions(unknown)
+        self._places |= {page_id: (at, 0, 0, "") for page_id, at in session.pages.positions(unknown).items()}
 
     def in_order(self, session: Session) -> list[Resident]:
-        """List the residents in the order in which they were first said, whichever came back or was updated when."""
-        return sorted(session.working_set, key=lambda resident: self._positions[resident.page_id])
+        """List the residents in the order in which they were said, whichever came back or was updated when."""
+        return sorted(session.working_set, key=lambda resident: self._places[resident.page_id])
+
+
+def _place_behind(page: PageState) -> Place:
+    """The place of a page that was said again: behind the pages that there were, after those said again before it."""
+    behind = page.current.said_behind
+    revision = next(version.revision for version in page.versions if version.said_behind == behind)
+    return behind - 1, 1, revision, page.page_id
 
 
 def input_page_id(session: Session) -> str:

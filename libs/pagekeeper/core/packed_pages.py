@@ -84,6 +84,7 @@ _NARROW: Final = {
     "revision": "I",
     "created_unix_ms": "Q",
     "said_unix_ms": "Q",
+    "said_behind": "I",
 }
 """How wide a number is in the narrow layouts, or the length of a text; two bytes when nothing is said."""
 

@@ -199,7 +199,13 @@ class Version(NamedTuple):
     """
     revision: int
     turn: int
+    """The turn in which the page was said."""
     created_unix_ms: int
+    said_behind: int
+    """Number of pages that the session had when the page was said again after it was dropped: its place is behind them.
+
+    0 for a page that was said once, whose place is its own.
+    """
     representations: Sequence[StoredRepresentation]
     """Ascending by level; the full one first and always there. A tuple or packed."""
 

@@ -178,23 +178,27 @@ class Session(FoldedState):
         if rules.room_once_an_event and len(pages) > 1:
             effects += self._make_room(sum(page.full.size_tokens for page in pages))
         for page in pages:
-            effects += self._map(revision, unix_ms, page)
+            effects += self._map(revision, unix_ms, page, rules)
         return effects
 
-    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage) -> Iterator[Effect]:
-        if mapped.role is MessageRole.USER:
+    def _map(self, revision: int, unix_ms: int, mapped: ev.MappedPage, rules: FoldRules) -> Iterator[Effect]:
+        known = self.pages.get(mapped.page_id)
+        anew = rules.versions_stay and known is not None and not known.mapped
+        before = None if anew else known
+        stays = before.current if rules.versions_stay and before is not None else None
+        if mapped.role is MessageRole.USER and stays is None:
             yield from self._begin_turn()
-        before = self.pages.get(mapped.page_id)
         version = _new_version(
             *_version_facts(mapped),
             revision=revision,
-            turn=self.turn,
+            turn=self.turn if stays is None else stays.turn,
             created_unix_ms=unix_ms,
+            said_behind=len(self.pages) if anew else 0 if stays is None else stays.said_behind,
             representations=(mapped.full,),
         )
         page = _new_page(
             *_page_facts(mapped),
-            versions=(version,) if before is None else (*before.versions, version),
+            versions=(version,) if known is None else (*known.versions, version),
             current_version=mapped.version,
             mapped=True,
             fault_count=before.fault_count if before else 0,
@@ -202,8 +206,8 @@ class Session(FoldedState):
             last_fault_turn=0,
             reuse=before.reuse if before else self.reuse.first(self.policy.learning),
         )
-        if before is not None:
-            self.kinds.remove(before.kind, before.first_size_tokens, before.reuse)
+        if known is not None:
+            self.kinds.remove(known.kind, known.first_size_tokens, known.reuse)
         self.kinds.add(page.kind, page.first_size_tokens, page.reuse)
         self._put(page if before is None else self._used_again(page))
         self.working_set.remove(mapped.page_id)

@@ -67,8 +67,8 @@ class SessionPages(Mapping[str, PageState]):
         self._free_ordinal = ordinal
         return ordinal
 
-    def first_mapped_at(self, revision: int, count: int) -> list[str]:
-        """Ids of the pages that came with the transaction at `revision`, which mapped `count` new ones; in its order.
+    def first_mapped_at(self, revision: int, count: int, named: Container[str] = ()) -> list[str]:
+        """Ids of the `count` pages that the transaction at `revision` made, those aside that it named; in its order.
 
         A fork may have inherited others whose revision, in its parent's log, is the same number: they come before.
         """
@@ -76,7 +76,7 @@ class SessionPages(Mapping[str, PageState]):
         for page_id in reversed(self._packed):
             if len(found) == count:
                 break
-            if self[page_id].versions[0].revision == revision:
+            if page_id not in named and self[page_id].versions[0].revision == revision:
                 found.append(page_id)
         return found[::-1]
 

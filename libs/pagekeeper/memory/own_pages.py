@@ -96,7 +96,7 @@ class OwnPages:
         """Fold what was decided; None is a decision that nothing is to change."""
         if event is not None:
             revision = self.folded.revision + 1
-            self.folded.apply(revision, ev.Transaction(f"r{revision}", b"", 0, (event,)))
+            self.folded.apply(revision, decisions.transaction(self.folded, f"r{revision}", b"", 0, (event,)))
 
 
 def _mapped(page: MemoryPage, size_tokens: int, version: int) -> ev.MappedPage:

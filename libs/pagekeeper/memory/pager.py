@@ -183,7 +183,7 @@ class Pager:
         return self._mapped(before.model_copy(update={"content": content}))
 
     def delete_page(self, page_id: str) -> bool:
-        """Drop the page from prompt, search and table; whether there was one. Its id is not used again."""
+        """Drop the page from prompt, search and table; whether there was one. Its id is free again."""
         if self.session.page(page_id) is None:
             return False
         self._log.commit(decisions.unmap(self._log.session, [page_id]))
@@ -376,10 +376,10 @@ class Pager:
     # Underneath
 
     def _mapped(self, page: MemoryPage, *, hint: str = "", tool_name: str = "") -> MemoryPage:
-        if page.metadata.get("role") == MessageRole.USER:
+        replaces = bool(page.page_id) and self.folded.page(page.page_id) is not None
+        if page.metadata.get("role") == MessageRole.USER and not replaces:
             self.begin_turn_with_words()
-        session = self.session
-        replaces = bool(page.page_id) and session.page(page.page_id) is not None
+        self._begin_due_turn()
         new = self._application.new(page, hint=hint, replaces=replaces, tool_name=tool_name)
         [state] = self._process.append(new)
         self._application.note(state.page_id, page)

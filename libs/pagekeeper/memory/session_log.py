@@ -65,7 +65,7 @@ class SessionLog:
         if not happened:
             return []
         revision = len(self.transactions) + 1
-        return self._fold(ev.Transaction(f"r{revision}", b"", self.now_ms(), happened))
+        return self._fold(decisions.transaction(self.session, f"r{revision}", b"", self.now_ms(), happened))
 
     def _fold(self, transaction: ev.Transaction) -> list[RecordedEffect]:
         self.transactions.append(transaction)

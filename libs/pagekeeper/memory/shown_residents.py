@@ -17,7 +17,7 @@ from pagekeeper.core.events import PromptLayout
 from pagekeeper.core.following import Following
 from pagekeeper.core.lines import facts_of_version, page_line
 from pagekeeper.core.manifest import ManifestLine
-from pagekeeper.core.offering import SaidPositions
+from pagekeeper.core.offering import Place, SaidPlaces
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.pages import PageState, StorageTier
 from pagekeeper.core.prompt_parts import offered_line
@@ -40,25 +40,25 @@ class _Shown:
     resident: Resident
     page: PageState
     prompt_page: PromptPage
-    position: int
+    place: Place
     with_lower: PromptPage | None = None
 
 
 class _InOrder:
-    """A section of the prompt whose pages stand in the order of their positions."""
+    """A section of the prompt whose pages stand in the order of their places."""
 
     def __init__(self) -> None:
         self.section = PromptSection()
-        self._positions: list[int] = []
+        self._places: list[Place] = []
 
     def enter(self, shown: _Shown) -> None:
-        index = bisect_left(self._positions, shown.position)
-        self._positions.insert(index, shown.position)
+        index = bisect_left(self._places, shown.place)
+        self._places.insert(index, shown.place)
         self.section.insert(index, shown.prompt_page)
 
     def leave(self, shown: _Shown) -> None:
-        index = bisect_left(self._positions, shown.position)
-        del self._positions[index]
+        index = bisect_left(self._places, shown.place)
+        del self._places[index]
         self.section.remove(index)
 
 
@@ -70,7 +70,7 @@ class ShownResidents:
         self.tokenizer = _remembering(model)
         self._log = log
         self._recount = recount
-        self._following, self._said = Following(), SaidPositions()
+        self._following, self._said = Following(), SaidPlaces()
         self._layout: PromptLayout | None = None
         self._held_out = ""
         self._start_anew()

@@ -1598,12 +1598,13 @@ class VersionSnapshot(_message.Message):
     TRUST_FIELD_NUMBER: _builtins.int
     SPEAKER_FIELD_NUMBER: _builtins.int
     SAID_UNIX_MS_FIELD_NUMBER: _builtins.int
+    SAID_BEHIND_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """version is the number of the version, from 1."""
     revision: _builtins.int
     """revision is the session's revision that mapped the version."""
     turn: _builtins.int
-    """turn is the turn in which the version was mapped."""
+    """turn is the turn in which the page was said."""
     created_unix_ms: _builtins.int
     """created_unix_ms is the writer's wall clock, in milliseconds since 1970."""
     mime_type: _builtins.str
@@ -1618,6 +1619,10 @@ class VersionSnapshot(_message.Message):
     """speaker is the name of who says the page, which its line shows; empty for none."""
     said_unix_ms: _builtins.int
     """said_unix_ms is when the page was said, in milliseconds since 1970, which its line shows; 0 for no time."""
+    said_behind: _builtins.int
+    """said_behind is the number of pages that the session had when the page was said again after it was dropped, whose place
+    is behind them all; 0 for a page that was said once, whose place is its own.
+    """
     @_builtins.property
     def media(self) -> _page_pb2.MediaDescription:
         """media describes a picture, sound or film; absent for other modalities."""
@@ -1640,10 +1645,11 @@ class VersionSnapshot(_message.Message):
         trust: _page_pb2.TrustClass.ValueType = ...,
         speaker: _builtins.str = ...,
         said_unix_ms: _builtins.int = ...,
+        said_behind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "mapped_type", b"mapped_type", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_ms", b"created_unix_ms", "mapped_type", b"mapped_type", "media", b"media", "mime_type", b"mime_type", "representations", b"representations", "revision", b"revision", "said_behind", b"said_behind", "said_unix_ms", b"said_unix_ms", "speaker", b"speaker", "trust", b"trust", "turn", b"turn", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

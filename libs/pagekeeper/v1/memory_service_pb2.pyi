@@ -491,7 +491,9 @@ class AppendPagesResponse(_message.Message):
     revision: _builtins.int
     """revision is the session's revision after the call."""
     turn: _builtins.int
-    """turn is the number of turns begun after the call."""
+    """turn is the turn in which the last page of the call stands: that of the message of the user that began it. A new version
+    stands in the turn in which its page was said.
+    """
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendedPage]:
         """pages are what became of the pages, in the order of the request."""

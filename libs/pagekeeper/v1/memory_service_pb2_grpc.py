@@ -290,7 +290,7 @@ class MemoryServiceServicer:
 
     def AppendPages(self, request, context):
         """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
-        transaction. A page of role USER begins the next turn.
+        transaction. A page of role USER begins the next turn, unless it is a new version of a page.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
         REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.

@@ -77,7 +77,7 @@ class MemoryServiceStub:
     """
     AppendPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]
     """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
-    transaction. A page of role USER begins the next turn.
+    transaction. A page of role USER begins the next turn, unless it is a new version of a page.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
     REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -285,7 +285,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     AppendPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AppendPagesRequest, _memory_service_pb2.AppendPagesResponse]  # type: ignore[assignment]
     """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
-    transaction. A page of role USER begins the next turn.
+    transaction. A page of role USER begins the next turn, unless it is a new version of a page.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
     REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
@@ -532,7 +532,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AppendPagesResponse, _abc.Awaitable[_memory_service_pb2.AppendPagesResponse]]:
         """AppendPages appends messages, tool results, claims, plans, procedures, artifacts or media: all or none, as one
-        transaction. A page of role USER begins the next turn.
+        transaction. A page of role USER begins the next turn, unless it is a new version of a page.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_EXISTS, PAGE_NOT_FOUND, CONTENT_TOO_LARGE, PIN_BUDGET_EXCEEDED,
         REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.

@@ -536,7 +536,7 @@ class Page(_message.Message):
     pinned: _builtins.bool
     """pinned says that the page is protected from eviction, by PinPages or because its turn is recent."""
     turn: _builtins.int
-    """turn is the turn in which the version was mapped, from 1; 0 before the first turn."""
+    """turn is the turn in which the page was said, from 1; 0 before the first turn. A new version stays in it."""
     revision: _builtins.int
     """revision is the session's revision that mapped the version."""
     created_unix_ms: _builtins.int
@@ -660,7 +660,10 @@ class PageInput(_message.Message):
     ordinal whose id another page has is passed over. AppendPagesResponse says which id each page has.
     """
     new_version: _builtins.bool
-    """new_version says that `page_id` exists, and that another version of it is appended."""
+    """new_version says that `page_id` exists, and that another version of it is appended. The version stands where the page
+    was said and begins no turn. The id of a page that was dropped, or taken back by a restore, is free again: a page that
+    is appended with it and without new_version is said anew. Role and modality stay what they were.
+    """
     modality: Global___Modality.ValueType
     """modality is the kind of content; TEXT when unset."""
     page_type: Global___PageType.ValueType

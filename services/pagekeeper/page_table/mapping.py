@@ -65,7 +65,8 @@ class Mapping:
             tokenizer = self._tokenizer_of(session.config.model)
             return decisions.map_pages(session, new, partial(line_tokens.count, tokenizer))
 
-        touches = tuple(draft.mapped.page_id for draft in drafts if draft.new_version)
+        # A page that is appended by name may be one that was dropped, whose entry a cache may still have.
+        touches = tuple(dict.fromkeys(draft.mapped.page_id for draft in drafts if draft.mapped.page_id))
         committed = await self._sessions.commit(key, done_once, decide, touches=touches)
         decisions.readable(committed.session, key.session)
         mapped = _mapped(committed, drafts)
@@ -181,8 +182,9 @@ def _mapped(committed: Committed, drafts: Sequence[Draft]) -> list[tuple[str, Ve
     inherited another one whose revision, in its parent's log, is the same number: it comes before them.
     """
     pages, revision = committed.session.pages, committed.revision
-    new_ids = iter(pages.first_mapped_at(revision, sum(not draft.new_version for draft in drafts)))
-    page_ids = [draft.mapped.page_id if draft.new_version else next(new_ids) for draft in drafts]
+    named = {draft.mapped.page_id for draft in drafts}
+    made_up = iter(pages.first_mapped_at(revision, sum(not draft.mapped.page_id for draft in drafts), named))
+    page_ids = [draft.mapped.page_id or next(made_up) for draft in drafts]
     left: dict[str, list[Version]] = {}
     for page_id, count in Counter(page_ids).items():
         at_revision = [version for version in pages[page_id].versions if version.revision == revision]

@@ -10,7 +10,7 @@ moves them to the session's; no caller awaits between two calls of `keep_up`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pagekeeper.core.offering import Offering, SaidPositions
+from pagekeeper.core.offering import Offering, SaidPlaces
 from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
 from pagekeeper.runtime.views import PageTotals, page_message, resident_message
@@ -30,7 +30,7 @@ class _Entry:
 class Shown:
     def __init__(self) -> None:
         self._offering = Offering()
-        self._said = SaidPositions()
+        self._said = SaidPlaces()
         self._entries: dict[str, _Entry] = {}
         self._pages: dict[str, page_pb2.Page] = {}
 
