@@ -9,7 +9,6 @@ An `id` that fits the page id grammar becomes the page id; a message without one
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Final
 
 from demo.corpus.place import ROOT, Malformed, Place, as_array, as_object, shown
 from demo.corpus.types import Conversation, Message, Recall, Role, ToolCall, Turn
+from pagekeeper.core.ids import ID
 from pagekeeper.core.packing import SAID_UNIX_MS_MAX
 
 MESSAGE_BYTES_MAX: Final = 4 * 2**20
@@ -33,7 +33,6 @@ _ROLES: Final = {
 }
 SECONDS_BELOW: Final = 1e11
 """A number below counts seconds since 1970 (until the year 5138), one above milliseconds (from the year 1973)."""
-_PAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Item = tuple[Message, Recall | None]
 """A message, and the right answer when it is a recall question."""
@@ -117,7 +116,7 @@ def _message(value: Mapping[str, object], place: Place, tools: Mapping[str, str]
     if value["role"] == "tool" and not call_id:
         raise Malformed(place, "a message with the role tool needs tool_call_id, the id of the call that it answers")
     given = value.get("id")
-    page_id = given if isinstance(given, str) and _PAGE_ID.fullmatch(given) else ""
+    page_id = given if isinstance(given, str) and ID.fullmatch(given) else ""
     is_tool = role is Role.TOOL
     return Message(
         page_id,

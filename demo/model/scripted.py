@@ -17,6 +17,7 @@ from typing import Final
 from demo.corpus.types import ToolCall
 from demo.model.port import ChatMessage, Reply, ToolSchema
 from demo.model.reading import Hit, SeenPage, Sight, read_prompt
+from pagekeeper.core.ids import ID
 
 FAULTS_MAX: Final = 2
 SEARCH_WORDS_MAX: Final = 9
@@ -33,7 +34,7 @@ _ENOUGH: Final = 0.6
 _WORD: Final = re.compile(r"[^\W_]+(?:[-.'’][^\W_]+)*")
 _WIDE: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])[\"”»]?\s+(?=[^\W\d_]|[\"“«*\-])|(?<=[。！？])|\n+")
-_CITATION: Final = re.compile(r"\[ref: ([A-Za-z0-9_-]{1,64})\]")
+_CITATION: Final = re.compile(rf"\[ref: ({ID.pattern})\]")
 
 _DECIDED: Final = re.compile(
     r"\b(?:decided|decision (?:on|about|for|is|was|\()|we (?:go|went) with|we chose|we picked|agreed on"

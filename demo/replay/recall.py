@@ -5,18 +5,18 @@ import unicodedata
 from typing import Final
 
 from demo.corpus.types import Conversation, Recall
+from pagekeeper.core.ids import ID
 
 RECALL_QUESTIONS_MAX: Final = 20
 """Questions that a replay asks of one conversation; research files hold hundreds."""
 
 _CITATION: Final = re.compile(r"\[ref:\s*([^\]]+)\]")
-_PAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LOOSE: Final = re.compile(r"[\s\-‐-―*_`]+")
 
 
 def cited_pages(reply: str) -> tuple[str, ...]:
     """The page ids that a reply cites, each once: `[ref: a]`, also `[ref: a, b]`."""
-    ids = (page_id for citation in _CITATION.findall(reply) for page_id in _PAGE_ID.findall(citation))
+    ids = (page_id for citation in _CITATION.findall(reply) for page_id in ID.findall(citation))
     return tuple(dict.fromkeys(ids))
 
 

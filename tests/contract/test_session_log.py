@@ -173,7 +173,7 @@ async def test_an_operation_id_is_one_word(log: SessionLog, key: SessionKey, ope
         await log.append(key, expected_revision=0, operation_id=operation_id, data=b"")
 
 
-@pytest.mark.parametrize("wrong", ["*", ">", "a.b", "a.>", "", "a b", "a/b", "x" * 65, "a\n"])
+@pytest.mark.parametrize("wrong", ["*", ">", "a.>", "", "a b", "a=2E", "x" * 65, "a\n"])
 async def test_no_id_reaches_beyond_its_own_session(log: SessionLog, key: SessionKey, wrong: str) -> None:
     await append_all(log, key, 1)
     for address in (SessionKey(key.tenant, SessionId(wrong)), SessionKey(TenantId(wrong), key.session)):

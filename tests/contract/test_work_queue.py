@@ -204,7 +204,7 @@ async def test_a_kind_is_a_plain_word(queue: WorkQueue, key: SessionKey, wrong: 
         await queue.dead_letters(wrong, limit=1)
 
 
-@pytest.mark.parametrize("wrong", ["*", ">", "a.b", ""])
+@pytest.mark.parametrize("wrong", ["*", ">", "a.*", ""])
 async def test_no_id_reaches_beyond_its_own_session(queue: WorkQueue, kind: str, key: SessionKey, wrong: str) -> None:
     for address in (SessionKey(key.tenant, SessionId(wrong)), SessionKey(TenantId(wrong), key.session)):
         with pytest.raises(InvalidField):

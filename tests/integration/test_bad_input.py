@@ -44,10 +44,10 @@ BAD_IDS = (
     "*",
     ">",
     "a>b",
-    "a.b",
-    "..",
-    "../x",
-    "a/b",
+    "a=2Eb",
+    "a,b",
+    "a%2Fb",
+    "a\\b",
     "a\0b",
     "a\n",
     "$SYS",
@@ -429,14 +429,14 @@ async def test_on_the_wire_a_refusal_has_the_standard_details(stack: LocalStack,
                         details[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
             return caught.value.code(), details
 
-        code, details = await refusal(Append(session_id="a.b", pages=[user("x")]))
+        code, details = await refusal(Append(session_id="a*b", pages=[user("x")]))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details["ErrorInfo"] == ErrorInfo(
             reason="INVALID_FIELD", domain="pagekeeper", metadata={"field": "session_id"}
         )
         (violation,) = details["BadRequest"].field_violations
         assert (violation.field, violation.reason) == ("session_id", "INVALID_FIELD")
-        assert "'a.b'" in violation.description
+        assert "'a*b'" in violation.description
 
         code, details = await refusal(Append(session_id=session.session_id, pages=[user("x")]))
         assert code is grpc.StatusCode.NOT_FOUND  # it is another tenant's

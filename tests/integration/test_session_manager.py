@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pagekeeper.client import Pagekeeper, SessionManager, SummarizationStrategy
+from pagekeeper.client import Pagekeeper, SessionManager, SummarizationStrategy, user
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.local.stack import LocalStack
 from pagekeeper.memory import ImportanceWeightedLRU, VMMode, WorkingSetConfig
@@ -153,3 +153,19 @@ async def test_a_stack_runs_no_code_of_the_callers(alice: Pagekeeper) -> None:
         SessionManager(client=alice, vm_eviction_policy=ImportanceWeightedLRU())
     with pytest.raises(InvalidField, match="eviction_policy"):
         await SessionManager(client=alice, vm_eviction_policy=f"none/{new_tenant('x')}").user_says("Hello.")
+
+
+async def test_ids_are_taken_as_applications_have_them(alice: Pagekeeper) -> None:
+    ids = ["user:123", "ada+lists@example.org", "C01/1699.12", "..", "issue#7"]
+    for session_id in ids:
+        session = await alice.open_session(session_id)
+        await session.append(user(f"The code of {session_id} is AX7.", page_id="C01/1699.12:1"))
+        await session.flush()
+        assert (await session.read("C01/1699.12:1")).decode() == f"The code of {session_id} is AX7."
+        sm = SessionManager(client=alice, session_id=session_id)
+        await sm.user_says("Which code?")
+        messages = await sm.get_messages_for_llm()
+        assert f'(C01/1699.12:1): "The code of {session_id} is AX7."' in messages[0]["content"]
+    assert sorted([session.session_id async for session in alice.list_sessions()]) == sorted(ids)
+    await alice.session("..").delete()
+    assert (await alice.session("issue#7").get()).page_count == 2

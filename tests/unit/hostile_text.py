@@ -4,7 +4,7 @@ import json
 
 from hypothesis import strategies as st
 
-from pagekeeper.memory.page_view import ID_IN_PROCESS
+from pagekeeper.core.ids import ID
 
 FRAGMENTS = (
     *"\"\\/<>[](){}:;,.?!|-_=+*#@~`'$%^&",
@@ -106,5 +106,5 @@ hostile_json_texts = st.one_of(
 )
 """Texts that are, or claim to be, JSON."""
 
-page_ids_in_process = st.from_regex(ID_IN_PROCESS, fullmatch=True)
-page_ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+
+page_ids = st.from_regex(ID, fullmatch=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pagekeeper.core.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
 from pagekeeper.core.packing import ContextPrefix, parse_line
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
-from tests.unit.hostile_text import hostile_texts, json_documents, page_ids_in_process
+from tests.unit.hostile_text import hostile_texts, json_documents, page_ids
 
 # Written independently of the module: what a reader of the prompt would take for structure.
 TAG = re.compile(r"<\s*/?\s*vm\s*:", re.IGNORECASE)
@@ -44,7 +44,7 @@ def test_escaped_text_holds_no_structure(text: str) -> None:
 
 
 @given(
-    page_ids_in_process | st.text("".join(map(chr, range(33, 127))) + "éß日ي", min_size=1, max_size=64),
+    page_ids | st.text("".join(map(chr, range(33, 127))) + "éß日ي", min_size=1, max_size=64),
     st.sampled_from(["", " L1", " L3 claim untrusted", " system"]),
     st.sampled_from(["", " ", "\u200d"]),
     st.sampled_from(list(ContextPrefix)),

@@ -12,7 +12,7 @@ from pagekeeper.gateway.validation import check
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 
-HOSTILE_IDS = ["*", ">", "a.b", "a/b", "../x", "a\0b", "a" * 65, "ü", " ", "a b", "a\n", "x" * 1_000_000]
+HOSTILE_IDS = ["*", ">", "a,b", "a=2Fb", "a\0b", "a" * 65, "ü", " ", "a b", "a\n", "x" * 1_000_000]
 MESSAGE = page_pb2.PageInput(text="hello")
 
 
@@ -62,7 +62,7 @@ def test_ids_in_lists_are_checked_too() -> None:
             pb.AppendPagesRequest(session_id="s", pages=[page_pb2.PageInput(role=page_pb2.MESSAGE_ROLE_TOOL)]),
             "pages[0].text",
         ),
-        (append(page_id="a.b"), "pages[0].page_id"),
+        (append(page_id="a*b"), "pages[0].page_id"),
         (append(modality=99), "pages[0].modality"),
         (append(role=42), "pages[0].role"),
         (append(importance=1.5), "pages[0].importance"),

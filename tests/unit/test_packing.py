@@ -113,7 +113,7 @@ def test_a_line_of_a_medium_reads_as_its_description(
 ) -> None:
     line = render_media_line(prefix, page_id, media, marks=("untrusted",))
     parsed = parse_line(line)
-    assert parsed == ParsedLine(prefix, page_id, 0, ("untrusted",), line.partition(": ")[2].removesuffix("\n"))
+    assert parsed == ParsedLine(prefix, page_id, 0, ("untrusted",), line.partition("): ")[2].removesuffix("\n"))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from pagekeeper.core.compress.compressor import Compressed
 from pagekeeper.core.compress.registry import LOWER_LEVELS
 from pagekeeper.core.decisions import NewPage
 from pagekeeper.core.drafts import page_to_map
-from pagekeeper.core.errors import InvalidField
-from pagekeeper.core.ids import ID_LENGTH_MAX
+from pagekeeper.core.ids import check_id
 from pagekeeper.core.pages import (
     CompressionLevel,
     KeyValue,
@@ -30,7 +29,6 @@ from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.models import MemoryPage
 from pagekeeper.memory.models.page import MEDIA
 from pagekeeper.memory.page_view import (
-    ID_IN_PROCESS,
     content_text,
     description_of,
     page_type_of,
@@ -43,15 +41,6 @@ from pagekeeper.memory.process_session import ProcessSession
 ROLE: Final = "role"
 DATA: Final = "data"
 """How a content is read back: JSON values are `data`."""
-
-
-def id_of(page_id: str) -> str:
-    """The id, if a line of a prompt can show it. Raises InvalidField."""
-    if ID_IN_PROCESS.fullmatch(page_id) is None:
-        raise InvalidField(
-            "page_id", f"must be 1 to {ID_LENGTH_MAX} characters of A-Z a-z 0-9 _ - . : @ /, not {page_id!r}"
-        )
-    return page_id
 
 
 class ApplicationPages:
@@ -70,7 +59,7 @@ class ApplicationPages:
         text = whole_text(content_text(full) or "")
         content = full.content if is_medium and isinstance(full.content, bytes) else text.encode()
         mapped = page_to_map(
-            id_of(page.page_id) if page.page_id else "",
+            check_id("page_id", page.page_id) if page.page_id else "",
             self._process.log.stored(content),
             "" if is_medium else text,
             modality=full.modality,

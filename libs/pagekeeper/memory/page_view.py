@@ -31,9 +31,6 @@ from pagekeeper.memory.models.page import MEDIA, MemoryPage
 LINKS: Final = ("http://", "https://", "data:")
 """Content of a medium that begins like this is where its bytes are, and nothing to read."""
 
-ID_IN_PROCESS: Final = re.compile(r"[A-Za-z0-9_.:@/-]{1,64}")
-"""An id that a line of a prompt can show. A stack's ids are stricter: there they are parts of subjects and keys."""
-
 # What would end a header, or hide in one. Ids are the application's, and may hold text from anywhere.
 _NOT_IN_HEADERS: Final = re.compile(r"""[^\w.:/@+=~!#$%&*,;-]""")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import jwt
 
 from pagekeeper.core.errors import InvalidField, TokenAudience, TokenExpired, TokenInvalid, TokenMissing
-from pagekeeper.core.ids import TenantId, check_id
+from pagekeeper.core.ids import TenantId, check_tenant
 from pagekeeper.core.lru import Lru
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import CannotStart
@@ -124,7 +124,7 @@ def _identity(claims: dict[str, Any]) -> Identity:
     if not isinstance(tenant, str):
         raise TokenInvalid(f"the token has no {TENANT_CLAIM!r}")
     try:
-        check_id(TENANT_CLAIM, tenant)
+        check_tenant(TENANT_CLAIM, tenant)
     except InvalidField as error:
         raise TokenInvalid(f"the token's {error.message}") from None
     if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_LENGTH_MAX:
@@ -179,7 +179,7 @@ def mint_development_token(key_file: KeyFile, clock: Clock, tenant: str, subject
     key = key_file.current()[0]
     if key.algorithm != "HS256":
         raise CannotStart("development tokens are signed with a secret; PK_TOKEN_KEY names a public key")
-    claims = {TENANT_CLAIM: check_id(TENANT_CLAIM, tenant), "sub": subject, "aud": audience}
+    claims = {TENANT_CLAIM: check_tenant(TENANT_CLAIM, tenant), "sub": subject, "aud": audience}
     return _sign(key, claims, clock.now_ms(), DEVELOPMENT_TTL_SECONDS)
 
 

@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
     """INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
     path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
-    A-Z a-z 0-9 _ -, not 'a.b'`.
+    A-Z a-z 0-9 _ . : @ / + # -, not 'a b'`.
     """
     ERROR_REASON_CONTENT_TOO_LARGE: _ErrorReason.ValueType  # 11
     """CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,
@@ -139,7 +139,7 @@ ERROR_REASON_TOKEN_AUDIENCE: ErrorReason.ValueType  # 4
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
 """INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
 path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
-A-Z a-z 0-9 _ -, not 'a.b'`.
+A-Z a-z 0-9 _ . : @ / + # -, not 'a b'`.
 """
 ERROR_REASON_CONTENT_TOO_LARGE: ErrorReason.ValueType  # 11
 """CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,

@@ -40,7 +40,7 @@ class FieldLimits(_message.Message):
     required: _builtins.bool
     """required says that the field may not be empty, 0, unspecified or absent."""
     id: _builtins.bool
-    """id says that a string, or each string of a list, is 1 to 64 characters of A-Z a-z 0-9 _ -."""
+    """id says that a string, or each string of a list, is 1 to 64 characters of A-Z a-z 0-9 _ . : @ / + # -."""
     min_items: _builtins.int
     """min_items is the smallest number of entries of a list."""
     max_items: _builtins.int

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pagekeeper.core.errors import ContentCorrupt, PagekeeperError, PageNotFound
-from pagekeeper.core.ids import SessionKey, TenantId
+from pagekeeper.core.ids import SessionKey, TenantId, token_of
 from pagekeeper.core.pages import Extent
 from pagekeeper.runtime.blobs.port import BlobCorrupt, BlobError, BlobMissing, ByteRange, check_key, digest_of
 from pagekeeper.runtime.blobs.store import BlobStore
@@ -53,7 +53,7 @@ class Objects:
 
     async def put(self, key: SessionKey, kind: str, parts: Sequence[bytes]) -> list[Extent]:
         """Store all parts as one object; durable on return. Raises StoreUnavailable."""
-        object_key = f"{key.tenant}/{key.session}/{kind}/{self._new_id()}"
+        object_key = f"{key.tenant}/{token_of(key.session)}/{kind}/{self._new_id()}"
         data = b"".join(parts)
         await _from_store(self._blobs.put(object_key, data, digest=digest_of(data)))
         extents = []

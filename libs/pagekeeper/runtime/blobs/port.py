@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 KEY_LENGTH_MAX: Final = 512
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
 
 
 class BlobError(Exception):
@@ -99,7 +99,7 @@ def digest_of(data: bytes | memoryview) -> bytes:
 
 
 def check_key(key: str) -> str:
-    """Return `key` when it is one: segments of ids, digits and dots, parted by single slashes.
+    """Return `key` when it is one: segments of ids as tokens, digits and dots, parted by single slashes.
 
     Keys are built from checked ids, so anything else is a defect of the caller and raises ValueError. No key may
     continue another one behind a slash: some stores keep keys as paths, and a file is not a directory.

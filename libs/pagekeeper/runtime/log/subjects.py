@@ -1,14 +1,14 @@
 """Names on the server: the stream and the subject of a session.
 
 A session is the subject `pk.log.<partition>.<tenant>.<session>` of the stream `PK_LOG_<partition>`. A writer computes
-the partition; the server only sees a literal token. `check_id` checks every token, so no caller can reach another
-tenant's subjects with `*`, `>` or a dot.
+the partition; the server only sees a literal token. Ids are checked and written as tokens (`pagekeeper.core.ids`), so
+no caller can reach another tenant's subjects with `*`, `>` or a dot.
 """
 
 from hashlib import blake2b
 from typing import Final
 
-from pagekeeper.core.ids import SessionId, SessionKey, TenantId, check_id
+from pagekeeper.core.ids import SessionId, SessionKey, TenantId, check_id, check_tenant, id_of_token, token_of
 
 LOG_PREFIX: Final = "pk.log"
 FEED_PREFIX: Final = "pk.feed"
@@ -25,8 +25,8 @@ PARTITIONS_MAX: Final = 256
 def partition_of(key: SessionKey, partitions: int) -> int:
     """The partition of a session among `partitions`. Never changes: sessions could not be found again if it did.
 
-    The partition is BLAKE2b-64(`tenant/session`), read big-endian, modulo the number of partitions. `/` is in no id, so
-    different keys hash different texts.
+    The partition is BLAKE2b-64(`tenant/session`), read big-endian, modulo the number of partitions. `/` is in no
+    tenant's id, so different keys hash different texts.
     """
     digest = blake2b(f"{key.tenant}/{key.session}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % partitions
@@ -38,7 +38,7 @@ def log_stream(partition: int) -> str:
 
 def session_token(key: SessionKey) -> str:
     """`<tenant>.<session>`, checked. Errors: InvalidField."""
-    return f"{check_id('tenant', key.tenant)}.{check_id('session_id', key.session)}"
+    return f"{check_tenant('tenant', key.tenant)}.{token_of(check_id('session_id', key.session))}"
 
 
 def log_subject(key: SessionKey, partition: int) -> str:
@@ -48,10 +48,10 @@ def log_subject(key: SessionKey, partition: int) -> str:
 
 def tenant_filter(tenant: TenantId, partition: int) -> str:
     """All sessions of a tenant in a partition. Errors: InvalidField."""
-    return f"{LOG_PREFIX}.{partition}.{check_id('tenant', tenant)}.*"
+    return f"{LOG_PREFIX}.{partition}.{check_tenant('tenant', tenant)}.*"
 
 
 def split_subject(subject: str) -> tuple[int, SessionKey]:
     """Partition and session of a subject that `log_subject` made, or of its copy in the feed."""
     _, _, partition, tenant, session = subject.split(".")
-    return int(partition), SessionKey(TenantId(tenant), SessionId(session))
+    return int(partition), SessionKey(TenantId(tenant), SessionId(id_of_token(session)))
