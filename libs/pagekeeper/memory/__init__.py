@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pagekeeper.memory.pack_cache import *
     from pagekeeper.memory.page_table import *
     from pagekeeper.memory.prefetcher import *
+    from pagekeeper.memory.protection import *
     from pagekeeper.memory.saved_file import *
     from pagekeeper.memory.search_handler import *
     from pagekeeper.memory.session_manager import *
@@ -159,6 +160,10 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     "prefetcher": (
         "SimplePrefetcher",
         "ToolUsagePattern",
+    ),
+    "protection": (
+        "AntiThrashPolicy",
+        "PinnedSet",
     ),
     "saved_file": ("SavedMemoryUnreadable",),
     "search_handler": ("PageSearchHandler",),

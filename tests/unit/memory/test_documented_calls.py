@@ -89,6 +89,11 @@ MODELS: Final[dict[str, dict[str, object]]] = {
 """Fields with their defaults."""
 
 CALLS: Final[dict[str, tuple[str, ...]]] = {
+    "AntiThrashPolicy": ("eviction_cooldown_turns", "fault_protection_turns"),
+    "AntiThrashPolicy.can_evict": ("page_id", "current_turn"),
+    "AntiThrashPolicy.get_eviction_penalty": ("page_id", "current_turn"),
+    "AntiThrashPolicy.record_eviction": ("page_id", "turn"),
+    "AntiThrashPolicy.record_fault": ("page_id", "turn"),
     "ArtifactsBridge": ("backend",),
     "ArtifactsBridge.checkpoint": ("pages", "name"),
     "ArtifactsBridge.delete_checkpoint": ("checkpoint_id",),
@@ -157,6 +162,13 @@ CALLS: Final[dict[str, tuple[str, ...]]] = {
     "PageTable.remove": ("page_id",),
     "PageTable.update_location": ("page_id", "tier", "artifact_id", "compression_level"),
     "PageTableEntry.mark_accessed": (),
+    "PinnedSet": ("max_auto_pins", "pin_last_n_turns"),
+    "PinnedSet.auto_pin": ("page_id",),
+    "PinnedSet.clear_auto_pins": (),
+    "PinnedSet.get_all": (),
+    "PinnedSet.is_pinned": ("page_id",),
+    "PinnedSet.pin": ("page_id",),
+    "PinnedSet.unpin": ("page_id",),
     "SimplePrefetcher": ("max_claims_to_prefetch", "max_recent_tools"),
     "SimplePrefetcher.prefetch_on_turn_start": ("session_id", "page_table"),
     "SimplePrefetcher.record_page_access": ("page_id",),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from pagekeeper.memory import (
+    AntiThrashPolicy,
     ArtifactsBridge,
     AvailablePageEntry,
     CompressionLevel,
@@ -33,6 +34,7 @@ from pagekeeper.memory import (
     PageTable,
     PageTableEntry,
     PageTLB,
+    PinnedSet,
     SearchResult,
     SearchResultEntry,
     SessionManager,
@@ -80,6 +82,14 @@ def table() -> PageTable:
 
 def searching() -> PageSearchHandler:
     return PageSearchHandler([ENTRY.model_copy(update={"page_id": page_id}) for page_id in IDS])
+
+
+def pinning() -> PinnedSet:
+    full = PinnedSet()
+    for page_id in IDS:
+        full.pin(page_id)
+        full.auto_pin(f"auto_{page_id}")
+    return full
 
 
 def storing() -> ArtifactsBridge:
@@ -135,6 +145,8 @@ TOLD: Final[list[tuple[object, str]]] = [
     (InfiniteConversationManager(), r"0 ids of segments"),
     (MutationLogLite(), r"0 mutations"),
     (ContextPackCache(5), r"0 of 5 packs"),
+    (pinning(), r"10,000 pages, and 10 automatically"),
+    (AntiThrashPolicy(), r"2 turns after a fault, 3 after an eviction, 0 pages"),
     (ContextPacker(ContextPackerConfig(max_tokens=5)), r"max_tokens=5"),
     (TextCompressor(), r"TextCompressor\(text\)"),
     (CompressorRegistry.default(), r"text, image, audio, video, structured"),
