@@ -157,10 +157,7 @@ _NAMES_OF: Final[dict[str, tuple[str, ...]]] = {
     ),
     "pack_cache": ("ContextPackCache",),
     "page_table": ("PageTable",),
-    "prefetcher": (
-        "SimplePrefetcher",
-        "ToolUsagePattern",
-    ),
+    "prefetcher": ("SimplePrefetcher",),
     "protection": (
         "AntiThrashPolicy",
         "PinnedSet",

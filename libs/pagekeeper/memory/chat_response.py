@@ -36,7 +36,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseMessage:
-    """The model's message: `content` is None where the model said nothing, `tool_calls` are in the model's order."""
+    """The model's message.
+
+    `content` is None where the model said nothing. `tool_calls` are in the model's order, none when it answered.
+    """
 
     content: str | None
     tool_calls: tuple[ToolCall, ...]
@@ -54,11 +57,6 @@ def message_of(response: ChatResponse) -> ResponseMessage:
         content if content is None else whole_text(str(content)),
         tuple(_tool_call(call, f"call_{place}") for place, call in calls),
     )
-
-
-def tool_calls_of(message: ResponseMessage) -> list[ToolCall]:
-    """The calls in the model's order; none when it answered."""
-    return list(message.tool_calls)
 
 
 def assistant_message(message: ResponseMessage) -> ChatMessage:

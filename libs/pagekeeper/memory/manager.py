@@ -43,7 +43,6 @@ from pagekeeper.memory.chat_response import (
     ToolCall,
     assistant_message,
     message_of,
-    tool_calls_of,
     tool_message,
 )
 from pagekeeper.memory.compressor import CompressorRegistry
@@ -277,13 +276,12 @@ class MemoryManager(Pager):
         Calls to the application's own tools are left to it, under `tool_calls`.
         """
         message = message_of(response)
-        calls = tool_calls_of(message)
-        if not calls:
+        if not message.tool_calls:
             return message.content or ""
         return {
             "assistant_message": assistant_message(message),
-            "tool_results": [await self.answer_tool_call(call) for call in calls if call.name in VM_TOOLS],
-            "tool_calls": [call for call in calls if call.name not in VM_TOOLS],
+            "tool_results": [await self.answer_tool_call(call) for call in message.tool_calls if call.name in VM_TOOLS],
+            "tool_calls": [call for call in message.tool_calls if call.name not in VM_TOOLS],
         }
 
     async def answer_tool_call(self, call: ToolCall) -> ChatMessage:

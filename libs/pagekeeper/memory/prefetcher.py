@@ -9,17 +9,15 @@ Counts are bounded: of more than `PAGES_MAX` pages or `TOOLS_MAX` tools, those s
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
-
-from pydantic import Field
 
 from pagekeeper.core.lru import Lru
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import PageType, PrefetcherStats
-from pagekeeper.memory.models.strict import StrictModel
 from pagekeeper.memory.page_table import PageTable
 
-__all__ = ["SimplePrefetcher", "ToolUsagePattern"]
+__all__ = ["SimplePrefetcher"]
 
 PAGES_MAX: Final = 10_000
 TOOLS_MAX: Final = 256
@@ -32,14 +30,13 @@ Similar = Callable[[str, int], Sequence[str]]
 """The ids of at most so many pages that are like a page."""
 
 
-@checked
-class ToolUsagePattern(StrictModel):
+@dataclass(slots=True)
+class ToolUse:
     """How a tool is used; `prereq_pages` were read before its calls, one mention for each time."""
 
-    tool_name: str
     call_count: int = 0
     last_turn: int = 0
-    prereq_pages: list[str] = Field(default_factory=list)
+    prereq_pages: list[str] = field(default_factory=list)
 
 
 @checked
@@ -54,7 +51,7 @@ class SimplePrefetcher:
         self._similar = similar
         self._accesses: Lru[str, int] = Lru(count_max=PAGES_MAX)
         self._followers: Lru[str, Counter[str]] = Lru(count_max=PAGES_MAX)
-        self._tools: Lru[str, ToolUsagePattern] = Lru(count_max=TOOLS_MAX)
+        self._tools: Lru[str, ToolUse] = Lru(count_max=TOOLS_MAX)
         self._last_page_id: str | None = None
         self._last_segment_summary_id: str | None = None
         self._pending: set[str] = set()
@@ -71,7 +68,7 @@ class SimplePrefetcher:
 
     def record_tool_call(self, tool_name: str, turn: int, pages_accessed_before: Iterable[str] = ()) -> None:
         """A call in `turn`, before which those pages were read."""
-        pattern = self._tools.peek(tool_name) or ToolUsagePattern(tool_name=tool_name)
+        pattern = self._tools.peek(tool_name) or ToolUse()
         pattern.call_count += 1
         pattern.last_turn = turn
         pattern.prereq_pages = [*pattern.prereq_pages, *pages_accessed_before][-PAGES_MAX:]
@@ -119,7 +116,7 @@ class SimplePrefetcher:
             del followers[min(followers, key=lambda follower: followers[follower])]
         self._followers.put(page_id, followers)
 
-    def _likely_tools(self) -> list[ToolUsagePattern]:
+    def _likely_tools(self) -> list[ToolUse]:
         """By when they were called last, then by how often."""
         tools = sorted(self._tools.values(), key=lambda tool: (tool.last_turn, tool.call_count), reverse=True)
         return tools[: self.max_recent_tools]

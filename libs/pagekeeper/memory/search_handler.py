@@ -6,18 +6,16 @@ A view over `pagekeeper.core.search`. A search function of the application repla
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from pagekeeper.core.pages import Modality
-from pagekeeper.core.recall import recall
 from pagekeeper.core.search import SearchFilter, SessionIndex
 from pagekeeper.memory.arguments import checked
-from pagekeeper.memory.manifest import AvailablePageEntry, levels_from
+from pagekeeper.memory.manifest import AvailablePageEntry
 from pagekeeper.memory.models import SearchResult, SearchResultEntry
-from pagekeeper.memory.page_table import PageTable
 
 __all__ = ["PageSearchHandler"]
 
@@ -30,19 +28,15 @@ _NAME_IN_ID: Final = re.compile(r"[^\W\d_]{3,}")
 
 @checked
 class PageSearchHandler:
-    """Searches `available_pages`, and the pages of `page_table` by their `page_hints`. Not safe for two threads."""
+    """Searches `available_pages`, as they are when it is asked. Not safe for two threads."""
 
     def __init__(
         self,
         available_pages: Iterable[AvailablePageEntry] = (),
-        page_table: PageTable | None = None,
         *,
         search_fn: SearchFunction | None = None,
-        page_hints: Mapping[str, str] | None = None,
     ) -> None:
         self.available_pages = list(available_pages)
-        self._page_table = page_table
-        self._page_hints = dict(page_hints or {})
         self._search_fn = search_fn
         self._indexed: dict[str, AvailablePageEntry] = {}
         self._index = SessionIndex()
@@ -65,30 +59,8 @@ class PageSearchHandler:
         results = [_result(self._indexed[hit.page_id], hit.relevance) for hit in found]
         return SearchResult(results=results, total_available=len(self._indexed))
 
-    def rank(self, query: str, limit: NonNegativeInt) -> list[str]:
-        """Ids of the pages that have any of the query's words, the best first."""
-        return [hit.page_id for hit in self._current_index().rank(query, limit=limit)]
-
-    def recall(self, message: str, limit: NonNegativeInt) -> list[str]:
-        """Ids of the pages that a message asks for, with their neighbours in the conversation, the best first."""
-        return [hit.page_id for hit in recall(self._current_index(), message, limit=limit)]
-
     def _entries(self) -> dict[str, AvailablePageEntry]:
-        """Every page to search: as it is offered, otherwise as the page table has it."""
-        offered = {entry.page_id: entry for entry in self.available_pages}
-        known = {} if self._page_table is None else self._page_table.entries
-        tabled = {
-            entry.page_id: AvailablePageEntry(
-                page_id=entry.page_id,
-                modality=entry.modality,
-                tier=entry.tier,
-                levels=levels_from(entry.compression_level),
-                hint=self._page_hints.get(entry.page_id, ""),
-            )
-            for entry in known.values()
-            if entry.page_id not in offered
-        }
-        return offered | tabled
+        return {entry.page_id: entry for entry in self.available_pages}
 
     def _current_index(self) -> SessionIndex:
         """The core's index of the pages as they are now."""

@@ -29,7 +29,6 @@ from pagekeeper.memory.chat_response import (
     Completion,
     assistant_message,
     message_of,
-    tool_calls_of,
 )
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.eviction_policy import EvictionPolicy
@@ -246,14 +245,13 @@ class SessionManager:
         to the application's own tools are left to it, under `tool_calls`: a request needs an answer to each of them.
         """
         message = message_of(response)
-        calls = tool_calls_of(message)
-        if not calls:
+        if not message.tool_calls:
             return message.content or ""
-        own = [call for call in calls if call.name in VM_TOOLS]
+        own = [call for call in message.tool_calls if call.name in VM_TOOLS]
         return {
             "assistant_message": assistant_message(message),
             "tool_results": await (await self._pages()).answer(own) if own else [],
-            "tool_calls": [call for call in calls if call.name not in VM_TOOLS],
+            "tool_calls": [call for call in message.tool_calls if call.name not in VM_TOOLS],
         }
 
     def get_vm_context(self, model_id: str = "", token_budget: int | None = None) -> VMContext | None:

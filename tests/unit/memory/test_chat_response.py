@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion
 
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.memory import MemoryManager
-from pagekeeper.memory.chat_response import ToolCall, assistant_message, message_of, tool_calls_of
+from pagekeeper.memory.chat_response import ToolCall, assistant_message, message_of
 from tests.unit.hostile_text import hostile_texts
 
 calls = st.lists(st.builds(ToolCall, st.text(min_size=1), st.text(min_size=1), st.text()), max_size=3)
@@ -31,7 +31,7 @@ def test_an_object_and_its_json_say_the_same(content: str | None, made: list[Too
     from_object, from_json = message_of(ChatCompletion.model_validate(parsed)), message_of(parsed)
     assert from_object == from_json
     assert from_json.content == content
-    assert tool_calls_of(from_json) == made
+    assert list(from_json.tool_calls) == made
     said = assistant_message(from_json)
     assert said.get("tool_calls") == parsed["choices"][0]["message"]["tool_calls"]
 
@@ -45,7 +45,7 @@ def test_what_is_repeated_to_the_model_can_be_encoded(text: str) -> None:
 def test_a_call_without_an_id_and_with_parsed_arguments() -> None:
     called = {"function": {"name": "page_fault", "arguments": {"page_id": "p1"}}}
     response = {"choices": [{"message": {"content": "", "tool_calls": [called, called]}}]}
-    assert tool_calls_of(message_of(response)) == [
+    assert list(message_of(response).tool_calls) == [
         ToolCall("call_0", "page_fault", '{"page_id": "p1"}'),
         ToolCall("call_1", "page_fault", '{"page_id": "p1"}'),
     ]

@@ -11,10 +11,8 @@ from pagekeeper.core.errors import InvalidField
 from pagekeeper.memory import (
     AvailablePageEntry,
     CompressionLevel,
-    MemoryPage,
     Modality,
     PageSearchHandler,
-    PageTable,
     SearchResult,
     SearchResultEntry,
     StorageTier,
@@ -44,15 +42,11 @@ async def found(handler: PageSearchHandler, query: str, **options: Any) -> list[
 
 
 def hinted(hints: dict[str, str]) -> PageSearchHandler:
-    """The pages of a table, found by hints that are kept beside it."""
-    table = PageTable()
-    for page_id in hints:
-        table.register(MemoryPage(page_id=page_id))
-    return PageSearchHandler(page_table=table, page_hints=hints)
+    return PageSearchHandler([offered(page_id, hint) for page_id, hint in hints.items()])
 
 
 def test_hints_are_found_by_their_words() -> None:
-    handler = PageSearchHandler([offered(page_id, hint) for page_id, hint in HINTS.items()])
+    handler = hinted(HINTS)
     result = handler.search("authentication")
     assert isinstance(result, SearchResult)
     assert result.total_available == 4
@@ -69,18 +63,15 @@ def test_hints_are_found_by_their_words() -> None:
 
 
 async def test_the_pages_that_are_searched_are_those_of_now() -> None:
-    table = PageTable()
-    for page_id in ("a", "b"):
-        table.register(MemoryPage(page_id=page_id))
-    handler = PageSearchHandler(page_table=table, page_hints={"a": "harbour", "b": "harbour", "ghost": "harbour"})
+    handler = hinted({"a": "harbour", "b": "harbour"})
     assert await found(handler, "harbour") == ["a", "b"]
-    table.update_location("b", StorageTier.L4)
-    table.remove("a")
+    moved = offered("b", "harbour").model_copy(update={"tier": StorageTier.L4})
+    handler.available_pages[:] = [moved]
     result = await handler.search("harbour")
     assert [(entry.page_id, entry.tier) for entry in result.results] == [("b", StorageTier.L4)]
     handler.available_pages = [offered("b", "about ships"), offered("c", "harbour")]
     assert await found(handler, "harbour") == ["c"]
-    assert handler.rank("ship", 5) == ["b"]
+    assert await found(handler, "ship") == ["b"]
 
 
 async def test_names_in_ids_are_found_and_numbers_in_them_are_not() -> None:
