@@ -200,6 +200,44 @@ def test_what_was_loaded_is_what_was_saved_and_goes_on_as_it(steps: list[Step]) 
         asyncio.run(live(Path(folder, "a.memory")))
 
 
+LEAVING: Final = st.sampled_from(["add_to_l1", "remove_from_l0", "clear"])
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(LEAVING, st.integers(0, 30)) | st.none(), min_size=1, max_size=10))
+def test_what_left_by_the_working_set_is_absent_from_what_was_loaded(steps: list[tuple[str, int] | None]) -> None:
+    """Whatever a program does to the working set of a memory is an event of its session; None says something more."""
+
+    async def live(path: Path) -> None:
+        memory = MemoryManager("s", config=SMALL)
+        held = memory.working_set
+        for sentence in SENTENCES:
+            await memory.add_user_message(sentence)
+        for step in steps:
+            resident = memory.get_l0_pages()
+            if step is None or not resident:
+                await memory.add_user_message(SENTENCES[0])
+                continue
+            name, place = step
+            page = resident[place % len(resident)]
+            revision = memory.session.revision
+            if name == "add_to_l1":
+                assert held.add_to_l1(page)
+            elif name == "remove_from_l0":
+                assert held.remove_from_l0(page.page_id)
+            else:
+                held.clear()
+            assert memory.session.revision > revision
+            assert not held.is_in_l0(page.page_id)
+        memory.save(path)
+        loaded = MemoryManager.load(path)
+        assert loaded.working_set.get_l0_page_ids() == held.get_l0_page_ids()
+        assert shown(loaded) == shown(memory)
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(live(Path(folder, "a.memory")))
+
+
 def shown(memory: MemoryManager) -> tuple[object, ...]:
     """The request, who is resident, and where every page is."""
     session = memory.session
