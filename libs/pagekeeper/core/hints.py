@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pagekeeper.core.languages import STOPWORDS, Language, language_of
 from pagekeeper.core.pages import MediaDescription, Modality
+from pagekeeper.core.payloads import elided
 from pagekeeper.core.sentences import WORD, is_filler, names_in
 from pagekeeper.core.wellformed import read_json
 
@@ -47,8 +48,8 @@ def make_hint(text: str, modality: Modality, media: MediaDescription | None = No
     if media is not None and modality is not Modality.TEXT:
         return _bounded(_of_media(modality, media))
     if modality is Modality.STRUCTURED:
-        return _bounded(_of_json(text))
-    return _bounded(_of_text(text[:READ_CHARS_MAX]))
+        return _bounded(_of_json(elided(text)))
+    return _bounded(_of_text(elided(text)[:READ_CHARS_MAX]))
 
 
 def _of_text(text: str) -> str:

@@ -21,6 +21,7 @@ from typing import Final
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.escape import compact_json, escape, quote, unquote
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, MessageRole, Modality, PageType, TrustClass
+from pagekeeper.core.payloads import elided
 
 
 class ContextPrefix(StrEnum):
@@ -185,8 +186,10 @@ def render_line(
     """The line of a page whose content at `level` is `text`.
 
     Tool results and structured data that are JSON objects or arrays stand as compact JSON, everything else in quotes.
+    In the place of an encoded payload stands a note of it.
     With `chars_max`, longer text is cut there and the line says how many characters are missing.
     """
+    text = elided(text)
     header = _header(prefix, page_id, attribution, level, marks)
     if chars_max is not None and len(text) > chars_max:
         return f"{header}{quote(text[:chars_max])} [{len(text) - chars_max:,} more characters]\n"

@@ -12,6 +12,7 @@ from typing import Final
 
 from pagekeeper.core.folding import folded, numbers_without_grouping, other_spellings, respelled
 from pagekeeper.core.languages import STOPWORDS, Language, language_of
+from pagekeeper.core.payloads import elided
 
 TEXT_CHARS_MAX: Final = 262_144
 """What is indexed of one page: beyond it, words are not found."""
@@ -115,8 +116,8 @@ def _pairs(run: str) -> Iterable[str]:
 
 
 def storable(text: str) -> str:
-    """Return text that UTF-8 can hold, without NUL, and no longer than the indexed part."""
-    text = text[:TEXT_CHARS_MAX].replace("\x00", " ")
+    """Return text that UTF-8 can hold, without NUL and encoded payloads, and no longer than the indexed part."""
+    text = elided(text)[:TEXT_CHARS_MAX].replace("\x00", " ")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

@@ -8,7 +8,7 @@ are written such that it cannot act as the prompt's structure.
 import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pagekeeper.core.errors import InvalidField, PagekeeperError
@@ -16,6 +16,7 @@ from pagekeeper.core.escape import compact_json, guard_json
 from pagekeeper.core.ids import PageId, check_id
 from pagekeeper.core.packing import said_at
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, StorageTier
+from pagekeeper.core.payloads import elided
 from pagekeeper.core.wellformed import read_json, whole_text
 
 ARGUMENTS_CHARS_MAX: Final = 65_536
@@ -314,7 +315,8 @@ def _shown(value: object) -> str:
 
 
 def _content(page: FaultedPage) -> str:
-    """The page's content in the shape of its modality, as JSON."""
+    """The page's content in the shape of its modality, as JSON; in the place of an encoded payload a note of it."""
+    page = replace(page, text=elided(page.text))
     data = compact_json(page.text) if page.modality is Modality.STRUCTURED else None
     if data is not None:
         return f'{{"data":{data}}}'

@@ -1,6 +1,7 @@
 """Which compressor a page gets, and all lower levels of a page at once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Self
 
 from pagekeeper.core.compress.code import OutlineCompressor, looks_like_code
@@ -10,8 +11,15 @@ from pagekeeper.core.compress.media import DescriptionCompressor
 from pagekeeper.core.compress.structured import ShapeCompressor
 from pagekeeper.core.compress.text import ExtractiveCompressor
 from pagekeeper.core.pages import CompressionLevel, Modality
+from pagekeeper.core.payloads import elided
 
 LOWER_LEVELS: Final = (CompressionLevel.REDUCED, CompressionLevel.ABSTRACT, CompressionLevel.REFERENCE)
+
+
+def _without_payloads(source: Source) -> Source:
+    """As it is shown: a level that is made of what nobody is shown saves nothing."""
+    text = elided(source.text)
+    return source if text is source.text else replace(source, text=text)
 
 
 class TextCompressor:
@@ -60,11 +68,12 @@ class CompressorRegistry:
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
         """The source at `level`, or None when that would not save tokens. Always made from the full content."""
-        return self._by_modality[source.modality].compress(source, level, count)
+        return self._by_modality[source.modality].compress(_without_payloads(source), level, count)
 
     def compress_all(self, source: Source, count: Callable[[str], int]) -> list[Compressed]:
         """All lower levels worth having: each at least `GAIN_TOKENS_MIN` tokens shorter than the one above it."""
         levels: list[Compressed] = []
+        source = _without_payloads(source)
         full = source.readable
         full_tokens = count(full)
         for level in LOWER_LEVELS:
