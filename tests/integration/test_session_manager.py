@@ -1,5 +1,6 @@
 """SessionManager over a running stack: the same object, with everything that was said kept elsewhere."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
@@ -169,3 +170,46 @@ async def test_ids_are_taken_as_applications_have_them(alice: Pagekeeper) -> Non
     assert sorted([session.session_id async for session in alice.list_sessions()]) == sorted(ids)
     await alice.session("..").delete()
     assert (await alice.session("issue#7").get()).page_count == 2
+
+
+async def test_replicas_speak_in_one_conversation_and_each_hears_all_of_it(alice: Pagekeeper) -> None:
+    ones = [SessionManager(client=alice, session_id="several") for _ in range(3)]
+    said: list[dict[str, str]] = []
+    for number in range(9):
+        speaker, answers = ones[number * 2 % 3], number % 3 == 1
+        await (speaker.ai_responds(f"Words {number}.") if answers else speaker.user_says(f"Words {number}."))
+        said.append({"role": "assistant" if answers else "user", "content": f"Words {number}."})
+        for one in ones:
+            assert await one.get_messages_for_llm(include_system=False) == said
+    stats = [await one.get_stats() for one in ones]
+    assert stats[0] == stats[1] == stats[2]
+    assert (stats[0].user_messages, stats[0].ai_messages) == (6, 3)
+
+
+async def test_replicas_that_end_a_segment_at_once_make_one_summary_of_everything(alice: Pagekeeper) -> None:
+    async def summarize(messages: list[dict[str, str]]) -> str:
+        await asyncio.sleep(0.05)
+        return " / ".join(message["content"] for message in messages)
+
+    ones = [
+        SessionManager(client=alice, session_id="summed", infinite_context=True, max_turns_per_segment=4)
+        for _ in range(3)
+    ]
+    for one in ones:
+        one.set_summary_callback(summarize)
+    spoken = []
+    for number in range(8):
+        words = [f"{number}-{place}" for place in range(3)]
+        await asyncio.gather(*(one.user_says(text) for one, text in zip(ones, words, strict=True)))
+        spoken += words
+    session = ones[0].session
+    assert session is not None
+    summaries = [page async for page in session.strict().pages(page_type=page_pb2.PAGE_TYPE_SUMMARY)]
+    assert [page.metadata["segment"] for page in summaries] == [f"{number}" for number in range(1, len(summaries) + 1)]
+    assert [page.pinned for page in summaries] == [False] * (len(summaries) - 1) + [True]
+    told = [words for page in summaries for words in (await session.read(page.page_id)).decode().split(" / ")]
+    rest = [message["content"] for message in await ones[1].get_messages_for_llm(include_system=False)]
+    assert sorted(told + rest) == sorted(spoken), "each message is in one summary, or in the current segment"
+    everything = [message["content"] for message in await ones[2].get_conversation()]
+    assert told + rest == everything
+    assert len(summaries) >= 3

@@ -1,18 +1,32 @@
 """A SessionManager's memory in a running stack, through the public API alone.
 
-The stack owns every fact: nothing that was said is kept here, and what is counted here is only how far the current
-segment has come. A segment is a summary page and a checkpoint in one session, whose id never changes; what leaves the
-prompt, and when, is decided by the stack's own eviction.
+The stack owns every fact. Several processes may speak in one session: what is read here (messages, figures, prompts) is
+the session as the log has it now, and what is kept here (how far the current segment has come) is counted anew as soon
+as an append shows that another process has spoken.
+
+A segment is a summary page and a checkpoint in one session, whose id never changes; what leaves the prompt, and when,
+is decided by the stack's own eviction. A segment has one summary, whoever writes it: the summary's page id is the
+segment's, so the second process that ends a segment finds the id taken. A summary says which page it covers last; what
+was said behind that page belongs to the next segment, also when it was said before the summary was written.
 """
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pagekeeper.client.requests import made
 from pagekeeper.client.session import Session
-from pagekeeper.core.errors import FaultLimitReached, FaultTokensExceeded, PageNotFound, SessionExists
+from pagekeeper.core.errors import (
+    CheckpointExists,
+    FaultLimitReached,
+    FaultTokensExceeded,
+    PageExists,
+    PageNotFound,
+    SessionExists,
+)
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall, tool_message
@@ -46,6 +60,43 @@ _SPEAKERS: Final = {
 }
 
 
+_SEGMENT_PAGE: Final = "pagekeeper:segment/{}"
+"""The page id of a segment's summary."""
+_UNTIL: Final = "until"
+"""The metadata key of a summary for the last page that it covers."""
+
+
+@dataclass(slots=True)
+class _Segments:
+    """Where a session stands: its segments, and the pages of the current one, oldest first."""
+
+    number: int = 1
+    """Of the current segment, from 1."""
+    summary_page_id: str = ""
+    """The summary of the segment before; empty for the first segment."""
+    pages: list[page_pb2.Page] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pages: Iterable[page_pb2.Page]) -> "_Segments":
+        """The segments of a session with these pages, which stand in the order in which they were said."""
+        found = cls()
+        for page in pages:
+            if SEGMENT not in page.metadata:
+                found.pages.append(page)
+                continue
+            ids = [one.page_id for one in found.pages]
+            until = page.metadata.get(_UNTIL, "")
+            found.pages = found.pages[ids.index(until) + 1 :] if until in ids else []
+            found.number, found.summary_page_id = found.number + 1, page.page_id
+        return found
+
+    @property
+    def size(self) -> SegmentSize:
+        return SegmentSize(
+            sum(map(_is_message, self.pages)), sum(page.representations[0].size_tokens for page in self.pages)
+        )
+
+
 class StackMemory:
     def __init__(self, pagekeeper: "Pagekeeper", session_id: str, config: Mapping[str, Any]) -> None:
         """`config` are fields of SessionConfig, for a session that does not exist yet."""
@@ -53,10 +104,9 @@ class StackMemory:
         self._config = config
         self._session = pagekeeper.session(session_id)
         self._opened = False
-        self._segment = SegmentSize(messages=0, tokens=0)
-        self._segment_pages: list[str] = []
-        self._summary_page_id = ""
-        self._segments = 1
+        self._size = SegmentSize(messages=0, tokens=0)
+        self._next_ordinal = 1
+        """The ordinal of the next page, unless another process appends one before."""
 
     @property
     def session_id(self) -> str:
@@ -73,7 +123,7 @@ class StackMemory:
         try:
             self._session = await self._pagekeeper.open_session(self.session_id, **self._config)
         except SessionExists:
-            await self._find_the_segment()
+            await self._segments()
         self._opened = True
 
     async def append(self, said: Utterance) -> str:
@@ -94,11 +144,16 @@ class StackMemory:
             )
         )
         [page] = response.pages
-        self._note(page.page_id, page.size_tokens, is_message=not tool)
+        expected, ordinal = self._next_ordinal, int(page.page_id.removeprefix("p"))
+        self._next_ordinal = ordinal + 1
+        if ordinal == expected:
+            self._size = SegmentSize(self._size.messages + (not tool), self._size.tokens + page.size_tokens)
+        else:
+            await self._segments()
         return page.page_id
 
     async def request(self, system_prompt: str, model: str) -> tuple[list[ChatMessage], list[dict[str, Any]]]:
-        prompt = await self._session.assemble(system_prompt=system_prompt, model=model)
+        prompt = await self._session.strict().assemble(system_prompt=system_prompt, model=model)
         roles = {"developer": "system"}
         messages = [{"role": roles.get(said.role, said.role), "content": said.content} for said in prompt.messages]
         tools: list[dict[str, Any]] = json.loads(prompt.tools_json)
@@ -106,51 +161,63 @@ class StackMemory:
 
     async def spoken(self, *, all_segments: bool) -> list[Spoken]:
         heard = []
-        async for page in self._messages(all_segments=all_segments):
+        pages = await self._pages() if all_segments else (await self._segments()).pages
+        for page in filter(_is_message, pages):
             text = (await self._session.read(page.page_id)).decode()
             role, metadata = _SPEAKERS[page.role], dict(page.metadata)
             heard.append(Spoken(role, text, page.page_id, self.session_id, page.created_unix_ms, metadata))
         return heard
 
     async def segment_size(self) -> SegmentSize:
-        return self._segment
+        return self._size
 
-    async def end_segment(self, summary: str, number: int) -> None:
-        await self._session.checkpoint(f"segment {number}")
+    async def end_segment(self, summary: str, covered: Sequence[str]) -> None:
+        segments = await self._segments()
+        until = covered[-1] if covered else ""
+        if until not in [page.page_id for page in segments.pages]:
+            return  # another process has ended the segment
+        number = str(segments.number)
         links = [
             page_pb2.PageLink(kind=page_pb2.LINK_KIND_REPRESENTS, target_page_id=page_id)
-            for page_id in self._segment_pages[-LINKS_MAX:]
+            for page_id in covered[-LINKS_MAX:]
         ]
-        response = await self._session.append(
-            made(
-                page_pb2.PageInput,
-                role=page_pb2.MESSAGE_ROLE_ASSISTANT,
-                page_type=page_pb2.PAGE_TYPE_SUMMARY,
-                text=summary,
-                importance=IMPORTANCE_OF_SUMMARIES,
-                pinned=True,
-                links=links,
-                metadata={SEGMENT: str(number)},
-            )
+        summary_page = made(
+            page_pb2.PageInput,
+            page_id=_SEGMENT_PAGE.format(number),
+            role=page_pb2.MESSAGE_ROLE_ASSISTANT,
+            page_type=page_pb2.PAGE_TYPE_SUMMARY,
+            text=summary,
+            importance=IMPORTANCE_OF_SUMMARIES,
+            pinned=True,
+            links=links,
+            metadata={SEGMENT: number, _UNTIL: until},
         )
-        if self._summary_page_id:
-            await self._session.unpin(self._summary_page_id)
-        self._begin_segment(response.pages[0].page_id)
+        with suppress(CheckpointExists):
+            await self._session.checkpoint(f"segment {number}", checkpoint_id=f"segment-{number}")
+        with suppress(PageExists):
+            await self._session.append(summary_page)
+            self._next_ordinal += 1
+            if segments.summary_page_id:
+                await self._session.unpin(segments.summary_page_id)
+        await self._segments()
 
     async def totals(self, *, all_segments: bool) -> Totals:
-        counted: Counter[MessageRole] = Counter()
-        current = set(self._segment_pages)
-        async for page in self._session.pages():
-            if page.page_type != page_pb2.PAGE_TYPE_SUMMARY and (all_segments or page.page_id in current):
-                counted[_SPEAKERS.get(page.role, MessageRole.TOOL)] += 1
-        stats, session = await self._session.stats(), await self._session.get()
+        pages = await self._pages()
+        segments = _Segments.of(pages)
+        counted = Counter(
+            _SPEAKERS.get(page.role, MessageRole.TOOL)
+            for page in (pages if all_segments else segments.pages)
+            if page.page_type != page_pb2.PAGE_TYPE_SUMMARY
+        )
+        session = self._session.strict()
+        stats, known = await session.stats(), await session.get()
         return Totals(
             messages_by_role=counted,
-            tokens=stats.total_tokens if all_segments else self._segment.tokens,
+            tokens=stats.total_tokens if all_segments else segments.size.tokens,
             segments=[self.session_id],
-            segment_count=self._segments if all_segments else 1,
-            created_unix_ms=session.created_unix_ms,
-            updated_unix_ms=session.updated_unix_ms,
+            segment_count=segments.number if all_segments else 1,
+            created_unix_ms=known.created_unix_ms,
+            updated_unix_ms=known.updated_unix_ms,
         )
 
     async def answer(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
@@ -192,35 +259,17 @@ class StackMemory:
 
     async def restore(self, checkpoint_id: str) -> None:
         await self._session.restore(checkpoint_id)
-        await self._find_the_segment()
+        await self._segments()
 
-    def _note(self, page_id: str, tokens: int, *, is_message: bool) -> None:
-        self._segment_pages.append(page_id)
-        size = self._segment
-        self._segment = SegmentSize(size.messages + is_message, size.tokens + tokens)
+    async def _pages(self) -> list[page_pb2.Page]:
+        """The session's pages as the log has them now."""
+        return [page async for page in self._session.strict().pages()]
 
-    def _begin_segment(self, summary_page_id: str) -> None:
-        self._summary_page_id = summary_page_id
-        self._segments += 1
-        self._segment_pages.clear()
-        self._segment = SegmentSize(messages=0, tokens=0)
-
-    async def _find_the_segment(self) -> None:
-        """Where a session stands that exists: its last summary, and what came after it."""
-        self._segments, self._segment = 1, SegmentSize(messages=0, tokens=0)
-        self._segment_pages.clear()
-        async for page in self._session.pages():
-            if SEGMENT in page.metadata:
-                self._begin_segment(page.page_id)
-            else:
-                self._note(page.page_id, page.representations[0].size_tokens, is_message=_is_message(page))
-
-    async def _messages(self, *, all_segments: bool) -> AsyncIterator[page_pb2.Page]:
-        """Pages of the user and the model, in order; those of the current segment have no place but its list."""
-        current = set(self._segment_pages)
-        async for page in self._session.pages():
-            if _is_message(page) and (all_segments or page.page_id in current):
-                yield page
+    async def _segments(self) -> _Segments:
+        """Where the session stands now, and how far its current segment has come."""
+        segments = _Segments.of(await self._pages())
+        self._size = segments.size
+        return segments
 
 
 def _is_message(page: page_pb2.Page) -> bool:

@@ -77,7 +77,7 @@ class Transcript:
         segment = self._segment()
         return SegmentSize(len(segment), sum(self._count(said.text) for said in segment))
 
-    async def end_segment(self, summary: str, number: int) -> None:  # noqa: ARG002 - there is nothing to name
+    async def end_segment(self, summary: str, covered: Sequence[str]) -> None:  # noqa: ARG002 - the summary links to none
         self._summaries.append(summary)
         self._segments.append(str(uuid4()))
 
@@ -171,12 +171,13 @@ class ProcessMemory:
     async def segment_size(self) -> SegmentSize:
         return self._segment
 
-    async def end_segment(self, summary: str, number: int) -> None:
+    async def end_segment(self, summary: str, covered: Sequence[str]) -> None:
+        number = len(self._segment_ids)
         await self._vm.checkpoint(f"segment {number}")
         if self._summary_page_id:
             self._vm.unpin_page(self._summary_page_id)
         await self._vm.evict_segment_pages()
-        links = [PageLink(LinkKind.REPRESENTS, page_id) for page_id in self._segment_pages[-LINKS_MAX:]]
+        links = [PageLink(LinkKind.REPRESENTS, page_id) for page_id in covered[-LINKS_MAX:]]
         segment_id = str(uuid4())
         page = await self._add(
             summary,

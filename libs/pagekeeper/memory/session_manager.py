@@ -381,9 +381,9 @@ class SessionManager:
         size = await self._memory.segment_size()
         if size.tokens < self._token_threshold and size.messages < self._max_turns_per_segment:
             return
-        messages = _bare(await self._memory.spoken(all_segments=False))
-        number = (await self._memory.totals(all_segments=True)).segment_count
-        await self._memory.end_segment(await self._summarizer(messages), number)
+        said = await self._memory.spoken(all_segments=False)
+        if said:
+            await self._memory.end_segment(await self._summarizer(_bare(said)), [message.page_id for message in said])
 
     async def _extract(self, messages: list[dict[str, str]]) -> str:
         return summarize(messages, self._strategy, self._count)

@@ -93,8 +93,12 @@ class SessionMemory(Protocol):
 
     async def segment_size(self) -> SegmentSize: ...
 
-    async def end_segment(self, summary: str, number: int) -> None:
-        """Checkpoint the segment of that number, put its summary in its place, and begin the next one."""
+    async def end_segment(self, summary: str, covered: Sequence[str]) -> None:
+        """Checkpoint the current segment, put the summary in its place, and begin the next one.
+
+        `covered` are the pages that the summary is of, as `spoken` told them. When another process has ended the
+        segment meanwhile, that process's summary stays, and this one is dropped.
+        """
         ...
 
     async def totals(self, *, all_segments: bool) -> Totals: ...
