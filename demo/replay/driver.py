@@ -231,6 +231,7 @@ class Replay:
             budget_tokens=self._budget.total_tokens,
             reserve_tokens=reserve_tokens,
             min_revision=self._revision,
+            tool_format=pb.TOOL_FORMAT_FUNCTION,
         )
         prompt = await self._call("AssemblePrompt", self._memory.assemble_prompt, request)
         self._tally.prompts.append(self._prompt_tokens(_messages(prompt), _tools(prompt)))

@@ -155,6 +155,22 @@ async def test_a_result_says_which_tool_it_is_of_and_a_message_who_said_it(sessi
         )
 
 
+async def test_role_and_tools_follow_the_model_unless_the_request_says_otherwise(session: Session) -> None:
+    claude = await session.assemble(model="claude-sonnet-4-5")
+    assert [message.role for message in claude.messages] == ["system", "user"]
+    assert {"name", "description", "input_schema"} == {key for tool in json.loads(claude.tools_json) for key in tool}
+    proxied = await session.assemble(model="claude-sonnet-4-5", tool_format=pb.TOOL_FORMAT_FUNCTION)
+    default = await session.assemble()
+    assert proxied.tools_json == default.tools_json != claude.tools_json
+    assert [message.role for message in default.messages] == ["developer", "user"]
+    gemini = json.loads((await session.assemble(model="gemini-3-pro")).tools_json)
+    assert [one["name"] for one in gemini[0]["functionDeclarations"]] == ["page_fault", "search_pages"]
+    mine = '{"name": "clock", "description": "The time.", "input_schema": {"type": "object"}}'
+    both = await session.assemble(model="claude-sonnet-4-5", extra_tools_json=[mine])
+    assert [tool["name"] for tool in json.loads(both.tools_json)] == ["page_fault", "search_pages", "clock"]
+    assert both.tokens.tools > claude.tokens.tools
+
+
 async def test_what_is_the_callers_fault_fails_the_call(session: Session) -> None:
     with pytest.raises(InvalidField) as none:
         await session.handle_tool_calls()

@@ -19,6 +19,8 @@ from pagekeeper.core.tools import (
     PageFaultCall,
     SearchPagesCall,
     ToolCallProblem,
+    ToolFormat,
+    formatted,
     get_vm_tools,
     get_vm_tools_as_dicts,
     parse_tool_call,
@@ -196,3 +198,17 @@ def test_tools_as_objects_and_as_the_provider_wants_them() -> None:
     assert fault["function"]["parameters"]["properties"]["target_level"]["default"] == 2
     assert search["function"]["parameters"]["properties"]["modality"]["enum"] == [*Modality]
     assert json.loads(json.dumps([fault, search])) == [fault, search]
+
+
+def test_tools_say_the_same_in_every_form() -> None:
+    functions = get_vm_tools_as_dicts()
+    said = [
+        (one["function"]["name"], one["function"]["description"], one["function"]["parameters"]) for one in functions
+    ]
+    assert formatted(functions, ToolFormat.FUNCTION) == functions
+    anthropic = formatted(functions, ToolFormat.ANTHROPIC)
+    assert [(one["name"], one["description"], one["input_schema"]) for one in anthropic] == said
+    assert {key for one in anthropic for key in one} == {"name", "description", "input_schema"}
+    [gemini] = formatted(functions, ToolFormat.GEMINI)
+    assert [(one["name"], one["description"], one["parameters"]) for one in gemini["functionDeclarations"]] == said
+    assert [formatted([], one) for one in ToolFormat] == [[], [], []]

@@ -119,7 +119,7 @@ class Session:
 
     # Prompts
 
-    async def assemble(
+    async def assemble(  # noqa: PLR0913 - the fields of a request
         self,
         *,
         user_input: str = "",
@@ -129,10 +129,12 @@ class Session:
         system_prompt: str = "",
         extra_tools_json: Sequence[str] = (),
         demand_paging: session_pb2.DemandPaging.ValueType = session_pb2.DEMAND_PAGING_UNSPECIFIED,
+        tool_format: pb.ToolFormat.ValueType = pb.TOOL_FORMAT_UNSPECIFIED,
     ) -> pb.AssemblePromptResponse:
         """The prompt for a model and a budget in tokens; the session's own where not given.
 
-        `demand_paging` says who brings in pages that are not resident: the model, the runtime, or both.
+        `demand_paging` says who brings in pages that are not resident: the model, the runtime, or both. `tool_format`
+        is the form of the tools: that of the model's provider when unspecified.
 
         Raises BudgetTooSmall, which says how many tokens are needed.
         """
@@ -147,6 +149,7 @@ class Session:
             min_revision=self.revision,
             extra_tools_json=extra_tools_json,
             demand_paging=demand_paging,
+            tool_format=tool_format,
             strict=self._strict,
         )
         response = await self._pagekeeper.api.assemble_prompt(self._pagekeeper.caller(), request)

@@ -28,6 +28,7 @@ from pagekeeper.core.errors import (
     SessionExists,
 )
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
+from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall, tool_message
 from pagekeeper.memory.page_view import said_unix_ms_of
@@ -156,7 +157,8 @@ class StackMemory:
         prompt = await self._session.strict().assemble(system_prompt=system_prompt, model=model)
         roles = {"developer": "system"}
         messages = [{"role": roles.get(said.role, said.role), "content": said.content} for said in prompt.messages]
-        tools: list[dict[str, Any]] = json.loads(prompt.tools_json)
+        # What takes these messages is OpenAI's Chat Completions, or speaks the same to another model.
+        tools = get_vm_tools_as_dicts() if json.loads(prompt.tools_json) else []
         return messages, tools
 
     async def spoken(self, *, all_segments: bool) -> list[Spoken]:

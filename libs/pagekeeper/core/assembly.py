@@ -71,6 +71,8 @@ class ChatParts:
     tools: Sequence[Mapping[str, Any]] = ()
     recalled: PromptSection = field(default_factory=PromptSection)
     utility: Mapping[str, float] = field(default_factory=dict)
+    instructions_role: str = DEVELOPER
+    """The role of the message of instructions: `developer` for OpenAI, `system` for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class AssembledChat:
 class _Frame:
     """Everything in the messages but pages and manifest; `closing` ends with the user's words."""
 
+    instructions_role: str
     instructions: str
     around_context: tuple[str, str]
     around_faulted: tuple[str, str]
@@ -215,7 +218,7 @@ def _assembled(
         manifest=_tokens(frame.around_manifest, count),
         input=count(frame.closing),
         tools=limits.tools_tokens,
-        framing=_framing_tokens(limits, count),
+        framing=_framing_tokens(limits, parts.instructions_role, count),
     )
     room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
     shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
@@ -356,6 +359,7 @@ def _frame(parts: ChatParts) -> _Frame:
     before_words = status if stable else prompt.FAULTED_CLOSES if faulted else ""
     faulted_closes = prompt.FAULTED_CLOSES if stable else ""
     return _Frame(
+        instructions_role=parts.instructions_role,
         instructions=prompt.instructions(parts.mode, parts.system_prompt),
         around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
         around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if faulted else ("", ""),
@@ -369,7 +373,7 @@ def _messages(frame: _Frame, shares: _Shares, earlier: ChatMessage | None) -> tu
     context = _framed(frame.around_context, shares.context.texts)
     faulted = _framed(frame.around_faulted, (*shares.faulted.texts, *shares.recalled.texts))
     manifest = _framed(frame.around_manifest, (shares.manifest.text,))
-    developer = ChatMessage(DEVELOPER, (frame.instructions, *manifest, *context))
+    developer = ChatMessage(frame.instructions_role, (frame.instructions, *manifest, *context))
     again = earlier if earlier == developer else None
     return again or developer, ChatMessage(USER, (*faulted, frame.closing))
 
@@ -382,5 +386,5 @@ def _tokens(pieces: Sequence[str], count: Callable[[str], int]) -> int:
     return sum([count(piece) for piece in pieces])
 
 
-def _framing_tokens(limits: ChatLimits, count: Callable[[str], int]) -> int:
-    return 2 * limits.message_frame_tokens + count(DEVELOPER) + count(USER) + limits.reply_frame_tokens
+def _framing_tokens(limits: ChatLimits, instructions_role: str, count: Callable[[str], int]) -> int:
+    return 2 * limits.message_frame_tokens + count(instructions_role) + count(USER) + limits.reply_frame_tokens

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pagekeeper.core.errors import InvalidField, PagekeeperError
@@ -112,6 +113,29 @@ SEARCH_PAGES_TOOL: Final = VMTool(
         ),
     )
 )
+
+
+class ToolFormat(StrEnum):
+    """The form of a tool's definition: of OpenAI's Chat Completions, Anthropic's Messages, Gemini's generateContent."""
+
+    FUNCTION = "function"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+
+
+def formatted(functions: Sequence[Mapping[str, Any]], tool_format: ToolFormat) -> list[dict[str, Any]]:
+    """Definitions in the form of Chat Completions, as `as_dict` makes them, in another form."""
+    declared = [tool["function"] for tool in functions]
+    match tool_format:
+        case ToolFormat.FUNCTION:
+            return [dict(tool) for tool in functions]
+        case ToolFormat.ANTHROPIC:
+            return [
+                {"name": one["name"], "description": one["description"], "input_schema": one["parameters"]}
+                for one in declared
+            ]
+        case ToolFormat.GEMINI:
+            return [{"functionDeclarations": declared}] if declared else []
 
 
 def get_vm_tools() -> list[VMTool]:

@@ -103,6 +103,7 @@ class ProcessPrompts:
             pressure=session.pressure(),
             user_input=user_input,
             tools=tools,
+            instructions_role=model.instructions_role,
         )
         try:
             chat = assemble_chat(parts, limits, shown.tokenizer.count, self._developer)

@@ -14,6 +14,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from pagekeeper.v1 import error_reason_pb2 as _error_reason_pb2
 from pagekeeper.v1 import page_pb2 as _page_pb2
 from pagekeeper.v1 import session_pb2 as _session_pb2
@@ -27,6 +28,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ToolFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_FORMAT_UNSPECIFIED: _ToolFormat.ValueType  # 0
+    """TOOL_FORMAT_UNSPECIFIED stands for the form that the family of the request's model takes: ANTHROPIC for Claude, GEMINI
+    for Gemini, else FUNCTION.
+    """
+    TOOL_FORMAT_FUNCTION: _ToolFormat.ValueType  # 1
+    """TOOL_FORMAT_FUNCTION is that of OpenAI's Chat Completions, which most servers of other models take too: `type`, and
+    `function` with name, description and parameters.
+    """
+    TOOL_FORMAT_ANTHROPIC: _ToolFormat.ValueType  # 2
+    """TOOL_FORMAT_ANTHROPIC is that of Anthropic's Messages: name, description and input_schema."""
+    TOOL_FORMAT_GEMINI: _ToolFormat.ValueType  # 3
+    """TOOL_FORMAT_GEMINI is that of Gemini's generateContent: one object with the functionDeclarations of all tools."""
+
+class ToolFormat(_ToolFormat, metaclass=_ToolFormatEnumTypeWrapper):
+    """ToolFormat is the form of a tool's definition."""
+
+TOOL_FORMAT_UNSPECIFIED: ToolFormat.ValueType  # 0
+"""TOOL_FORMAT_UNSPECIFIED stands for the form that the family of the request's model takes: ANTHROPIC for Claude, GEMINI
+for Gemini, else FUNCTION.
+"""
+TOOL_FORMAT_FUNCTION: ToolFormat.ValueType  # 1
+"""TOOL_FORMAT_FUNCTION is that of OpenAI's Chat Completions, which most servers of other models take too: `type`, and
+`function` with name, description and parameters.
+"""
+TOOL_FORMAT_ANTHROPIC: ToolFormat.ValueType  # 2
+"""TOOL_FORMAT_ANTHROPIC is that of Anthropic's Messages: name, description and input_schema."""
+TOOL_FORMAT_GEMINI: ToolFormat.ValueType  # 3
+"""TOOL_FORMAT_GEMINI is that of Gemini's generateContent: one object with the functionDeclarations of all tools."""
+Global___ToolFormat: _TypeAlias = ToolFormat  # noqa: Y015
 
 @_typing.final
 class OpenSessionRequest(_message.Message):
@@ -624,6 +661,7 @@ class AssemblePromptRequest(_message.Message):
     EXTRA_TOOLS_JSON_FIELD_NUMBER: _builtins.int
     DEMAND_PAGING_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    TOOL_FORMAT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id is the session to assemble a prompt of."""
     model: _builtins.str
@@ -642,6 +680,8 @@ class AssemblePromptRequest(_message.Message):
     """demand_paging is who brings in pages that are not resident; the session's setting when unspecified."""
     strict: _builtins.bool
     """strict asks the log for its last revision, whatever the replica has cached."""
+    tool_format: Global___ToolFormat.ValueType
+    """tool_format is the form of the tools in the answer, for a proxy that speaks another format than the model's provider."""
     @_builtins.property
     def extra_tools_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """extra_tools_json are the application's tools, each a JSON object in the provider's format; they are counted and passed
@@ -661,10 +701,11 @@ class AssemblePromptRequest(_message.Message):
         extra_tools_json: _abc.Iterable[_builtins.str] | None = ...,
         demand_paging: _session_pb2.DemandPaging.ValueType = ...,
         strict: _builtins.bool = ...,
+        tool_format: Global___ToolFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "demand_paging", b"demand_paging", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "strict", b"strict", "system_prompt", b"system_prompt", "user_input", b"user_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "demand_paging", b"demand_paging", "extra_tools_json", b"extra_tools_json", "min_revision", b"min_revision", "model", b"model", "reserve_tokens", b"reserve_tokens", "session_id", b"session_id", "strict", b"strict", "system_prompt", b"system_prompt", "tool_format", b"tool_format", "user_input", b"user_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -690,7 +731,7 @@ class AssemblePromptResponse(_message.Message):
     revision: _builtins.int
     """revision is the session's revision that the prompt shows."""
     tools_json: _builtins.str
-    """tools_json holds the tools, as a JSON array in the provider's format; `[]` when the model has none."""
+    """tools_json holds the tools, as a JSON array in the request's tool_format; `[]` when the model has none."""
     digest: _builtins.bytes
     """digest is the SHA-256 of messages and tools."""
     pressure: _session_pb2.Pressure.ValueType
@@ -699,7 +740,9 @@ class AssemblePromptResponse(_message.Message):
     """turn is the number of turns begun."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptMessage]:
-        """messages are the prompt's messages, in the provider's order."""
+        """messages are the prompt's messages, in the provider's order. The first holds instructions; its role is `developer` for
+        models of OpenAI and `system` for all others.
+        """
 
     @_builtins.property
     def tokens(self) -> Global___PromptTokens:

@@ -9,9 +9,8 @@ model's tokenizer.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
@@ -22,15 +21,14 @@ from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available
 from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.prompt_section import PromptPage, PromptSection
-from pagekeeper.core.tools import get_vm_tools_as_dicts
-from pagekeeper.core.wellformed import read_json
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
 from pagekeeper.gateway.counting import Count, Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
+from pagekeeper.gateway.prompt_tools import PromptTools
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens, count_tools
+from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE, TIER_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -43,7 +41,6 @@ REMEMBERED_PROMPT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _CONFIG: Final = codec_of(SessionConfig)
 _PRESSURES: Final = {number: pressure for pressure, number in PRESSURE.items()}
-_VM_TOOLS: Final = get_vm_tools_as_dicts()
 
 
 Page = tuple[working_pb.ResidentEntry, PromptPage]
@@ -82,6 +79,7 @@ class PromptAssembler:
         self._working_set = working_set
         self._contents = contents
         self._known: Lru[tuple[str, str], _Known] = Lru(count_max=REMEMBERED_SESSIONS_MAX)
+        self._tools = PromptTools()
         self._prompts: Lru[tuple[str, str], _Remembered] = Lru(
             bytes_max=REMEMBERED_PROMPT_BYTES_MAX, size_bytes=attrgetter("size_bytes")
         )
@@ -138,7 +136,7 @@ class PromptAssembler:
             pages = [page for page in pages if page[1].page.line.page_id != input_page_id]
         paging = demand_paging(request, known.config.demand_paging)
         mode = mode_for(paging, known.config.mode)
-        tools = _tools(mode is VMMode.PASSIVE, tuple(request.extra_tools_json), counting.model)
+        tools = self._tools.tools(request, counting.model, passive=mode is VMMode.PASSIVE)
         limits = _limits(request, known.config, counting.model, tools.tokens)
         if sum(page.page.line.tokens for _, page in pages) > limits.budget_tokens - limits.reserve_tokens:
             pages = await self._with_lower_levels(caller, request.session_id, pages, made.lowered, counting)
@@ -171,6 +169,7 @@ class PromptAssembler:
             pressure=_PRESSURES[stats.pressure],
             user_input=user_input,
             tools=tools.definitions,
+            instructions_role=counting.model.instructions_role,
         )
         try:
             chat = assemble_chat(parts, limits, counting.count, earlier)
@@ -355,18 +354,6 @@ def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
     return session_pb2.ResidentPage(
         page_id=page.page_id, version=page.version, importance=page.importance, pinned=page.pinned, faulted=True
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tools:
-    definitions: tuple[dict[str, Any], ...]
-    tokens: int
-
-
-@lru_cache(maxsize=256)
-def _tools(passive: bool, extra_tools_json: tuple[str, ...], model: ModelTokens) -> _Tools:  # noqa: FBT001 - cached by value
-    definitions = (*(() if passive else _VM_TOOLS), *(read_json(text) for text in extra_tools_json))
-    return _Tools(definitions, count_tools(model.tokenizer, definitions))
 
 
 def _limits(

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from pagekeeper.core.tools import ToolFormat
 from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.runtime.tokens import EXACT_PERCENT, family_of, for_model
 from pagekeeper.runtime.tokens.families import FAMILIES, OTHER
@@ -59,3 +60,21 @@ def test_reports_move_the_margin_and_nothing_else() -> None:
     assert (corrected.family, corrected.tokenizer) == (stated.family, stated.tokenizer)
     assert corrected.margin_percent == 135
     assert stated.corrected(None) == stated
+
+
+@pytest.mark.parametrize(
+    ("model", "role", "tool_format"),
+    [
+        ("gpt-4o", "developer", ToolFormat.FUNCTION),
+        ("openai/gpt-4", "developer", ToolFormat.FUNCTION),
+        ("claude-sonnet-4-5", "system", ToolFormat.ANTHROPIC),
+        ("us.anthropic.claude-opus-4-8", "system", ToolFormat.ANTHROPIC),
+        ("gemini-3-pro", "system", ToolFormat.GEMINI),
+        ("mistral-large", "system", ToolFormat.FUNCTION),
+        ("meta-llama/llama-3-70b", "system", ToolFormat.FUNCTION),
+        ("somebody-s-own", "system", ToolFormat.FUNCTION),
+    ],
+)
+def test_a_request_has_the_form_that_the_models_provider_takes(model: str, role: str, tool_format: ToolFormat) -> None:
+    tokens = for_model(model)
+    assert (tokens.instructions_role, tokens.tool_format) == (role, tool_format)

@@ -1,4 +1,5 @@
-"""Families of models that share a tokenizer: the encoding that counts for a family, and its margin of error.
+"""Families of models that share a tokenizer: the encoding that counts for a family, its margin of error, and the form
+of requests that its provider takes.
 
 OpenAI's models are counted exactly. For all other models an encoding stands in, with a margin that is stated beside its
 source. Reports of a provider on a session's prompts correct the margin (`pagekeeper.core.usage`).
@@ -8,6 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pagekeeper.core.tools import ToolFormat
 from pagekeeper.core.usage import ProviderUsage, corrected_percent
 from pagekeeper.runtime.tokens.encodings import EncodingName, Tokenizer, tokenizer
 
@@ -26,6 +28,10 @@ class Family:
     margin_percent: int
     source: str
     """Where the margin comes from."""
+    instructions_role: str = "system"
+    """The role of a message of instructions: `developer` is known by OpenAI alone."""
+    tool_format: ToolFormat = ToolFormat.FUNCTION
+    """The form of a tool's definition at the provider's own API."""
 
 
 _O200K, _CL100K = EncodingName.O200K_BASE, EncodingName.CL100K_BASE
@@ -37,6 +43,7 @@ FAMILIES: Final = (
         _O200K,
         EXACT_PERCENT,
         "tiktoken is the models' own tokenizer",
+        instructions_role="developer",
     ),
     Family(
         "openai-cl100k",
@@ -44,6 +51,7 @@ FAMILIES: Final = (
         _CL100K,
         EXACT_PERCENT,
         "tiktoken is the models' own tokenizer",
+        instructions_role="developer",
     ),
     Family(
         "claude-4.7",
@@ -51,6 +59,7 @@ FAMILIES: Final = (
         _O200K,
         216,
         "Anthropic says that the tokenizer of these takes up to 35 % more than the one before; on top of that one's",
+        tool_format=ToolFormat.ANTHROPIC,
     ),
     Family(
         "claude",
@@ -58,6 +67,7 @@ FAMILIES: Final = (
         _O200K,
         160,
         "no tokenizer is published; users of other proxies found 1.4 times o200k's count on ordinary text, and more",
+        tool_format=ToolFormat.ANTHROPIC,
     ),
     Family(
         "gemini",
@@ -65,6 +75,7 @@ FAMILIES: Final = (
         _O200K,
         150,
         "not measured: 256k pieces are more than o200k has, but each digit is a token, where o200k takes three at once",
+        tool_format=ToolFormat.GEMINI,
     ),
     Family(
         "llama-2",
@@ -124,6 +135,9 @@ class ModelTokens:
     tokenizer: Tokenizer
     margin_percent: int
     """The model's own count is at most this many percent of the tokenizer's; 100 is exact."""
+    instructions_role: str = "system"
+    tool_format: ToolFormat = ToolFormat.FUNCTION
+    """See `Family`."""
 
     def countable(self, limit_tokens: int) -> int:
         """How many of the tokenizer's tokens fit where the model allows `limit_tokens` of its own."""
@@ -147,4 +161,6 @@ def family_of(model: str) -> Family:
 def for_model(model: str) -> ModelTokens:
     """How to count for `model`. A model that no family knows gets FOREIGN_MARGIN_PERCENT."""
     family = family_of(model)
-    return ModelTokens(family.name, tokenizer(family.encoding), family.margin_percent)
+    return ModelTokens(
+        family.name, tokenizer(family.encoding), family.margin_percent, family.instructions_role, family.tool_format
+    )
