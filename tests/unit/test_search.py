@@ -185,6 +185,17 @@ def test_hints_are_searched_and_weigh_less() -> None:
     assert [hit.snippet for hit in index.search("kubernetes", limit=5)] == ["kubernetes it is", "about kubernetes"]
 
 
+@given(st.integers(0, 899))
+def test_the_snippet_of_a_long_page_is_the_passage_that_was_asked_for(number: int) -> None:
+    """Of words that stand all over a page, the rare one says which passage is meant."""
+    clauses = [
+        f"Clause {n}. The supplier shall deliver part {n * 37 % 9973} to depot {n % 13} within {n % 29 + 1} days."
+        for n in range(900)
+    ]
+    [hit] = index_of("\n".join(clauses)).search(f"Clause {number}", limit=1)
+    assert clauses[number] in hit.snippet
+
+
 def test_snippets_are_slices_around_what_matched() -> None:
     filling = "word after word goes by and nothing happens. " * 40
     index = index_of(f"{filling}Then the deadline moved\nto 7 May. {filling}")

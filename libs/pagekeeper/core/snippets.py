@@ -11,6 +11,8 @@ from pagekeeper.core.folding import folded, respelled
 
 SNIPPET_CHARS: Final = 160
 _OCCURRENCES_MAX: Final = 4
+_TRIED_MAX: Final = 1_024
+"""Bounds the time in a text that is nothing but digits."""
 _TERMS_MAX: Final = 12
 _FOLDED_SNIPPET_CHARS: Final = 16_384
 """Where a passage is looked for whose spelling the query does not have."""
@@ -36,9 +38,7 @@ def snippet(text: str, roots: list[str]) -> str:
         positions = _folded_positions(text[:_FOLDED_SNIPPET_CHARS], roots)
     if not positions:
         return ""
-    start, _ = max(
-        ((at, _roots_within(positions, at)) for at, _ in positions), key=lambda window: (window[1], -window[0])
-    )
+    start = min((at for at, _ in positions), key=lambda at: (*_unlikeness(lowered, roots, at), at))
     begin = max(0, start - SNIPPET_CHARS // 4)
     if begin:
         begin = text.find(" ", begin, start) + 1 or start
@@ -62,13 +62,30 @@ def _folded_character(character: str) -> str:
 
 
 def _occurrences(lowered: str, root: str) -> Iterable[int]:
-    at = lowered.find(root)
-    for _ in range(_OCCURRENCES_MAX):
-        if at < 0:
+    """The first places of the root. A number is no part of a longer one, among the first `_TRIED_MAX` places."""
+    found, at = 0, lowered.find(root)
+    for _ in range(_TRIED_MAX):
+        if at < 0 or found == _OCCURRENCES_MAX:
             return
+        end = at + len(root)
+        if not root.isdigit() or not (lowered[at - 1 : at].isdigit() or lowered[end : end + 1].isdigit()):
+            found += 1
+            yield at
+        at = lowered.find(root, end)
+
+
+def _unlikeness(lowered: str, roots: list[str], start: int) -> tuple[int, int]:
+    """How many of the roots a snippet at `start` lacks, and over how many characters it has the others."""
+    before = start - SNIPPET_CHARS // 4
+    window = lowered[max(0, before) : start + SNIPPET_CHARS * 3 // 4]
+    here = start - max(0, before)
+    places = [min((at for at in _within(window, root)), key=lambda at: abs(at - here), default=None) for root in roots]
+    found = [at for at in places if at is not None]
+    return len(roots) - len(found), max(found, default=0) - min(found, default=0)
+
+
+def _within(window: str, root: str) -> Iterable[int]:
+    at = window.find(root)
+    while at >= 0:
         yield at
-        at = lowered.find(root, at + len(root))
-
-
-def _roots_within(positions: list[tuple[int, str]], start: int) -> int:
-    return len({root for at, root in positions if start <= at < start + SNIPPET_CHARS * 3 // 4})
+        at = window.find(root, at + 1)
