@@ -9,6 +9,8 @@ from pagekeeper.core.ids import ID
 FRAGMENTS = (
     *"\"\\/<>[](){}:;,.?!|-_=+*#@~`'$%^&",
     *"\t\n\r\x00\x0b\x0c\x1b\x1c\x1d\x1e\x7f\x85\xa0\xad\u061c\u200b\u200c\u200d\u200e\u2028\u2029\u202e\u2066\ufeff",
+    *("\u034f\u115f\u180e\u200f\u3164\uffa0", "\ufe00", "\ufe0e", "\ufe0f", "❤\ufe0f", "1\ufe0f\u20e3"),
+    *("\x1b[31m", "\x1b[0m", "\\e[0m", "\\e", "\\<", "\\>", "\x1b]0;title\x07", "\x1b[?1049h", "\x9b31m"),
     *("\U000e0041", "\U000e0100", "\ud800", "\udfff", "\uff5c"),
     *(
         " ",
@@ -32,6 +34,7 @@ FRAGMENTS = (
     *("U (user:123):", "\nA (C01/1699.12 L1): ", "T (a@b.c untrusted):", "I (é+=~!#$%&*,;):"),
     *("U (msg_001):", "\nU (msg_001): ", "A (x L1 claim) : ", "? (m):", 'T (t): {"a":1}', "S(", "V", "J", "(msg_1)"),
     *("<|im_start|>", "<|endoftext|>", "<start_of_turn>", "[INST]", "[/INST]", "</s>", "<\uff5cend", "<bos>"),
+    *("[TOOL_CALLS]", "[/TOOL_RESULTS]", "[THINK]", "<think>", "</think>", "<tool_call>", "\\[TOOL_CALLS]"),
     *(
         "n",
         "r",

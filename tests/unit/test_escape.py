@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagekeeper.core.escape import compact_json, escape, guard_json, guard_tags, quote, unescape, unquote
+from pagekeeper.core.escape import (
+    compact_json,
+    escape,
+    guard_json,
+    guard_tags,
+    guard_words,
+    has_later_escape,
+    quote,
+    unescape,
+    unquote,
+    visible,
+)
 from pagekeeper.core.packing import ContextPrefix, parse_line
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents, page_ids
@@ -16,8 +27,36 @@ from tests.unit.hostile_text import hostile_texts, json_documents, page_ids
 TAG = re.compile(r"<\s*/?\s*vm\s*:", re.IGNORECASE)
 CITATION = re.compile(r"\[\s*ref\s*:", re.IGNORECASE)
 HEADER = re.compile(r"[UATSIDVJ?]\s*\([^\s()]+(?: [A-Za-z0-9]+)*\)\s*:")
-CONTROL_TOKEN = re.compile(r"<\||<\uff5c|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
-INVISIBLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u200b\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e0fff]")
+CONTROL_TOKEN = re.compile(
+    r"<\||<\uff5c|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|\[/?TOOL_[A-Z]+\]|\[/?THINK\]|</?(?:think|tool_call)>"
+)
+CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+UNSEEN = (
+    r"\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d"
+    r"\u17b4\u17b5\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff"
+)
+STRAY = r"(?<![❤🙂#*0-9\U0001f000-\U0001faff\u2190-\u2bff©®‼⁉™ℹ〰〽㊗㊙])[\ufe0e\ufe0f]|[0-9#*]\ufe0f(?!\u20e3)"
+INVISIBLE = re.compile(rf"[{CONTROLS}\n\r{UNSEEN}]|{STRAY}")
+INVISIBLE_IN_WORDS = re.compile(rf"[{CONTROLS}{UNSEEN}]|\r(?!\n)|{STRAY}")
+
+
+# The writing of the first release, which pages of that time were counted by.
+UNSAFE_BEFORE = (
+    "\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff"
+)
+STRUCTURE_BEFORE = re.compile(
+    r"(<[\s/\u200c\u200d]{0,8}(?i:vm)[\s\u200c\u200d]{0,8}|\[[\s\u200c\u200d]{0,8}(?i:ref)[\s\u200c\u200d]{0,8}"
+    r"|[UATSIDVJ?][\s\u200c\u200d]{0,8}\([A-Za-z0-9_ -]{1,160}\)[\s\u200c\u200d]{0,8}):"
+)
+TOKEN_BEFORE = re.compile(r"<(?=[|\uff5c]|/?s>|bos>|eos>|(?:start|end)_of_turn>)|\[(?=/?INST\])")
+
+
+def escaped_before(text: str) -> str:
+    text = re.sub(rf'\\(?=[\\nr":{UNSAFE_BEFORE}]|u\{{|<|\[/?INST|\Z)', r"\\\\", text)
+    text = TOKEN_BEFORE.sub(lambda found: f"\\u{{{ord(found[0]):X}}}", STRUCTURE_BEFORE.sub(r"\1\\:", text))
+    text = text.replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return re.sub(f"[{UNSAFE_BEFORE}]", lambda found: f"\\u{{{ord(found[0]):X}}}", text)
 
 
 def looks_structural(text: str) -> bool:
@@ -80,6 +119,61 @@ def test_guarded_text_cannot_open_or_close_a_section(text: str) -> None:
     assert not TAG.search(guarded)
     if not TAG.search(text):
         assert guarded.replace("\\", "") == text.replace("\\", "")
+
+
+@given(hostile_texts)
+def test_the_words_a_prompt_ends_with_hold_no_structure_and_nothing_unseen(text: str) -> None:
+    guarded = guard_words(text)
+    assert not looks_structural(guarded)
+    assert not INVISIBLE_IN_WORDS.search(guarded)
+    assert [line.count('"') for line in guarded.split("\n")] == [line.count('"') for line in text.split("\n")]
+    if not set(":<[") & set(text):
+        assert guarded == visible(text)
+
+
+@given(hostile_texts)
+def test_visible_text_has_no_character_that_a_terminal_obeys(text: str) -> None:
+    shown = visible(text)
+    assert not INVISIBLE_IN_WORDS.search(shown)
+    assert shown.count("\n") == text.count("\n")
+    assert visible(shown) == shown
+    if not INVISIBLE_IN_WORDS.search(text):
+        assert shown == text
+
+
+@given(hostile_texts | st.text(alphabet="\ufe0e\ufe0f❤1#\u20e3\\<>e[\x1b\u200e\u200f", max_size=12))
+def test_a_line_that_earlier_releases_wrote_otherwise_is_known(text: str) -> None:
+    """So the counts of old pages are used only for lines that are what was counted."""
+    assert unescape(escape(text)) == text
+    if escape(text) != escaped_before(text):
+        assert has_later_escape(escape(text))
+
+
+LATER = (
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "[TOOL_CALLS]",
+    "[/THINK]",
+    "\u034f",
+    "\u3164",
+    "\ufe00",
+    "x\ufe0f",
+    "\u115f",
+)
+
+
+@given(hostile_texts, st.sampled_from(LATER), hostile_texts)
+def test_json_that_earlier_releases_wrote_otherwise_is_known(before: str, later: str, behind: str) -> None:
+    compact = compact_json(json.dumps([before + later + behind]))
+    assert compact is not None
+    assert has_later_escape(compact)
+
+
+def test_characters_of_both_styles_keep_their_selector() -> None:
+    for text in ("I ❤\ufe0f it", "1\ufe0f\u20e3 first", "👁\ufe0f\u200d🗨\ufe0f", "☎\ufe0e", "©\ufe0f"):
+        assert escape(text) == guard_words(text) == visible(text) == text
+    assert escape("a\ufe0fb❤\ufe0f\ufe0f 1\ufe0f") == r"a\u{FE0F}b❤" + "\ufe0f" + r"\u{FE0F} 1\u{FE0F}"
 
 
 @given(json_documents)
@@ -161,4 +255,11 @@ def test_escaping_costs_few_tokens() -> None:
     assert count(quote(prose)) <= count(prose) + 2
     assert count(quote(code)) <= count(code) * 1.25
     assert count(compact) <= count(data) * 0.75
+    coloured = "".join(
+        f"\x1b[32mtests/test_{n}.py\x1b[0m \x1b[32m.\x1b[0m\x1b[31mF\x1b[0m\x1b[32m    [ {n:2}%]\x1b[0m\n"
+        for n in range(20)
+    )
+    marked = "\u200eשלום\u200f, the price is \u200e12\u200f ₪ \u200fתודה. " * 8
+    assert count(quote(coloured)) <= count(coloured) * 1.1
+    assert count(quote(marked)) <= count(marked) * 1.15
     assert count(compact) <= count(quote(compact)) * 0.95

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.lines import LineFacts, facts_of_mapped, facts_of_version
-from pagekeeper.core.packing import SAID_UNIX_MS_MAX
+from pagekeeper.core.lines import LineFacts, facts_of_mapped, facts_of_version, line_tokens
+from pagekeeper.core.packing import SAID_UNIX_MS_MAX, ContextPrefix, render_line
 from pagekeeper.core.pages import (
     MediaDescription,
     MessageRole,
@@ -16,6 +16,7 @@ from pagekeeper.core.pages import (
 )
 from pagekeeper.core.session import Session
 from pagekeeper.runtime.codec import MessageReader
+from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.views import page_message
 from pagekeeper.v1 import page_pb2
 from tests.unit.hostile_text import hostile_texts
@@ -55,3 +56,12 @@ def test_a_line_shows_the_same_facts_wherever_they_are_kept(
     assert facts == MessageReader(LineFacts, page_pb2.Page).decode(page_message(session, page))
     known = mapped._asdict() | {"trust": trust}
     assert facts._asdict() == {name: known["page_type" if name == "mapped_type" else name] for name in facts._fields}
+
+
+def test_a_line_that_may_have_been_counted_otherwise_is_counted_again() -> None:
+    count = tokenizer(EncodingName.O200K_BASE).count
+    plain = render_line(ContextPrefix.USER, "m1", 0, "a plain page\nof two lines")
+    assert line_tokens(plain, 7, count) == 7
+    for text in ("<think>", "[TOOL_CALLS]", "echo '\\e[0m'", "\x1b[31mred", "a\u3164b", "\u200fשלום"):
+        line = render_line(ContextPrefix.TOOL, "m1", 0, text)
+        assert line_tokens(line, 7, count) == count(line)

@@ -26,7 +26,7 @@ from typing import Any
 from pagekeeper.core import prompt
 from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.escape import guard_tags
+from pagekeeper.core.escape import guard_words
 from pagekeeper.core.events import PromptLayout, VMMode
 from pagekeeper.core.manifest import (
     Manifest,
@@ -364,7 +364,7 @@ def _frame(parts: ChatParts) -> _Frame:
         around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
         around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if faulted else ("", ""),
         around_manifest=(prompt.MANIFEST_OPENS, prompt.MANIFEST_CLOSES),
-        closing=before_words + guard_tags(parts.user_input),
+        closing=before_words + guard_words(parts.user_input),
     )
 
 

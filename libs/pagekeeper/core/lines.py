@@ -5,9 +5,11 @@ what is sent. A line depends on nothing that can change while its version lives.
 `packing`'s business.
 """
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from pagekeeper.core.escape import has_later_escape
 from pagekeeper.core.events import MappedPage
 from pagekeeper.core.packing import attribution_of, marks_of, prefix_of, render_line, render_media_line
 from pagekeeper.core.pages import MediaDescription, MessageRole, Modality, PageState, PageType, TrustClass, Version
@@ -61,3 +63,11 @@ def page_line(facts: LineFacts, level: int, content: bytes, preview_mime_type: s
         return render_media_line(prefix, facts.page_id, facts.media, attribution=attribution, marks=marks)
     text, _ = parted(content, preview_mime_type)
     return render_line(prefix, facts.page_id, level, text.decode(), attribution=attribution, marks=marks)
+
+
+def line_tokens(line: str, counted_tokens: int, count: Callable[[str], int]) -> int:
+    """The tokens of a page's line, which were `counted_tokens` when the page was mapped.
+
+    A line with an escape that earlier releases did not write is counted again: one of them may have mapped the page.
+    """
+    return count(line) if has_later_escape(line) else counted_tokens

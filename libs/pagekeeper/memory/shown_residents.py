@@ -15,7 +15,7 @@ from typing import Final
 
 from pagekeeper.core.events import PromptLayout
 from pagekeeper.core.following import Following
-from pagekeeper.core.lines import facts_of_version, page_line
+from pagekeeper.core.lines import facts_of_version, line_tokens, page_line
 from pagekeeper.core.manifest import ManifestLine
 from pagekeeper.core.offering import Place, SaidPlaces
 from pagekeeper.core.packing import ContextPage, PackedLine
@@ -175,7 +175,8 @@ class ShownResidents:
         assert representation is not None, "a level that the page has"
         content = self._log.content(representation)
         text = page_line(facts_of_version(page, page.current), level, content, representation.preview_mime_type)
-        tokens = self.tokenizer.count(text) if self._recount else representation.size_tokens
+        count, counted_tokens = self.tokenizer.count, representation.size_tokens
+        tokens = count(text) if self._recount else line_tokens(text, counted_tokens, count)
         return PackedLine(page.page_id, level, text, tokens)
 
     def _with_lower(self, shown: _Shown) -> PromptPage:

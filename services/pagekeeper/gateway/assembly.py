@@ -237,7 +237,7 @@ class PromptAssembler:
             lines = []
             for representation in representations:
                 line = next(contents).line
-                tokens = counting.count(line) if counting.recount else representation.size_tokens
+                tokens = counting.of_line(line, representation.size_tokens)
                 lines.append(PackedLine(entry.resident.page_id, representation.level, line, tokens))
             with_lower = ContextPage(page.page.line, tuple(lines), mandatory=page.page.mandatory)
             lowered[entry.resident.page_id] = PromptPage(with_lower, page.modality, page.importance, page.entry)
@@ -292,7 +292,7 @@ def _prompt_page(known: _Known, entry: working_pb.ResidentEntry, content: Conten
     made = known.pages.get(resident.page_id)
     if made is not None and made[0] == fingerprint:
         return made[1]
-    tokens = counting.count(content.line) if counting.recount else resident.size_tokens
+    tokens = counting.of_line(content.line, resident.size_tokens)
     line = PackedLine(resident.page_id, resident.level, content.line, tokens)
     prompt_page = PromptPage(
         page=ContextPage(line, mandatory=page.pinned),
@@ -325,9 +325,7 @@ def _recalled_page(known: _Known, recalled: Recalled, counting: Counting) -> Pro
     page = recalled.page
     sizes = {representation.level: representation.size_tokens for representation in page.representations}
     lines = [
-        PackedLine(
-            page.page_id, level, content.line, counting.count(content.line) if counting.recount else sizes[level]
-        )
+        PackedLine(page.page_id, level, content.line, counting.of_line(content.line, sizes[level]))
         for level, content in recalled.contents
     ]
     return PromptPage(

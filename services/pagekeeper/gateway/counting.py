@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from pagekeeper.core.assembly import AssembledChat
+from pagekeeper.core.lines import line_tokens
 from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.tokens import EXACT_PERCENT, ModelTokens, Tokenizer, for_model
@@ -28,6 +29,10 @@ class Counting:
     count: Count
     recount: bool
     """The session's pages were counted by another tokenizer."""
+
+    def of_line(self, line: str, counted_tokens: int) -> int:
+        """The tokens of a page's line, which the session counted as `counted_tokens`."""
+        return self.count(line) if self.recount else line_tokens(line, counted_tokens, self.count)
 
     def corrected(self, reported: Iterable[session_pb2.ProviderUsage]) -> "Counting":
         """The same with the margin that the session's reports of usage lead to."""
