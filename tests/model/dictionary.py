@@ -34,10 +34,8 @@ class KnownPage:
     current: int = 0
     sizes: list[dict[int, int]] = field(default_factory=list)
     dirty: set[tuple[int, int]] = field(default_factory=set)
-
-    @property
-    def never_evicted(self) -> bool:
-        return self.pinned or self.role is MessageRole.SYSTEM
+    said_in: list[int] = field(default_factory=list)
+    """The turn in which each version was said."""
 
 
 @dataclass(slots=True)
@@ -53,7 +51,7 @@ class DictionarySession:
     fault_tokens_this_turn: int = 0
     thrash_faults: int = 0
     versions_stay: bool = False
-    """Whether the rules that this is folded by have a version begin no turn."""
+    """Whether the rules that this is folded by have a version begin no turn, and reminders leave."""
 
     def copy(self) -> Self:
         """What a restore goes back to."""
@@ -67,9 +65,14 @@ class DictionarySession:
     def used_tokens(self) -> int:
         return sum(tokens for _, tokens in self.resident.values())
 
+    def never_evicted(self, page_id: str) -> bool:
+        page = self.pages[page_id]
+        instructs = page.role is MessageRole.SYSTEM and (page.said_in[page.current - 1] == 0 or not self.versions_stay)
+        return page.pinned or instructs
+
     @property
     def pinned_tokens(self) -> int:
-        return sum(tokens for page_id, (_, tokens) in self.resident.items() if self.pages[page_id].never_evicted)
+        return sum(tokens for page_id, (_, tokens) in self.resident.items() if self.never_evicted(page_id))
 
     def begin_turn(self) -> None:
         self.turn += 1
@@ -100,10 +103,13 @@ class DictionarySession:
         known = self.pages.get(mapped.page_id)
         if mapped.role is MessageRole.USER and not (self.versions_stay and known is not None and known.mapped):
             self.begin_turn()
+        stays = self.versions_stay and known is not None and known.mapped
         page = self.pages.setdefault(mapped.page_id, KnownPage(mapped.role, mapped.importance, mapped.pinned))
         page.mapped, page.pinned, page.importance = True, mapped.pinned, mapped.importance
+        before = page.current
         page.sizes.append({0: mapped.full.size_tokens})
         page.current = len(page.sizes)
+        page.said_in.append(page.said_in[before - 1] if stays else self.turn)
         page.dirty.add((page.current, 0))
         # The version before leaves without a word: the new one is announced, as admitted or not.
         self.resident.pop(mapped.page_id, None)
@@ -145,7 +151,7 @@ class DictionarySession:
                 case Evicted(page_id, size_tokens):
                     assert self.resident.pop(page_id)[1] == size_tokens
                     if page_id not in voluntary:
-                        assert not self.pages[page_id].never_evicted
+                        assert not self.never_evicted(page_id)
                         self.evicted_in_turn[page_id] = happening.turn
                 case TurnStarted() | PressureChanged():
                     pass

@@ -194,7 +194,7 @@ async def test_another_body_under_the_same_request_id_is_refused() -> None:
         ),
         (page_pb2.PageInput(text="x", links=[page_pb2.PageLink(target_page_id="taken")]), InvalidField),
         (page_pb2.PageInput(text="word " * 100_000, pinned=True), PinBudgetExceeded),
-        (page_pb2.PageInput(page_id="not.an.id", text="x"), InvalidField),
+        (page_pb2.PageInput(page_id="no id", text="x"), InvalidField),
         (page_pb2.PageInput(page_id="taken", text="x", role=TOOL, new_version=True), InvalidField),
     ],
 )
@@ -358,6 +358,25 @@ async def test_a_dropped_page_is_gone_and_its_id_is_free() -> None:
     for reader in (replica, Replica(replica.stores, "cold")):
         session = await reader.fold()
         assert as_said(session) == ["q", "p", "p3"]
+
+
+async def test_reminders_give_way_and_the_first_instructions_stay() -> None:
+    """However many messages the application adds between the turns."""
+    replica = await opened_as_shipped()
+    await replica.append(page_pb2.PageInput(page_id="rules", role=page_pb2.MESSAGE_ROLE_SYSTEM, text="You are kind."))
+    reminder = "It is noon. Obey the house rules at all times. " * 900
+    for number in range(30):
+        await replica.append(
+            page_pb2.PageInput(text=f"question {number}"),
+            page_pb2.PageInput(page_id=f"r{number}", role=page_pb2.MESSAGE_ROLE_SYSTEM, text=reminder),
+        )
+    session = await replica.fold()
+    resident = {one.page_id for one in session.working_set}
+    assert {"rules", "r29"} <= resident
+    assert "r0" not in resident
+    assert [session.is_pinned(session.pages[name]) for name in ("rules", "r29")] == [True, False]
+    with pytest.raises(PinBudgetExceeded):
+        await replica.append(page_pb2.PageInput(text="word " * 100_000, pinned=True))
 
 
 async def test_a_version_stays_where_its_page_was_said_and_begins_no_turn() -> None:

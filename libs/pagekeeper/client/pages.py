@@ -39,7 +39,7 @@ def assistant(
 
 
 def system(text: str, *, page_id: str = "") -> page_pb2.PageInput:
-    """Instructions of the application; never evicted."""
+    """Instructions of the application; never evicted when they are said before the first turn."""
     return made(page_pb2.PageInput, page_id=page_id, role=page_pb2.MESSAGE_ROLE_SYSTEM, text=text)
 
 

@@ -154,6 +154,8 @@ def map_pages(
     """
     mapped: list[ev.MappedPage] = []
     earlier: dict[str, ev.MappedPage] = {}
+    pinned: dict[str, int] = {}
+    turn, said_in = session.turn, dict[str, int]()
     for new, page_id in zip(new_pages, _page_ids(session, new_pages), strict=True):
         before = session.pages.get(page_id)
         here = earlier.get(page_id)
@@ -176,7 +178,10 @@ def map_pages(
         )
         earlier[page_id] = page
         mapped.append(page)
-    pinned = {p.page_id: p.full.size_tokens for p in mapped if p.pinned or p.role is MessageRole.SYSTEM}
+        turn += page.role is MessageRole.USER and replaced is None
+        said_in.setdefault(page_id, replaced.current.turn if isinstance(replaced, PageState) else turn)
+        if page.pinned or (page.role is MessageRole.SYSTEM and session.keeps_instructions_of(said_in[page_id])):
+            pinned[page_id] = page.full.size_tokens
     if pinned:
         _check_pin_budget(session, pinned)
     return ev.PagesMapped(tuple(mapped))

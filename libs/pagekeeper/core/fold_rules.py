@@ -33,18 +33,23 @@ class FoldRules:
     `versions_stay`: a version of a page stays in the turn and at the place where the page was said, and begins no turn.
     Otherwise it is of the turn that is current, and a user's begins one. A page that is appended again after it was
     dropped is said anew.
+
+    `reminders_leave`: a message of the application that is said once turns have begun, such as a reminder in each turn,
+    leaves like any other page. Only what was said before the first turn is never evicted. Otherwise no message of the
+    application is.
     """
 
     version: int
     room_once_an_event: bool
     versions_stay: bool
+    reminders_leave: bool
 
 
 _RULES: Final = {
     rules.version: rules
     for rules in (
-        FoldRules(6, room_once_an_event=False, versions_stay=False),
-        FoldRules(7, room_once_an_event=True, versions_stay=True),
+        FoldRules(6, room_once_an_event=False, versions_stay=False, reminders_leave=False),
+        FoldRules(7, room_once_an_event=True, versions_stay=True, reminders_leave=True),
     )
 }
 

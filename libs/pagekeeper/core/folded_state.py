@@ -10,7 +10,7 @@ from pagekeeper.core.bookkeeping import THRASH_OF_FAULTS_MIN, Checkpoint, Counte
 from pagekeeper.core.changes import Changes
 from pagekeeper.core.effects import Pressure
 from pagekeeper.core.eviction import ReplacementPolicy, candidate
-from pagekeeper.core.fold_rules import UNNAMED_FOLD_VERSION
+from pagekeeper.core.fold_rules import UNNAMED_FOLD_VERSION, fold_rules
 from pagekeeper.core.pages import FaultReason, KeyValue, MessageRole, PageState, StorageTier
 from pagekeeper.core.policies import POLICIES
 from pagekeeper.core.reuse_counts import KindCounts, SessionReuse
@@ -68,8 +68,12 @@ class FoldedState:
         return self.counters.thrash_faults_total / max(self.faults_total, THRASH_OF_FAULTS_MIN)
 
     def is_pinned(self, page: PageState) -> bool:
-        """Never evicted: pinned by the caller, or the application's own instructions."""
-        return page.pinned or page.role is MessageRole.SYSTEM
+        """Never evicted: pinned by the caller, or the application's instructions from before the first turn."""
+        return page.pinned or (page.role is MessageRole.SYSTEM and self.keeps_instructions_of(page.current.turn))
+
+    def keeps_instructions_of(self, turn: int) -> bool:
+        """Whether what the application said in this turn is never evicted."""
+        return turn == 0 or not fold_rules(self.fold_version).reminders_leave
 
     def is_protected(self, page: PageState) -> bool:
         """Evicted only when nothing else is left: pinned, of the last few turns, or faulted in a moment ago."""
