@@ -4,10 +4,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-
 from demo.options import read_options
 from demo.replay.run import ReplayOptions, run_replay
+from pagekeeper.app.printing import Printer
 from pagekeeper.local.options import WrongOption
 from pagekeeper.local.run import refuse, run
 from pagekeeper.local.stack import LocalStack
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         options = read_options(environment)
     except WrongOption as wrong:
         return refuse(str(wrong))
-    console = Console()
+    console = Printer()
 
     async def replayed(stack: LocalStack) -> int:
         return await run_replay(

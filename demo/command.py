@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from demo.replay import run as replaying
 from pagekeeper.app.cli import asynchronous
+from pagekeeper.app.printing import Printer
 from pagekeeper.app.target import find_target
 from pagekeeper.runtime.errors import CannotStart
 
@@ -46,7 +46,7 @@ async def replay(
         token=target.token,
         conversation=conversation,
         model=model,
-        console=Console(),
+        console=Printer(),
         report=report,
         options=options,
     )

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,6 +17,8 @@ from rich.text import Text
 from demo.corpus.types import Conversation
 from demo.replay.records import FaultSeen, RecallSeen, TurnSeen
 from demo.replay.report import Report
+from pagekeeper.app.printing import Printer
+from pagekeeper.core.escape import visible
 
 _BAR_CELLS: Final = 16
 _SAID_CELLS: Final = 34
@@ -40,7 +41,7 @@ _CHECK_NAMES: Final = {
 class Display:
     """Shows one replay after the other on `console`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Printer) -> None:
         self._console = console
         self._ascii = not console.encoding.lower().startswith("utf")
 
@@ -138,7 +139,7 @@ class Display:
 class TurnLines:
     """Prints turns as they end."""
 
-    def __init__(self, console: Console, bar: tuple[Progress, TaskID] | None, *, ascii_only: bool) -> None:
+    def __init__(self, console: Printer, bar: tuple[Progress, TaskID] | None, *, ascii_only: bool) -> None:
         self._console = console
         self._bar = bar
         self._ascii = ascii_only
@@ -164,7 +165,7 @@ class TurnLines:
             self._console.print(Padding(text, (0, 1, 0, 6)), highlight=False)
 
 
-def _turn_line(turn: TurnSeen, budget_tokens: int, console: Console) -> Text:
+def _turn_line(turn: TurnSeen, budget_tokens: int, console: Printer) -> Text:
     """On a terminal, the user's words get the room that the events leave."""
     filled = min(_BAR_CELLS, round(turn.l0_tokens / budget_tokens * _BAR_CELLS))
     full, empty = ("█", "░") if console.encoding.lower().startswith("utf") else ("#", ".")
@@ -248,8 +249,8 @@ def _refused(refused: dict[str, int]) -> str:
 
 
 def _shown(text: str) -> str:
-    """On one line, and without characters that move the cursor or reorder what is shown."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+    """On one line, with an escape for each character that cannot be seen."""
+    return visible(" ".join(text.split()))
 
 
 def _safe(text: Text, *, ascii_only: bool) -> Text:

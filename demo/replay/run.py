@@ -8,8 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from rich.console import Console
-
 from demo.corpus.generate import DEFAULT_FILE
 from demo.corpus.load import UnreadableConversation, load_conversations
 from demo.corpus.types import Conversation
@@ -20,6 +18,7 @@ from demo.replay.display import Display
 from demo.replay.driver import BUDGET_TOKENS, Replay, ReplayBudget
 from demo.replay.recall import RECALL_QUESTIONS_MAX, with_questions_at_most
 from demo.replay.report import Replayed, Report, report_on, write_json
+from pagekeeper.app.printing import Printer
 from pagekeeper.client import Pagekeeper, connect
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import session_pb2
@@ -73,7 +72,7 @@ async def run_replay(
     token: str,
     conversation: Path | None,
     model: Model,
-    console: Console,
+    console: Printer,
     report: Path | None,
     options: ReplayOptions = ReplayOptions(),
 ) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from demo.corpus.types import ToolCall
 from demo.model.port import ChatMessage, ModelFailed, Reply, ToolSchema
@@ -27,6 +26,7 @@ from demo.replay.run import (
     run_replay,
 )
 from pagekeeper.app import cli
+from pagekeeper.app.printing import Printer
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import methods
 from pagekeeper.runtime.rpc.server import Limits, RpcServer
@@ -102,7 +102,7 @@ def token(surroundings: Surroundings) -> str:
 
 
 async def test_a_run_shows_and_writes_what_happened(surroundings: Surroundings, talk: Path, tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), width=100)
+    console = Printer(file=io.StringIO(), width=100)
     async with serving(surroundings, TailMemory(), 0) as server:
         status = await run_replay(
             endpoint=f"127.0.0.1:{server.port}",
@@ -153,7 +153,7 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for(
             token=token(surroundings),
             conversation=talk,
             model=ScriptedModel(),
-            console=Console(file=io.StringIO()),
+            console=Printer(file=io.StringIO()),
             report=tmp_path / "report.json",
         )
         ended.set()
@@ -170,7 +170,7 @@ async def test_each_way_to_end_has_its_status(surroundings: Surroundings, talk: 
                 token=token(surroundings),
                 conversation=file,
                 model=model,
-                console=Console(file=console),
+                console=Printer(file=console),
                 report=report,
                 options=ReplayOptions(every_conversation=True),
             )
@@ -211,7 +211,7 @@ async def test_every_conversation_of_a_file_is_replayed_when_asked(
                 token=token(surroundings),
                 conversation=lines,
                 model=ScriptedModel(),
-                console=Console(file=io.StringIO()),
+                console=Printer(file=io.StringIO()),
                 report=report,
                 options=ReplayOptions(every_conversation=every),
             )

@@ -18,6 +18,8 @@ BY_A_LIBRARY = MappingProxyType(
         "_close": "nats-py ends a connection",
         "Watch": "gRPC serves health",
         "get_command": "click looks a command up",
+        "render": "rich renders what is printed",
+        "render_str": "rich renders a text",
     }
 )
 """Overridden here, called by the base class."""

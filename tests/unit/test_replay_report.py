@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from demo.corpus.types import Conversation
 from demo.replay.display import Display
 from demo.replay.records import CallSeen, FaultSeen, RecallSeen, TurnSeen
 from demo.replay.report import Replayed, report_on, write_json
+from pagekeeper.app.printing import Printer
 
 FAULT = FaultSeen("m7", "resolve_reference", "L2", 0, 120, promoted=True)
 PRESENT = replace(FAULT, page_id="m8", promoted=False)
@@ -138,7 +138,7 @@ def test_the_json_file_has_stable_names(tmp_path: Path) -> None:
 # What a person sees
 
 
-def shown(console: Console, *turns: TurnSeen) -> str:
+def shown(console: Printer, *turns: TurnSeen) -> str:
     display = Display(console)
     display.heading(Conversation("talk", (), ()), "scripted model", 16_000)
     with display.progress("talk", len(turns)) as lines:
@@ -149,16 +149,16 @@ def shown(console: Console, *turns: TurnSeen) -> str:
     return console.file.read()
 
 
-def pipe(encoding: str = "utf-8") -> Console:
-    return Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline=""), width=80)
+def pipe(encoding: str = "utf-8") -> Printer:
+    return Printer(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline=""), width=80)
 
 
-def terminal(width: int) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False)
+def terminal(width: int) -> Printer:
+    return Printer(file=io.StringIO(), force_terminal=True, width=width, color_system=None, legacy_windows=False)
 
 
 WIDE = replace(PLAIN, number=3, said="Kenjiさんからの連絡です:「昨夜のデータに重複がありました。原因は再送です。」")
-HOSTILE = replace(PLAIN, number=4, said="\x1b[2J\x1b]0;t\x07 \u202e evil\n\n[red]x[/red]")
+HOSTILE = replace(PLAIN, number=4, said="[red]x[/red]\n\n\x1b[2J\u202e\x1b]0;t\x07 evil")
 
 
 def test_a_pipe_gets_one_plain_line_a_turn() -> None:
@@ -169,7 +169,7 @@ def test_a_pipe_gets_one_plain_line_a_turn() -> None:
     lines = text.splitlines()
     assert lines[0].startswith("Replaying talk: 0 turns")
     assert [line.split()[0] for line in lines[1:5]] == ["1", "3", "4", "2"]
-    assert "[red]x[/red]" in lines[3]
+    assert r"[red]x[/red] \e[2J\u{202E}" in lines[3]
     assert "fault m7, m8 (reference, L2)  recalled 2  refused: unknown_tool  evicted 3  compressed 1" in lines[4]
     assert lines[5] == "      ✔ price: “€49” [ref: m7]"
     assert "████░░░░░░░░░░░░  4,000/16,000  Hello there" in lines[1]

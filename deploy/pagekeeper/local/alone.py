@@ -2,8 +2,7 @@
 
 import os
 
-from rich.console import Console
-
+from pagekeeper.app.printing import Printer
 from pagekeeper.local.options import WrongOption, read_stack_options
 from pagekeeper.local.run import refuse, run
 from pagekeeper.local.stack import LocalStack
@@ -20,4 +19,4 @@ def main() -> int:
         options = read_stack_options(os.environ)
     except WrongOption as wrong:
         return refuse(str(wrong))
-    return run(options, _nothing, Console(), once=False)
+    return run(options, _nothing, Printer(), once=False)

@@ -4,15 +4,15 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
+from rich.text import Text
 
+from pagekeeper.app.printing import Printer, say
 from pagekeeper.app.target import STACK_FILE
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.local.child import ChildFailed
@@ -30,7 +30,7 @@ Work = Callable[[LocalStack], Coroutine[Any, Any, int]]
 """What to do with a running stack; the answer is the exit status."""
 
 
-def run(options: StackOptions, work: Work, console: Console, *, once: bool) -> int:
+def run(options: StackOptions, work: Work, console: Printer, *, once: bool) -> int:
     """Start a stack, do `work`, and stay until a signal unless `once`. Answers the exit status.
 
     The status is 2 when something could not start, 130 when a signal came before the work was done.
@@ -58,7 +58,7 @@ async def _until_signal(run: "_Run") -> int:
 class _Run:
     """One run. `status` is what to exit with, as far as is known."""
 
-    def __init__(self, options: StackOptions, work: Work, console: Console, *, once: bool) -> None:
+    def __init__(self, options: StackOptions, work: Work, console: Printer, *, once: bool) -> None:
         self._options = options
         self._work = work
         self._console = console
@@ -81,10 +81,11 @@ class _Run:
 
     def _introduce(self, stack: LocalStack, seconds: float) -> None:
         what = "five services" if stack.topology is Topology.FIVE else "one process"
-        self._say(f"[bold]Pagekeeper[/] {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s")
+        ready = f" {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s"
+        self._say(Text.assemble(("Pagekeeper", "bold"), ready))
         self._say(f"  gRPC at {stack.endpoint}, tenant {TENANT}, subject {SUBJECT}; logs in {stack.directory}")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str | Text) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -116,5 +117,5 @@ def _announced(stack: LocalStack, sweeper: Sweeper) -> Iterator[None]:
 
 def refuse(problem: str, status: int = CANNOT_START_STATUS) -> int:
     """Say in one line on standard error why nothing was run, and answer the exit status."""
-    print(f"pagekeeper: {problem}", file=sys.stderr)  # noqa: T201 - the one line that says why it ends
+    say(f"pagekeeper: {problem}", err=True)
     return status

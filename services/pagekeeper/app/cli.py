@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pagekeeper.app.printing import Printer, say
 from pagekeeper.app.target import find_target
 from pagekeeper.client import Pagekeeper, connect
 from pagekeeper.client.page_history import event_text
@@ -51,7 +52,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
             asyncio.run(command(*args, **kwargs))
         except (PagekeeperError, CannotStart) as refusal:
             reason = f" ({refusal.reason})" if isinstance(refusal, PagekeeperError) else ""
-            click.echo(f"pagekeeper: {refusal}{reason}", err=True)
+            say(f"pagekeeper: {refusal}{reason}", err=True)
             sys.exit(1)
 
     return run
@@ -100,7 +101,7 @@ async def doctor() -> None:
     from pagekeeper.app.doctor import examine  # noqa: PLC0415 - a client command must not import the servers
 
     target = find_target()
-    healthy = await examine(target.endpoint, target.token, Console(soft_wrap=True))
+    healthy = await examine(target.endpoint, target.token, Printer(soft_wrap=True))
     if not healthy:
         sys.exit(1)
 
@@ -119,7 +120,7 @@ async def session_list(*, as_json: bool) -> None:
         sessions = [one async for one in pagekeeper.list_sessions()]
     if as_json:
         for one in sessions:
-            click.echo(json.dumps(_session_facts(one)))
+            say(json.dumps(_session_facts(one)))
         return
     table = Table("session", "state", "revision", "turns", "pages", "updated", "labels")
     for one in sessions:
@@ -134,7 +135,7 @@ async def session_list(*, as_json: bool) -> None:
             facts["updated"],
             labels,
         )
-    Console().print(table)
+    Printer().print(table)
 
 
 @session.command("show")
@@ -145,10 +146,9 @@ async def session_show(session_id: str) -> None:
     async with connected() as pagekeeper:
         handle = pagekeeper.session(session_id)
         facts, stats = await handle.get(), await handle.stats()
-    console = Console(soft_wrap=True)
-    console.print(
-        f"[bold]{facts.session_id}[/] {_session_facts(facts)['state']}, revision {facts.revision}, turn {facts.turn}"
-    )
+    console = Printer(soft_wrap=True)
+    state = _session_facts(facts)["state"]
+    console.print(Text.assemble((facts.session_id, "bold"), f" {state}, revision {facts.revision}, turn {facts.turn}"))
     if facts.parent_session_id:
         console.print(f"forked from {facts.parent_session_id} at revision {facts.parent_revision}")
     used = f"{stats.used_tokens:,} of {stats.limit_tokens:,} tokens"
@@ -172,10 +172,11 @@ async def session_history(session_id: str) -> None:
     async with connected() as pagekeeper:
         replayed = await pagekeeper.session(session_id).replay()
         checkpoints = [c async for c in pagekeeper.session(session_id).checkpoints()]
-    verdict = "is" if replayed.matches_served_state else "[bold red]is not[/]"
-    console = Console(soft_wrap=True)
+    verdict = ("is", "") if replayed.matches_served_state else ("is not", "bold red")
+    console = Printer(soft_wrap=True)
     console.print(f"revision {replayed.revision}: {replayed.transactions} transactions, {replayed.decisions} decisions")
-    console.print(f"the state folded again {verdict} the state served; sha256 {replayed.state_digest.hex()[:16]}…")
+    digest = replayed.state_digest.hex()[:16]
+    console.print(Text.assemble("the state folded again ", verdict, f" the state served; sha256 {digest}…"))
     for checkpoint in checkpoints:
         where = f"revision {checkpoint.revision}, turn {checkpoint.turn}"
         console.print(f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.name!r}, {where}")
@@ -206,11 +207,14 @@ async def page_show(session_id: str, page_id: str, level: int, picture: Path | N
                 raise click.ClickException(f"page {page_id!r} has no preview, or none yet")
             await asyncio.to_thread(picture.write_bytes, preview.data)
         history = [entry async for entry in handle.page_history(page_id)]
-    console = Console(soft_wrap=True)
+    console = Printer(soft_wrap=True)
     console.print(
-        f"[bold]{known.page_id}[/] version {known.version}, {_name(page_pb2.Modality, known.modality)} "
-        f"{_name(page_pb2.PageType, known.page_type)} of {_name(page_pb2.MessageRole, known.role)}, "
-        f"in {_name(page_pb2.StorageTier, known.tier)}, turn {known.turn}"
+        Text.assemble(
+            (known.page_id, "bold"),
+            f" version {known.version}, {_name(page_pb2.Modality, known.modality)} "
+            f"{_name(page_pb2.PageType, known.page_type)} of {_name(page_pb2.MessageRole, known.role)}, "
+            f"in {_name(page_pb2.StorageTier, known.tier)}, turn {known.turn}",
+        )
     )
     for representation in known.representations:
         where = representation.placement.extent.object_key or "the log"
@@ -220,11 +224,9 @@ async def page_show(session_id: str, page_id: str, level: int, picture: Path | N
             f"{f', with a preview: {representation.preview_mime_type}' if representation.preview_mime_type else ''}",
             highlight=False,
         )
-    click.echo(content.decode(errors="replace") if known.modality in TEXTUAL or level else f"({len(content):,} bytes)")
+    say(content.decode(errors="replace") if known.modality in TEXTUAL or level else f"({len(content):,} bytes)")
     for entry in history:
-        console.print(
-            f"  revision {entry.revision}, turn {entry.turn}: {event_text(entry)}", highlight=False, markup=False
-        )
+        console.print(f"  revision {entry.revision}, turn {entry.turn}: {event_text(entry)}", highlight=False)
 
 
 @main.command()
@@ -245,7 +247,7 @@ async def search(session_id: str, query: str, limit: int) -> None:
             _name(page_pb2.StorageTier, hit.tier),
             hit.snippet or hit.hint,
         )
-    Console().print(table if hits else "nothing found")
+    Printer().print(table if hits else "nothing found")
 
 
 TEXTUAL: Final = frozenset({page_pb2.MODALITY_TEXT, page_pb2.MODALITY_STRUCTURED})

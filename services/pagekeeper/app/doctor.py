@@ -14,10 +14,11 @@ from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2
-from rich.console import Console
+from rich.text import Text
 
 from pagekeeper.app.bucket import open_store
 from pagekeeper.app.bus import open_bus
+from pagekeeper.app.printing import Printer
 from pagekeeper.app.target import STACK_FILE
 from pagekeeper.client import Session, connect, user
 from pagekeeper.core.errors import PagekeeperError
@@ -39,7 +40,7 @@ class NotHealthy(Exception):
     """A check that failed; the message says what was found."""
 
 
-async def examine(endpoint: str, token: str, console: Console) -> bool:
+async def examine(endpoint: str, token: str, console: Printer) -> bool:
     """Run every check that can be run from here and print one line each. True when all are well."""
     _adopt_local_environment()
     checks: list[tuple[str, Check]] = [("gateway", lambda: _health(endpoint))]
@@ -63,14 +64,14 @@ def _adopt_local_environment() -> None:
             os.environ.setdefault(name, value)
 
 
-async def _run(name: str, check: Check, console: Console) -> bool:
+async def _run(name: str, check: Check, console: Printer) -> bool:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             found = await check()
     except (NotHealthy, PagekeeperError, CannotStart, TimeoutError) as problem:
-        console.print(f"[red]✗[/] {name:<16} {str(problem) or 'no answer'}", highlight=False)
+        console.print(Text.assemble(("✗", "red"), f" {name:<16} {str(problem) or 'no answer'}"), highlight=False)
         return False
-    console.print(f"[green]✓[/] {name:<16} {found}", highlight=False)
+    console.print(Text.assemble(("✓", "green"), f" {name:<16} {found}"), highlight=False)
     return True
 
 
