@@ -72,15 +72,30 @@ async def test_what_is_resident_already_is_answered_and_nothing_is_written(repli
     assert (await replica.fold()).faults_total == 0
 
 
-async def test_a_missing_level_is_answered_by_the_next_higher_fidelity(replica: FaultingReplica) -> None:
+async def test_a_missing_level_is_answered_by_the_nearest_shorter_one(replica: FaultingReplica) -> None:
     await replica.append(said("p1", 50))
-    await represent(replica, "p1", 2, "few words")
+    await represent(replica, "p1", 1, "fewer words")
+    await represent(replica, "p1", 3, "words")
     await replica.push_out("p1")
-    reduced = await replica.fault("p1", 3)
-    assert (reduced.outcome.level, reduced.content.text) == (2, "few words")
-    full = await replica.fault("p1", 1)
+    shorter = await replica.fault("p1", 2)
+    assert (shorter.outcome.level, shorter.content.text) == (3, "words")
+    reduced = await replica.fault("p1", 1)
+    assert (reduced.outcome.level, reduced.content.text) == (1, "fewer words")
+    again = await replica.fault("p1", 2)
+    assert (again.outcome.level, again.outcome.promoted) == (1, False), "the prompt shows more already"
+    full = await replica.fault("p1", 0)
     assert (full.outcome.level, full.content.text) == (0, text_of("p1", 50))
     assert full.outcome.source_tier == page_pb2.STORAGE_TIER_L0
+
+
+async def test_where_no_level_is_shorter_the_shortest_is_answered(replica: FaultingReplica) -> None:
+    await replica.append(said("p1", 50), said("p2", 50))
+    await represent(replica, "p1", 2, "few words")
+    await replica.push_out("p1", "p2")
+    shortest = await replica.fault("p1", 3)
+    assert (shortest.outcome.level, shortest.content.text) == (2, "few words")
+    alone = await replica.fault("p2", 3)
+    assert (alone.outcome.level, alone.content.text) == (0, text_of("p2", 50))
 
 
 async def test_a_repeated_request_is_answered_alike_and_done_once(replica: FaultingReplica) -> None:

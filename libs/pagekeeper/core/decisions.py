@@ -296,12 +296,13 @@ def set_importance(session: Session, page_id: str, importance: float) -> ev.Impo
 def resident_at(session: Session, page: PageState, target_level: int) -> Resident | None:
     """The page's residency when it is in the prompt at that fidelity already, and the one asked for says no more there.
 
-    A medium's full line is what was written about it; the level that was made of its bytes may say more.
+    The fidelity is that of the level that the page has for `target_level`. A medium's full line is what was written
+    about it; the level that was made of its bytes may say more.
     """
-    resident = session.working_set.get(page.page_id)
-    if resident is None or resident.level > target_level:
+    resident, asked = session.working_set.get(page.page_id), page.current.nearest(target_level)
+    if resident is None or resident.level > asked.level:
         return None
-    return resident if page.current.at_least(target_level).size_tokens <= resident.size_tokens else None
+    return resident if asked.size_tokens <= resident.size_tokens else None
 
 
 def admit(
@@ -316,7 +317,7 @@ def admit(
     if resident_at(session, page, target_level) is not None:
         return None
     resident = session.working_set.get(page_id)
-    representation = page.current.at_least(target_level)
+    representation = page.current.nearest(target_level)
     if not prefetched:
         _check_fault_budget(session, representation)
     room = session.config.limit_tokens - session.pinned_tokens()

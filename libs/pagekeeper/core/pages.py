@@ -216,9 +216,9 @@ class Version(NamedTuple):
     def at(self, level: int) -> StoredRepresentation | None:
         return next((r for r in self.representations if r.level == level), None)
 
-    def at_least(self, target_level: int) -> StoredRepresentation:
-        """The lowest fidelity that is not below `target_level`; the full one at worst."""
-        return next(r for r in reversed(self.representations) if r.level <= target_level)
+    def nearest(self, target_level: int) -> StoredRepresentation:
+        """The representation at `target_level`; else the nearest shorter one, and where there is none the shortest."""
+        return next((r for r in self.representations if r.level >= target_level), self.representations[-1])
 
     def shorter(self, level: int, size_tokens: int) -> tuple[int, int] | None:
         """The next fidelity below `level` whose line is shorter, and its tokens.

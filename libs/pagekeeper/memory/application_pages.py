@@ -120,7 +120,7 @@ class ApplicationPages:
 
     def _at(self, session: Session, state: PageState, level: int) -> MemoryPage:
         version = state.current
-        representation = version.at_least(level)
+        representation = version.nearest(level)
         said = self.beside.get(state.page_id, {})
         media = version.media or MediaDescription()
         metadata = said.get("metadata") or {pair.key: pair.value for pair in state.metadata}

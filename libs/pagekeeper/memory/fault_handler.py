@@ -1,8 +1,8 @@
 """page_fault: a page that the prompt does not show, brought at the level asked for, within the turn's bounds.
 
-Invariant: what is said of a page is what it is. A level that does not exist is not claimed: the lowest fidelity that
-says no less is served, under its own name. Nothing is moved and no page is changed: placing a page is the working
-set's, and shortening it the compressor's.
+Invariant: what is said of a page is what it is. A level that does not exist is not claimed: the nearest shorter one
+is served, else the nearest that there is, under its own name. Nothing is moved and no page is changed: placing a page
+is the working set's, and shortening it the compressor's.
 
 The handler of a memory is a view of its session, which decides on faults and counts them.
 """
@@ -164,7 +164,7 @@ class _TableFaults:
         if stored is None:
             error = f"Failed to load page from {entry.tier.value}"
             return FaultResult(success=False, error=error, source_tier=entry.tier)
-        page = stored if stored.compression_level <= target_level else stored.full
+        page = stored.full if target_level <= stored.full.compression_level else stored
         size_tokens, left_tokens = page.estimate_tokens(), self._policy.tokens_remaining
         if size_tokens > left_tokens:
             error = f"Page too large: {page_id} takes {size_tokens} tokens, and {left_tokens} are left"

@@ -203,7 +203,7 @@ class _SessionEntries(Mapping[str, PageTableEntry]):
 
 def _entry(session: Session, page: PageState) -> PageTableEntry:
     resident = session.working_set.get(page.page_id)
-    representation = page.current.at_least(0 if resident is None else resident.level)
+    representation = page.current.nearest(0 if resident is None else resident.level)
     return PageTableEntry.model_construct(
         page_id=page.page_id,
         tier=session.tier(page),

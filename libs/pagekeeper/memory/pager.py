@@ -255,7 +255,7 @@ class Pager:
             self._process.compress([page_id])
             await self._compress_by_own([page_id])
         before = self._application.of_state(session.pages[page_id])
-        lower = session.pages[page_id].current.at_least(target_level)
+        lower = session.pages[page_id].current.nearest(target_level)
         if lower.level > resident.level and lower.size_tokens < resident.size_tokens:
             self._process.lower(page_id, lower.level)
         after = self._application.of_state(session.pages[page_id])

@@ -1145,8 +1145,8 @@ class FaultPageRequest(_message.Message):
     page_id: _builtins.str
     """page_id is the page to bring in."""
     target_level: _builtins.int
-    """target_level is the lowest fidelity that will do: 0 full, 1 reduced, 2 abstract, 3 reference. When the page lacks the
-    level, the next higher fidelity is answered.
+    """target_level is the level that is asked for: 0 full, 1 reduced, 2 abstract, 3 reference. When the page lacks it, the
+    nearest shorter level is answered, and where there is none the shortest; outcome.level says which.
     """
     reason: _page_pb2.FaultReason.ValueType
     """reason is why the page is faulted in; RESOLVE_REFERENCE when unspecified."""
@@ -1227,7 +1227,7 @@ class FaultPagesRequest(_message.Message):
     session_id: _builtins.str
     """session_id is the session that the pages belong to."""
     target_level: _builtins.int
-    """target_level is the lowest fidelity that will do, as in FaultPageRequest."""
+    """target_level is the level that is asked for, as in FaultPageRequest."""
     reason: _page_pb2.FaultReason.ValueType
     """reason is why the pages are faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int

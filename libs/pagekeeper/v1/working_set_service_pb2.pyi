@@ -203,7 +203,7 @@ class AdmitRequest(_message.Message):
     page_id: _builtins.str
     """page_id is the page to admit."""
     target_level: _builtins.int
-    """target_level is the lowest fidelity that will do: 0 full, 1 reduced, 2 abstract, 3 reference."""
+    """target_level is the level that is asked for, as in FaultPageRequest: 0 full, 1 reduced, 2 abstract, 3 reference."""
     reason: _page_pb2.FaultReason.ValueType
     """reason is why the page is faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int

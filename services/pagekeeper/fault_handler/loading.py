@@ -108,8 +108,9 @@ class Loader:
 
 
 def level_for(page: page_pb2.Page, target_level: int) -> int:
-    """The lowest fidelity that is not below `target_level`."""
-    return max(r.level for r in page.representations if r.level <= target_level)
+    """`target_level` where the page has it; else the nearest shorter level, and where there is none the shortest."""
+    levels = [r.level for r in page.representations]
+    return min((level for level in levels if level >= target_level), default=max(levels))
 
 
 def _batch(representations: Iterable[page_pb2.Representation]) -> _Batch:

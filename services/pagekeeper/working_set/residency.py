@@ -170,7 +170,7 @@ def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: St
     session = committed.session
     page = decisions.known_page(session, request.page_id)
     resident = session.working_set.get(request.page_id)
-    level = resident.level if resident is not None else page.current.at_least(request.target_level).level
+    level = resident.level if resident is not None else page.current.nearest(request.target_level).level
     representation = page.current.at(level)
     assert representation is not None, "resident at a level that the page has not"
     outcome = pb.FaultOutcome(
