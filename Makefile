@@ -97,7 +97,7 @@ $(BENCH_READY): bench/requirements.lock $(READY)
 	@$(LOCKED); $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement bench/requirements.lock; touch $@
 
 .PHONY: bench-quality
-bench-quality: $(BENCH_READY) ## measure what the decisions are worth, beside baselines (ONLY="evidence languages replacement cache tokens cost")
+bench-quality: $(BENCH_READY) ## measure what the decisions are worth, beside baselines (ONLY="evidence replacement", of bench/quality/__main__.py)
 	@exec $(BIN)/python -m bench.quality $(ONLY)
 
 # A model and what runs it, which pip compiles: four minutes on two cores.

@@ -1,6 +1,7 @@
 """Runs the parts one after the other, each in a process of its own, and says at the end what was met.
 
-python -m bench.quality [evidence languages replacement cache tokens cost own-process-turns first-token]
+python -m bench.quality [PART ...], of evidence own-process-evidence languages replacement cache tokens cost
+own-process-turns first-token
 """
 
 import json
@@ -16,13 +17,21 @@ from rich.table import Table
 
 from bench.quality.report import RESULTS, Figure, Wanted
 
-PARTS: Final = ("evidence", "languages", "replacement", "cache", "tokens", "cost", "own-process-turns")
+PARTS: Final = (
+    "evidence",
+    "own-process-evidence",
+    "languages",
+    "replacement",
+    "cache",
+    "tokens",
+    "cost",
+    "own-process-turns",
+)
+"""In order: what is measured in a program's own process stands beside what `evidence` measured of a stack."""
 WITH_A_MODEL: Final = ("first-token",)
 """Run only when named: what they need takes minutes to compile."""
 ABLATIONS: Final = ("recall-ablation",)
 """Run only when named: they say why a constant is there, and claim nothing."""
-BESIDE_A_STACK: Final = ("own-process-evidence",)
-"""Run only when named: its figures stand beside those of `evidence`."""
 COMMANDS: Final = {
     "own-process-turns": ("bench.quality.own_process", "turns"),
     "own-process-evidence": ("bench.quality.own_process", "evidence"),
@@ -33,7 +42,7 @@ DEFAULT_DATA: Final = Path(__file__).parents[3] / "shared" / "data"
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL, *ABLATIONS, *BESIDE_A_STACK)))
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *WITH_A_MODEL, *ABLATIONS)))
 def main(parts: tuple[str, ...]) -> None:
     """Measure PARTS, all that need no model when none is named."""
     console = Console()
