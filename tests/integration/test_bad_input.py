@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from pagekeeper.client import Pagekeeper, Session, assistant, claim, system, user
+from pagekeeper.client import Pagekeeper, Session, assistant, claim, user
 from pagekeeper.core.errors import (
     BudgetTooSmall,
     CheckpointNotFound,
@@ -284,7 +284,8 @@ async def test_a_budget_is_never_negative_nor_absurd(session: Session) -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4o", "claude-sonnet-4", "no-such-model"])
 async def test_a_budget_that_is_too_small_says_what_suffices(model: str, session: Session) -> None:
-    await session.append(system("Answer in one sentence. " * 5, page_id="rules"), user("What is the plan? " * 20))
+    rules = Page(text="Answer in one sentence. " * 5, page_id="rules", role=page_pb2.MESSAGE_ROLE_SYSTEM, pinned=True)
+    await session.append(rules, user("What is the plan? " * 20))
     tools = ['{"type":"function","function":{"name":"weather","description":"It rains.","parameters":{}}}']
 
     async def ask(budget_tokens: int) -> pb.AssemblePromptResponse:
@@ -375,10 +376,10 @@ async def test_pins_leave_room_for_a_turn(session: Session) -> None:
     for name in ("one", "two"):
         await session.append(Page(page_id=name, text="words and words " * 600, page_type=page_pb2.PAGE_TYPE_INDEX))
     async with refused(session, PinBudgetExceeded, limit_tokens="2000"):
-        await session.append(system("rules and rules " * 2_000))
+        await session.append(Page(text="rules and rules " * 2_000, pinned=True))
     await session.pin("two")
     async with refused(session, PinBudgetExceeded, limit_tokens="2000"):
-        await session.append(system("rules and rules " * 600))
+        await session.append(Page(text="rules and rules " * 600, pinned=True))
 
 
 async def test_a_closed_session_is_read_and_not_written(alice: Pagekeeper, session: Session) -> None:

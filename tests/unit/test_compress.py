@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pagekeeper.core.compress.code import looks_like_code, outline
@@ -27,6 +27,7 @@ from pagekeeper.core.pages import (
     PageType,
 )
 from pagekeeper.core.sentences import WORD, names_in
+from pagekeeper.core.wellformed import whole
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.unit.hostile_text import hostile_texts, json_documents
 
@@ -89,6 +90,7 @@ def test_no_word_is_invented_or_changed(text: str, level: CompressionLevel) -> N
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(documents | remarks)
+@example("明日は8時に東京で会います。 That's great, Idris! 明日は8時に東京で会います。")
 def test_every_number_and_name_is_in_the_reduced_level(text: str) -> None:
     reduced = extract(text, REDUCED)
     if reduced:
@@ -132,7 +134,7 @@ def test_shortened_json_is_json_with_the_same_keys(document: str) -> None:
     for level in (REDUCED, ABSTRACT):
         made = REGISTRY.compress(Source("p1", Modality.STRUCTURED, document), level, COUNT)
         if made is not None:
-            shortened, value = json.loads(made.text), json.loads(document)
+            shortened, value = json.loads(made.text), whole(json.loads(document))
             assert type(shortened) is type(value)
             if isinstance(value, dict):
                 assert set(shortened) - {"…"} <= set(value)

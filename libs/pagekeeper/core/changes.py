@@ -37,13 +37,18 @@ class Changes:
         events: Iterable[ev.Event],
         effects: Iterable[Effect],
         pages: Mapping[str, PageState],
+        *,
+        newer_rules: bool = False,
     ) -> list[str] | None:
         """Remember the pages that changed now, and answer them; None when it may be any of them.
 
         It keeps the ids of `pages`, which are kept anyway, in place of those of events, which are other strings.
+        `newer_rules` says that the fold's rules are other ones from now on, which may say something else of any page.
         """
         changed: list[str] = []
-        any_page = False
+        any_page = newer_rules
+        if newer_rules:
+            self._known_after = revision
         for event in events:
             page_ids = pages_of(event)
             if page_ids is None:

@@ -219,7 +219,8 @@ def names_in(text: str, language: Language | None = None) -> list[str]:
     if language is None:
         language = language_of(text, _distinct_words(text))
     if language.content is not None:
-        return list(dict.fromkeys(_UNSPACED_NAME.findall(text)))
+        found_words = (word for word in _UNSPACED_NAME.findall(text) if word.lower() not in STOPWORDS)
+        return list(dict.fromkeys(found_words))
     found: dict[str, None] = {}
     for match in _NAME.finditer(text):
         word = match[0]

@@ -78,13 +78,14 @@ class Session(FoldedState):
         release does not know.
         """
         rules = _known_rules(transaction)
+        newer_rules = rules.version > self.fold_version
         self.fold_version = max(self.fold_version, rules.version)
         pressure_before, turn = self.pressure(), self.turn
         effects: list[Effect] = []
         self.updated_unix_ms = transaction.written_unix_ms
         for event in transaction.events:
             effects += self._apply_event(revision, transaction.written_unix_ms, event, rules)
-        changed = self.changes.note(revision, transaction.events, effects, self.pages.at_hand)
+        changed = self.changes.note(revision, transaction.events, effects, self.pages.at_hand, newer_rules=newer_rules)
         self.pages.settle(self.pages if changed is None else changed, self.working_set)
         self.revision = revision
         self._remember(Operation(transaction.operation_id, transaction.request_digest, revision))

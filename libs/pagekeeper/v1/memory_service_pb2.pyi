@@ -2810,7 +2810,7 @@ class GetContextAtResponse(_message.Message):
     """turn is the number of turns begun at that revision."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """pages is the working set at that revision, in admission order."""
+        """pages is the working set at that revision, in the order in which the pages were said."""
 
     @_builtins.property
     def stats(self) -> _session_pb2.SessionStats:

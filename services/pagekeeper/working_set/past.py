@@ -5,6 +5,7 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.effects import RecordedEffect, decisions_digest
 from pagekeeper.core.errors import ContentCorrupt, InvalidField, RevisionNotFound, StoreUnavailable
 from pagekeeper.core.ids import SessionKey, session_key
+from pagekeeper.core.offering import SaidPlaces
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
@@ -151,7 +152,9 @@ def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> 
 
 
 def _residents(session: Session) -> list[session_pb2.ResidentPage]:
-    return [resident_message(session, resident) for resident in session.working_set]
+    places = SaidPlaces()
+    places.keep_up(session, None)
+    return [resident_message(session, resident) for resident in places.in_order(session)]
 
 
 def _is_other(before: session_pb2.ResidentPage | None, page: session_pb2.ResidentPage) -> bool:
