@@ -213,3 +213,20 @@ async def test_replicas_that_end_a_segment_at_once_make_one_summary_of_everythin
     everything = [message["content"] for message in await ones[2].get_conversation()]
     assert told + rest == everything
     assert len(summaries) >= 3
+
+
+async def test_a_segment_that_ends_again_after_a_restore_has_a_checkpoint_of_its_own(alice: Pagekeeper) -> None:
+    sm = SessionManager(client=alice, infinite_context=True, max_turns_per_segment=2)
+    await sm.user_says("Where the other way began.")
+    beginning = await sm.checkpoint("beginning")
+    for way in ("first", "second"):
+        await sm.restore_checkpoint(beginning)
+        for number in range(3):
+            await sm.user_says(f"{way} {number}")
+    session = sm.session
+    assert session is not None
+    ends = [checkpoint async for checkpoint in session.checkpoints() if checkpoint.name == "segment 1"]
+    assert len(ends) == len({checkpoint.revision for checkpoint in ends}) == 2
+    await sm.restore_checkpoint(ends[1].checkpoint_id)
+    said = [message["content"] for message in await sm.get_conversation()]
+    assert said == ["Where the other way began.", "second 0"]

@@ -14,6 +14,7 @@ from pagekeeper.core.drafts import IMPORTANCE
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
 from pagekeeper.core.events import SessionConfig
 from pagekeeper.core.ids import ID_LENGTH_MAX, check_id
+from pagekeeper.core.packing import SAID_UNIX_MS_MAX
 from pagekeeper.core.pages import CompressionLevel
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX
 from pagekeeper.runtime.limits import check, limits_of, number_asked
@@ -140,6 +141,7 @@ def test_what_the_core_limits_too_is_limited_alike() -> None:
     config, defaults = session_pb2.SessionConfig, SessionConfig()
     assert limits_of(page_pb2.PageInput, "metadata").max_items == METADATA_ENTRIES_MAX
     assert limits_of(pb.AnnotatePageRequest, "metadata").max_items == METADATA_ENTRIES_MAX
+    assert limits_of(page_pb2.PageInput, "said_unix_ms").max == SAID_UNIX_MS_MAX
     assert limits_of(page_pb2.MediaPreview, "data").max_bytes == PREVIEW_BYTES_MAX
     assert limits_of(page_pb2.PageInput, "importance").default == IMPORTANCE
     assert limits_of(pb.SearchPagesRequest, "query").max_bytes == terms.QUERY_CHARS_MAX

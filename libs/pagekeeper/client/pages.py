@@ -14,28 +14,14 @@ def user(text: str, *, page_id: str = "", speaker: str = "", said_at: datetime |
     The page's line in a prompt shows the name of the `speaker`, of whom a conversation may have several, and when the
     message was said: to the minute, in UTC. Raises ValueError for a time without a zone.
     """
-    return made(
-        page_pb2.PageInput,
-        page_id=page_id,
-        role=page_pb2.MESSAGE_ROLE_USER,
-        text=text,
-        speaker=speaker,
-        said_unix_ms=_unix_ms(said_at),
-    )
+    return _message(page_pb2.MESSAGE_ROLE_USER, text, page_id, speaker, said_at)
 
 
 def assistant(
     text: str, *, page_id: str = "", speaker: str = "", said_at: datetime | None = None
 ) -> page_pb2.PageInput:
     """A message of the model. Its line shows the speaker and the time as a user's does. Raises ValueError."""
-    return made(
-        page_pb2.PageInput,
-        page_id=page_id,
-        role=page_pb2.MESSAGE_ROLE_ASSISTANT,
-        text=text,
-        speaker=speaker,
-        said_unix_ms=_unix_ms(said_at),
-    )
+    return _message(page_pb2.MESSAGE_ROLE_ASSISTANT, text, page_id, speaker, said_at)
 
 
 def system(text: str, *, page_id: str = "") -> page_pb2.PageInput:
@@ -121,6 +107,13 @@ def image(
         mime_type=mime_type,
         media=made(page_pb2.MediaDescription, caption=caption, width=width, height=height),
     )
+
+
+def _message(
+    role: "page_pb2.MessageRole.ValueType", text: str, page_id: str, speaker: str, said_at: datetime | None
+) -> page_pb2.PageInput:
+    said_unix_ms = _unix_ms(said_at)
+    return made(page_pb2.PageInput, page_id=page_id, role=role, text=text, speaker=speaker, said_unix_ms=said_unix_ms)
 
 
 def _unix_ms(moment: datetime | None) -> int:

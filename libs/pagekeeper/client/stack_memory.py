@@ -27,6 +27,7 @@ from pagekeeper.core.errors import (
     PageNotFound,
     SessionExists,
 )
+from pagekeeper.core.ids import ID_LENGTH_MAX
 from pagekeeper.core.pages import CompressionLevel, MessageRole, Modality, PageType, StorageTier
 from pagekeeper.core.tools import get_vm_tools_as_dicts
 from pagekeeper.memory import FaultResult, MemoryPage, SearchResult, SearchResultEntry
@@ -194,8 +195,10 @@ class StackMemory:
             links=links,
             metadata={SEGMENT: number, _UNTIL: until},
         )
+        # With the page in its id: after a restore, a segment of the same number ends elsewhere.
+        checkpoint_id = f"segment-{number}-{until}"[:ID_LENGTH_MAX]
         with suppress(CheckpointExists):
-            await self._session.checkpoint(f"segment {number}", checkpoint_id=f"segment-{number}")
+            await self._session.checkpoint(f"segment {number}", checkpoint_id=checkpoint_id)
         with suppress(PageExists):
             await self._session.append(summary_page)
             self._next_ordinal += 1

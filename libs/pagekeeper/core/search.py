@@ -170,10 +170,7 @@ class SessionIndex:
         """Index a page. KeyError when it is indexed already."""
         if page_id in self._ids:
             raise KeyError(page_id)
-        row = len(self._page_ids)
-        self._page_ids.append(page_id)
-        self._insert(
-            row,
+        self.replace(
             page_id,
             text,
             hint,
@@ -199,29 +196,21 @@ class SessionIndex:
         """Index a page instead of what was indexed under its id, if anything was."""
         row = self._ids.get(page_id)
         if row is None:
-            self.add(
-                page_id,
-                text,
-                hint,
-                modality=modality,
-                page_type=page_type,
-                role=role,
-                turn=turn,
-                tool_call_id=tool_call_id,
-            )
+            row = len(self._page_ids)
+            self._page_ids.append(page_id)
         else:
             self.remove(page_id)
-            self._insert(
-                row,
-                page_id,
-                text,
-                hint,
-                modality=modality,
-                page_type=page_type,
-                role=role,
-                turn=turn,
-                tool_call_id=tool_call_id,
-            )
+        self._insert(
+            row,
+            page_id,
+            text,
+            hint,
+            modality=modality,
+            page_type=page_type,
+            role=role,
+            turn=turn,
+            tool_call_id=tool_call_id,
+        )
 
     def remove(self, page_id: str) -> None:
         """KeyError when it is not indexed."""

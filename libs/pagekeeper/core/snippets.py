@@ -79,7 +79,7 @@ def _unlikeness(lowered: str, roots: list[str], start: int) -> tuple[int, int]:
     before = start - SNIPPET_CHARS // 4
     window = lowered[max(0, before) : start + SNIPPET_CHARS * 3 // 4]
     here = start - max(0, before)
-    places = [min((at for at in _within(window, root)), key=lambda at: abs(at - here), default=None) for root in roots]
+    places = [min(_within(window, root), key=lambda at: abs(at - here), default=None) for root in roots]
     found = [at for at in places if at is not None]
     return len(roots) - len(found), max(found, default=0) - min(found, default=0)
 
