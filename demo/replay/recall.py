@@ -16,7 +16,8 @@ _LOOSE: Final = re.compile(r"[\s\-‐-―*_`]+")
 
 def cited_pages(reply: str) -> tuple[str, ...]:
     """The page ids that a reply cites, each once: `[ref: a]`, also `[ref: a, b]`."""
-    ids = (page_id for citation in _CITATION.findall(reply) for page_id in ID.findall(citation))
+    # A full stop or a colon behind an id is the sentence's, though an id may hold one.
+    ids = (page_id.rstrip(".:") for citation in _CITATION.findall(reply) for page_id in ID.findall(citation))
     return tuple(dict.fromkeys(ids))
 
 

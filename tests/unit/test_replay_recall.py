@@ -11,6 +11,7 @@ EVIDENCE = Recall("events", (), ("m1", "m2"))
 
 def test_citations_are_read_once_each_in_their_order() -> None:
     assert cited_pages("Yes [ref: m2], [ref: m1, m3] and [ref:m2]; not [m4] or (ref: m5).") == ("m2", "m1", "m3")
+    assert cited_pages("See [ref: m2.] and [ref: C01/1699.12:1]: both.") == ("m2", "C01/1699.12:1")
     assert cited_pages("Nothing.") == ()
 
 

@@ -13,10 +13,13 @@ from typing import Final
 CHARS_MIN: Final = 256
 """Of base64 that no data URL announces: digests, keys and tokens are shorter, and a model may have to repeat them."""
 ANNOUNCED_CHARS_MIN: Final = 64
+"""Of base64 that a data URL announces: the note in its place takes about 45 characters."""
 DISTINCT_MIN: Final = 24
+"""Different characters in a run: base64 has 64 of them, a ruler of dashes or a repeated word a few."""
 DENSE_SHARE_MIN: Final = 0.25
 """Share of capitals and digits: over 0.4 in base64 of any file, under 0.1 in paths and in words joined by hyphens."""
 _CONTEXT_CHARS: Final = 200
+"""Characters beside a run in which its kind may be told, as an object of a tool's JSON tells it."""
 
 # A run may be broken into lines as in MIME and PEM, in JSON by `\n`, and some writers escape `/` as `\/`: a backslash
 # is part of a run. Its last line may be short.

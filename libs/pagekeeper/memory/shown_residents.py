@@ -30,7 +30,8 @@ from pagekeeper.runtime.tokens import ModelTokens, Tokenizer
 OFFERED_KEPT_MAX: Final = 256
 """Lines of pages that are not in the context: a prompt offers 48 of them, and lists those that it recalls."""
 REMEMBERED_CHARS_MAX: Final = 4_096
-REMEMBERED_TEXTS_MAX: Final = 65_536
+REMEMBERED_TEXTS_MAX: Final = 8_192
+"""Counts that are remembered for a model, each of a text of at most REMEMBERED_CHARS_MAX: 32 Mi characters in all."""
 
 
 @dataclass(slots=True)
