@@ -148,7 +148,7 @@ async def test_work_ends_with_the_deadline_of_its_caller(surroundings: Surroundi
             await proxy.get_blobs(surroundings.caller(seconds=0.2), REQUEST)
         async with asyncio.timeout(5):
             await gate.cancelled.wait()
-    assert [line["outcome"] for line in surroundings.lines()] == ["CANCELLED"]
+    assert [line["outcome"] for line in surroundings.lines()] == ["DEADLINE_EXCEEDED"]
 
 
 async def test_work_ends_when_its_caller_goes(surroundings: Surroundings) -> None:

@@ -16,7 +16,6 @@ BY_A_LIBRARY = MappingProxyType(
         "urlopen": "urllib3 asks its pool",
         "_parse_header_lines": "nats-py reads messages",
         "_close": "nats-py ends a connection",
-        "Watch": "gRPC serves health",
         "get_command": "click looks a command up",
         "render": "rich renders what is printed",
         "render_str": "rich renders a text",

@@ -37,6 +37,8 @@ EXAMPLES: dict[type[errors.PagekeeperError], errors.PagekeeperError] = {
         errors.PageNotFound("p1"),
         errors.CheckpointNotFound("c1"),
         errors.RevisionNotFound("turn 7", 42),
+        errors.ServiceNotFound("pagekeeper.v1.Nothing"),
+        errors.MethodNotFound("/pagekeeper.v1.Nothing/Do"),
         errors.SessionExists("s1"),
         errors.PageExists("p1"),
         errors.CheckpointExists("c1"),
@@ -145,7 +147,7 @@ def test_the_longest_error_fits_the_trailers() -> None:
             errors.InternalError,
         ),
         (grpc.StatusCode.UNAUTHENTICATED, "no", errors.TokenInvalid),
-        (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", errors.InternalError),
+        (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", errors.MethodNotFound),
         (grpc.StatusCode.UNKNOWN, "", errors.InternalError),
     ],
 )

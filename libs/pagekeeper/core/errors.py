@@ -108,6 +108,24 @@ class RevisionNotFound(PagekeeperError):
         super().__init__(f"{asked} is not in this session's history; it is at revision {latest}", latest=str(latest))
 
 
+class ServiceNotFound(PagekeeperError):
+    """A server was asked for the health of a service that it does not serve."""
+
+    reason = "SERVICE_NOT_FOUND"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"no service {service!r} here", service=service)
+
+
+class MethodNotFound(PagekeeperError):
+    """A call of a method that the server does not have."""
+
+    reason = "METHOD_NOT_FOUND"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"this server has no method {method!r}; the API's files name those that it has", method=method)
+
+
 class SessionExists(PagekeeperError):
     reason = "SESSION_EXISTS"
 

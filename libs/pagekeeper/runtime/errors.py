@@ -59,6 +59,8 @@ RULES: Final[dict[type[errors.PagekeeperError], Rule]] = {
     errors.PageNotFound: Rule(_C.NOT_FOUND, definite=True),
     errors.CheckpointNotFound: Rule(_C.NOT_FOUND, definite=True),
     errors.RevisionNotFound: Rule(_C.NOT_FOUND, definite=True),
+    errors.ServiceNotFound: Rule(_C.NOT_FOUND, definite=True),
+    errors.MethodNotFound: Rule(_C.UNIMPLEMENTED, definite=True),
     errors.SessionExists: Rule(_C.ALREADY_EXISTS, definite=True),
     errors.PageExists: Rule(_C.ALREADY_EXISTS, definite=True),
     errors.CheckpointExists: Rule(_C.ALREADY_EXISTS, definite=True),
@@ -89,6 +91,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[errors.PagekeeperError]]] = {
     _C.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     _C.RESOURCE_EXHAUSTED: errors.TooManyRequests,
     _C.UNAUTHENTICATED: errors.TokenInvalid,
+    _C.UNIMPLEMENTED: errors.MethodNotFound,
 }
 # gRPC's answer to a message that is too large has the same code as its answer to too many calls. A request was never
 # served; a response was, and is too large by our fault.

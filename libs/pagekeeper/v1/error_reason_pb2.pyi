@@ -36,12 +36,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """TOKEN_AUDIENCE is UNAUTHENTICATED, definite. The token is for another audience than this platform."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
     """INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
-    path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
+    path of the first offending field; `request` when the bytes of the message cannot be parsed at all. Example of a message: `pages[2].page_id must be 1 to 64 characters of
     A-Z a-z 0-9 _ . : @ / + # -, not 'a b'`.
     """
     ERROR_REASON_CONTENT_TOO_LARGE: _ErrorReason.ValueType  # 11
-    """CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,
-    `size_bytes`, `limit_bytes`.
+    """CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`, which is
+    `request` for the whole message and `metadata` for the call's metadata; `size_bytes`, `limit_bytes`.
     """
     ERROR_REASON_BUDGET_TOO_SMALL: _ErrorReason.ValueType  # 12
     """BUDGET_TOO_SMALL is INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
@@ -58,6 +58,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REVISION_NOT_FOUND: _ErrorReason.ValueType  # 23
     """REVISION_NOT_FOUND is NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata:
     `latest`, the session's revision.
+    """
+    ERROR_REASON_SERVICE_NOT_FOUND: _ErrorReason.ValueType  # 24
+    """SERVICE_NOT_FOUND is NOT_FOUND, definite. A server was asked for the health of a service that it does not serve.
+    Metadata: `service`.
+    """
+    ERROR_REASON_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 25
+    """METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may. Metadata:
+    `method`.
     """
     ERROR_REASON_SESSION_EXISTS: _ErrorReason.ValueType  # 30
     """SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""
@@ -138,12 +146,12 @@ ERROR_REASON_TOKEN_AUDIENCE: ErrorReason.ValueType  # 4
 """TOKEN_AUDIENCE is UNAUTHENTICATED, definite. The token is for another audience than this platform."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
 """INVALID_FIELD is INVALID_ARGUMENT with BadRequest, definite. One field of the request is wrong. Metadata: `field`, the
-path of the first offending field. Example of a message: `pages[2].page_id must be 1 to 64 characters of
+path of the first offending field; `request` when the bytes of the message cannot be parsed at all. Example of a message: `pages[2].page_id must be 1 to 64 characters of
 A-Z a-z 0-9 _ . : @ / + # -, not 'a b'`.
 """
 ERROR_REASON_CONTENT_TOO_LARGE: ErrorReason.ValueType  # 11
-"""CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`,
-`size_bytes`, `limit_bytes`.
+"""CONTENT_TOO_LARGE is INVALID_ARGUMENT, definite. A field has more bytes than its limit. Metadata: `field`, which is
+`request` for the whole message and `metadata` for the call's metadata; `size_bytes`, `limit_bytes`.
 """
 ERROR_REASON_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 12
 """BUDGET_TOO_SMALL is INVALID_ARGUMENT, definite. The mandatory parts of the prompt exceed the budget. Metadata: `field`,
@@ -160,6 +168,14 @@ ERROR_REASON_CHECKPOINT_NOT_FOUND: ErrorReason.ValueType  # 22
 ERROR_REASON_REVISION_NOT_FOUND: ErrorReason.ValueType  # 23
 """REVISION_NOT_FOUND is NOT_FOUND, definite. The session's history does not reach that revision or turn. Metadata:
 `latest`, the session's revision.
+"""
+ERROR_REASON_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 24
+"""SERVICE_NOT_FOUND is NOT_FOUND, definite. A server was asked for the health of a service that it does not serve.
+Metadata: `service`.
+"""
+ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 25
+"""METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may. Metadata:
+`method`.
 """
 ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 30
 """SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""

@@ -1,21 +1,27 @@
 """`grpc.health.v1`: whether the server, and each of its services, takes calls.
 
 A watcher is told when the server stops taking calls, and its call is then ended. The stock servicer would keep the call
-open and thereby delay the server's stop.
+open and thereby delay the server's stop. Nobody needs a token here.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, Final
 
 import grpc
+from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthServicer
+
+from pagekeeper.core.errors import PagekeeperError, ServiceNotFound
+from pagekeeper.runtime.rpc.parsing import read_request
+from pagekeeper.runtime.rpc.refusals import answer_refusal
+
+HEALTH: Final = SERVICE_NAME
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Health(HealthServicer):
+class Health:
     """Serving from `begin` to `end`."""
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -37,23 +43,36 @@ class Health(HealthServicer):
             self._ended = True
             self._changed.notify_all()
 
-    async def Check(self, request: HealthCheckRequest, context: _Context) -> HealthCheckResponse:  # noqa: N802
-        """Answer how things are."""
-        if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
-        return self._answer(request.service)
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The handlers of the service, as gRPC takes them."""
 
-    async def Watch(  # noqa: N802
-        self, request: HealthCheckRequest, context: _Context
-    ) -> AsyncIterator[HealthCheckResponse]:
-        """Answer how things are, and again when that changes."""
-        del context
+        async def check(_: object, context: _Context) -> HealthCheckResponse:
+            request = await _read(context)
+            if request.service not in self._services:
+                await answer_refusal(context, ServiceNotFound(request.service))
+            return self._answer(request.service)
+
+        async def watch(_: object, context: _Context) -> None:
+            async for answer in self._answers((await _read(context)).service):
+                await context.write(answer)
+
+        serialized = HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            HEALTH,
+            {
+                "Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=serialized),
+                "Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=serialized),
+            },
+        )
+
+    async def _answers(self, service: str) -> AsyncIterator[HealthCheckResponse]:
+        """How things are, and again when that changes."""
         while True:
-            answer = self._answer(request.service)
+            answer = self._answer(service)
             yield answer
             if self._ended:
                 return
-            await self._change(request.service, answer)
+            await self._change(service, answer)
 
     async def _change(self, service: str, answer: HealthCheckResponse) -> None:
         async with self._changed:
@@ -65,3 +84,10 @@ class Health(HealthServicer):
         return HealthCheckResponse(
             status=HealthCheckResponse.SERVING if self._serving else HealthCheckResponse.NOT_SERVING
         )
+
+
+async def _read(context: _Context) -> HealthCheckRequest:
+    try:
+        return await read_request(context, HealthCheckRequest)
+    except PagekeeperError as refusal:
+        await answer_refusal(context, refusal)

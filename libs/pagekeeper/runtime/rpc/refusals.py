@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final, NoReturn
+
+import grpc
 
 from pagekeeper.core.errors import InternalError, PagekeeperError
-from pagekeeper.runtime.errors import to_public_error
+from pagekeeper.runtime.errors import STATUS_DETAILS, rule, to_public_error, to_status
+from pagekeeper.runtime.rpc.methods import TRACE
 
 _log: Final = logging.getLogger(__name__)
 
@@ -32,3 +35,13 @@ def uncaught_cancellation(cancelled: asyncio.CancelledError) -> Exception:
     escape = RuntimeError("a CancelledError escaped from work that nobody cancelled")
     escape.__cause__ = cancelled
     return escape
+
+
+async def answer_refusal(
+    context: "grpc.aio.ServicerContext[Any, Any]", refusal: PagekeeperError, trace: str = ""
+) -> NoReturn:
+    """End a call with the status for `refusal`: code, message, details, and the trace where there is one."""
+    status = to_status(refusal)
+    details = (STATUS_DETAILS, status.SerializeToString())
+    await context.abort(rule(refusal).code, status.message, (details, (TRACE, trace)) if trace else (details,))
+    raise AssertionError("abort raises")

@@ -1,0 +1,123 @@
+"""Requests made of the bytes that callers send: read once the call is let in, and refused by the field that is wrong.
+
+gRPC knows no deserializer of ours. gRPC answers bytes that its deserializer cannot parse with UNKNOWN and the parser's
+words, and writes a traceback to the logs, before anything of ours has run.
+"""
+
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
+
+FIELDS_READ_MAX: Final = 10_000
+"""Fields of bad bytes that are looked at for the name of the wrong one: about 5 ms."""
+DEPTH_MAX: Final = 32
+
+_VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
+_FIXED_BYTES: Final = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_VARINT_BYTES_MAX: Final = 10
+
+M = TypeVar("M", bound=Message)
+
+
+async def read_request(context: "grpc.aio.ServicerContext[Any, Any]", kind: type[M]) -> M:
+    """Receive the one request of a call whose messages are bytes. Raises InvalidField, ContentTooLarge."""
+    raw = await context.read()
+    if raw is grpc.aio.EOF:
+        raise InvalidField("request", f"must be one {kind.DESCRIPTOR.full_name}; the call ended without a message")
+    return parse(kind, raw)
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """The message of class `kind` that `raw` holds. Raises InvalidField, ContentTooLarge."""
+    if len(raw) > MESSAGE_BYTES_MAX:
+        raise ContentTooLarge("request", len(raw), MESSAGE_BYTES_MAX)
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        descriptor: Any = kind.DESCRIPTOR  # which has two classes for the type checker
+        try:
+            field = _Reader().broken_text(descriptor, memoryview(raw), "", 0)
+        except _NoMessage:
+            field = None
+        if field is not None:
+            raise InvalidField(field, "must be text in UTF-8; other bytes were sent") from None
+        raise InvalidField("request", f"must be the bytes of a {descriptor.full_name}; they cannot be parsed") from None
+
+
+class _NoMessage(Exception):
+    """The bytes end in the midst of a field, or their fields are too many to look at all."""
+
+
+class _Reader:
+    """A walk over the fields on the wire, as far as the first text that is not UTF-8."""
+
+    def __init__(self) -> None:
+        self._left = FIELDS_READ_MAX
+
+    def broken_text(self, descriptor: Descriptor, raw: memoryview, path: str, depth: int) -> str | None:
+        """The path of the first broken text. Raises _NoMessage."""
+        fields = descriptor.fields_by_number
+        seen: dict[int, int] = {}
+        position = 0
+        while position < len(raw):
+            self._left -= 1
+            if self._left < 0 or depth > DEPTH_MAX:
+                raise _NoMessage
+            tag, position = _varint(raw, position)
+            number, wire_type = tag >> 3, tag & 7
+            if wire_type != _DELIMITED:
+                position = _after_number(raw, position, wire_type)
+                continue
+            length, position = _varint(raw, position)
+            value, position = raw[position : position + length], position + length
+            if position > len(raw):
+                raise _NoMessage
+            field = fields.get(number)
+            if field is None:
+                continue
+            index = seen.get(number, 0)
+            seen[number] = index + 1
+            found = self._of_field(field, value, f"{path}{_name(field, index)}", depth)
+            if found is not None:
+                return found
+        return None
+
+    def _of_field(self, field: FieldDescriptor, value: memoryview, path: str, depth: int) -> str | None:
+        if field.message_type is not None:
+            inner = path if field.message_type.GetOptions().map_entry else f"{path}."
+            found = self.broken_text(field.message_type, value, inner, depth + 1)
+            return path if found is not None and inner == path else found
+        if field.type != FieldDescriptor.TYPE_STRING:
+            return None
+        try:
+            str(value, "utf-8")
+        except UnicodeDecodeError:
+            return path
+        return None
+
+
+def _name(field: FieldDescriptor, index: int) -> str:
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    return f"{field.name}[{index}]" if field.is_repeated and not is_map else field.name
+
+
+def _after_number(raw: memoryview, position: int, wire_type: int) -> int:
+    if wire_type == _VARINT:
+        return _varint(raw, position)[1]
+    if wire_type not in _FIXED_BYTES:
+        raise _NoMessage
+    return position + _FIXED_BYTES[wire_type]
+
+
+def _varint(raw: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for count, byte in enumerate(raw[position : position + _VARINT_BYTES_MAX]):
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value, position + count + 1
+    raise _NoMessage

@@ -1,0 +1,106 @@
+"""Bytes that are no request are refused by the field that is wrong, whichever bytes they are."""
+
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
+from pagekeeper.runtime.rpc.parsing import FIELDS_READ_MAX, parse
+from pagekeeper.v1 import memory_service_pb2 as pb
+from pagekeeper.v1 import page_pb2
+from tests.unit.test_limits import REQUESTS, fields_of
+
+MARK = "a text that stands nowhere else"
+BROKEN = b"\xff" + MARK.encode()[1:]
+
+TEXTS = [
+    (request, path)
+    for request in REQUESTS
+    for path in fields_of(request)
+    if path[-1].type == FieldDescriptor.TYPE_STRING
+]
+NAMES = [f"{request.name}.{'.'.join(field.name for field in path)}" for request, path in TEXTS]
+
+
+def marked(message: Any, path: tuple[FieldDescriptor, ...]) -> str:  # noqa: ANN401 - a message of any class
+    """Put MARK where `path` leads, as the second entry of each list. Return the path as refusals say it."""
+    said = ""
+    for field in path[:-1]:
+        value = getattr(message, field.name)
+        if field.is_repeated:
+            value.add()
+            message, said = value.add(), f"{said}{field.name}[1]."
+        else:
+            message, said = value, f"{said}{field.name}."
+    name = path[-1].name
+    if path[-1].is_repeated:
+        getattr(message, name).extend(["whole", MARK])
+        return f"{said}{name}[1]"
+    setattr(message, name, MARK)
+    return f"{said}{name}"
+
+
+@pytest.mark.parametrize(("request_", "path"), TEXTS, ids=NAMES)
+def test_a_text_that_is_not_utf_8_is_named_by_its_path(request_: Descriptor, path: tuple[FieldDescriptor, ...]) -> None:
+    kind = GetMessageClass(request_)
+    message = kind()
+    where = marked(message, path)
+    with pytest.raises(InvalidField) as refusal:
+        parse(kind, message.SerializeToString().replace(MARK.encode(), BROKEN))
+    assert refusal.value.field == where
+    assert "UTF-8" in refusal.value.problem
+
+
+def test_a_map_is_named_as_a_whole() -> None:
+    raw = pb.OpenSessionRequest(labels={"key": MARK}).SerializeToString().replace(MARK.encode(), BROKEN)
+    with pytest.raises(InvalidField) as refusal:
+        parse(pb.OpenSessionRequest, raw)
+    assert refusal.value.field == "labels"
+
+
+@given(raw=st.binary(max_size=200), kind=st.sampled_from([GetMessageClass(request) for request in REQUESTS]))
+def test_any_bytes_are_a_request_or_a_bad_field(raw: bytes, kind: type[Message]) -> None:
+    try:
+        expected = kind.FromString(raw)
+    except DecodeError:
+        with pytest.raises(InvalidField):
+            parse(kind, raw)
+    else:
+        assert parse(kind, raw) == expected
+
+
+@given(cut=st.integers(0, 300))
+def test_a_message_that_was_cut_off_is_refused_as_a_whole_or_is_shorter(cut: int) -> None:
+    whole = pb.AppendPagesRequest(session_id="s", pages=[page_pb2.PageInput(text="a text")] * 20).SerializeToString()
+    try:
+        size_bytes = pb.AppendPagesRequest.FromString(whole[:cut]).ByteSize()
+    except DecodeError:
+        with pytest.raises(InvalidField) as refusal:
+            parse(pb.AppendPagesRequest, whole[:cut])
+        assert refusal.value.field == "request"
+    else:
+        assert parse(pb.AppendPagesRequest, whole[:cut]).ByteSize() == size_bytes
+
+
+def test_a_message_has_as_many_bytes_as_the_limit() -> None:
+    fits = pb.SearchPagesRequest(query="x" * (MESSAGE_BYTES_MAX - 5)).SerializeToString()
+    assert len(fits) == MESSAGE_BYTES_MAX
+    assert parse(pb.SearchPagesRequest, fits).ByteSize() == MESSAGE_BYTES_MAX
+    with pytest.raises(ContentTooLarge) as refusal:
+        parse(pb.SearchPagesRequest, fits + b"\x00")
+    assert refusal.value.metadata["size_bytes"] == str(MESSAGE_BYTES_MAX + 1)
+
+
+def test_the_search_for_a_bad_field_ends() -> None:
+    """The wrong text comes after more fields than are looked at: the refusal names the request."""
+    fields = b"\x0a\x00" * (FIELDS_READ_MAX + 1)
+    broken = pb.SearchPagesRequest(query=MARK).SerializeToString().replace(MARK.encode(), BROKEN)
+    with pytest.raises(InvalidField) as refusal:
+        parse(pb.SearchPagesRequest, fields + broken)
+    assert refusal.value.field == "request"
