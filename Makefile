@@ -44,12 +44,13 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@$(LOCKED); $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# ONCE=1, TOPOLOGY=, PAGING=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through the environment:
-# make exports what stands on its command line. `exec` leaves no shell in between, so that Ctrl-C is handled once.
+# ONCE=1, TOPOLOGY=, REPLICAS=, NATS=, PAGING=, CONVERSATION=, REPORT=, MODEL_URL=, MODEL= and MODEL_KEY= reach the launcher through
+# the environment: make exports what stands on its command line. `exec` leaves no shell in between, so that Ctrl-C is handled once.
 .PHONY: run
 run: $(READY) ## start everything and replay a conversation (ONCE=1: then stop)
 	@exec $(BIN)/python -m demo run
 
+# REPLICAS= and NATS= reach the stacks of the tests likewise.
 .PHONY: test
 test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one process)
 	@exec $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS)

@@ -1,6 +1,7 @@
 """A whole Pagekeeper for tests: real servers and real processes, and clients of it."""
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 from pagekeeper.client import Pagekeeper, connect
 from pagekeeper.core.errors import PagekeeperError
+from pagekeeper.local.options import read_stack_options
 from pagekeeper.local.stack import LocalStack, Topology
 from tests.servers import eventually
 
@@ -19,9 +21,13 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 def running_stack(
     directory: Path, topology: Topology, settings: Mapping[str, str] = NO_SETTINGS
 ) -> Iterator[LocalStack]:
-    """A stack that belongs to no event loop, so that tests with loops of their own can share it."""
+    """A stack that belongs to no event loop, so that tests with loops of their own can share it.
+
+    A stack of five services has as many replicas and NATS servers as the variables of the launcher say.
+    """
+    options = read_stack_options(os.environ if topology is Topology.FIVE else {})
     with asyncio.Runner() as runner:
-        stack = LocalStack(directory, topology, settings)
+        stack = LocalStack(directory, topology, settings, replicas=options.replicas, nats_servers=options.nats_servers)
         runner.run(stack.__aenter__())
         try:
             yield stack

@@ -1,6 +1,7 @@
 """The launcher: real servers, stand-ins for our processes, and what is left when it ends."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -239,8 +240,10 @@ async def test_work_ends_when_a_part_of_the_stack_does(tmp_path: Path) -> None:
 
 
 @contextmanager
-def launched(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    launcher = subprocess.Popen([sys.executable, str(LAUNCH), str(directory)], stdout=subprocess.PIPE)
+def launched(directory: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    launcher = subprocess.Popen(
+        [sys.executable, str(LAUNCH), str(directory)], stdout=subprocess.PIPE, env={**os.environ, **variables}
+    )
     try:
         yield launcher
     finally:
@@ -248,12 +251,21 @@ def launched(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         launcher.communicate()
 
 
-def test_nothing_is_left_when_the_launcher_is_killed(tmp_path: Path) -> None:
-    with launched(tmp_path) as launcher:
+@pytest.mark.parametrize(
+    ("replicas", "nats_servers", "processes"),
+    [
+        ("", "1", 8),  # the launcher, two servers, five processes
+        ("gateway=2", "3", 11),  # two NATS servers and a gateway more
+    ],
+)
+def test_nothing_is_left_when_the_launcher_is_killed(
+    tmp_path: Path, replicas: str, nats_servers: str, processes: int
+) -> None:
+    with launched(tmp_path, REPLICAS=replicas, NATS=nats_servers) as launcher:
         assert launcher.stdout is not None
         assert launcher.stdout.readline() == b"started\n"
         users = users_of(tmp_path)
-        assert len(users) == 8  # the launcher, two servers, five processes
+        assert len(users) == processes
         launcher.send_signal(signal.SIGKILL)
         wait_until(lambda: not users_of(tmp_path), seconds=20)
     wait_until(lambda: not sockets_of(users))

@@ -15,6 +15,7 @@ def test_nothing_given_is_five_processes_until_ctrl_c() -> None:
     options = read_options({"PATH": "/bin"})
     assert options.stack.topology is Topology.FIVE
     assert (options.conversation, options.once, options.report, options.stack.directory) == (None, False, None, None)
+    assert (options.stack.replicas, options.stack.nats_servers) == ({}, 1)
     assert "scripted" in options.model.name
 
 
@@ -24,6 +25,8 @@ def test_everything_given(tmp_path: Path) -> None:
     options = read_options(
         {
             "TOPOLOGY": "one",
+            "REPLICAS": "all=2",
+            "NATS": "3",
             "PAGING": "model",
             "CONVERSATION": str(conversation),
             "ONCE": "1",
@@ -34,6 +37,8 @@ def test_everything_given(tmp_path: Path) -> None:
         }
     )
     assert options.stack.topology is Topology.ONE
+    assert options.stack.replicas == {"all": 2}
+    assert options.stack.nats_servers == 3
     assert options.demand_paging == DEMAND_PAGING_MODEL
     assert options.conversation == conversation
     assert options.once
@@ -43,10 +48,32 @@ def test_everything_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "written", ["gateway=2 fault-handler=64", "gateway=2,fault-handler=64", " fault-handler=64  gateway=2 "]
+)
+def test_replicas_are_named_by_service(written: str) -> None:
+    options = read_options({"REPLICAS": written, "NATS": "5"})
+    assert options.stack.replicas == {"gateway": 2, "fault-handler": 64}
+    assert options.stack.nats_servers == 5
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
         ("TOPOLOGY", "two", "five or one"),
         ("TOPOLOGY", "FIVE", "five or one"),
+        ("REPLICAS", "gateway", "gateway=N, with N from 1 to 64"),
+        ("REPLICAS", "gateway=", "gateway=N"),
+        ("REPLICAS", "gateway=0", "gateway=N"),
+        ("REPLICAS", "gateway=65", "gateway=N"),
+        ("REPLICAS", "gateway=-1", "gateway=N"),
+        ("REPLICAS", "gateway=two", "gateway=N"),
+        ("REPLICAS", "gateway=\u0662", "gateway=N"),
+        ("REPLICAS", "gateway=2 gateway=3", "gateway twice"),
+        ("REPLICAS", "gate-way=2", "page-table, working-set, fault-handler, artifact-storage, gateway"),
+        ("REPLICAS", "all=2", "with TOPOLOGY=five"),
+        ("REPLICAS", "=2", "with TOPOLOGY=five"),
+        ("NATS", "2", "1, 3 or 5 servers"),
+        ("NATS", "three", "1, 3 or 5 servers"),
         ("PAGING", "nobody", "model, runtime, hybrid"),
         ("ONCE", "maybe", "1 to end after the replay"),
         ("CONVERSATION", "/no/such/file", "no such file"),

@@ -10,11 +10,11 @@ import os
 import signal
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pagekeeper.local.leash import leashed
 from pagekeeper.local.ports import is_free, is_listening
@@ -156,3 +156,23 @@ class Child(ABC):
     def _log_end(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return "\n    ".join([f"its log {self.log_path} ends:", *lines])
+
+
+async def stop_all(children: Iterable[Child]) -> None:
+    """Stop children side by side. None of them runs on return, whatever happens meanwhile."""
+    children = list(children)
+    try:
+        await all_of(child.stop() for child in children)
+    finally:
+        for child in children:
+            child.kill()
+
+
+async def all_of(steps: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Take steps side by side. When one fails the others are cancelled, and what it raised is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None

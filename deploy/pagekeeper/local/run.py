@@ -71,7 +71,10 @@ class _Run:
         with ExitStack() as files:
             sweeper = files.enter_context(Sweeper())
             directory = self._options.directory or _temporary(sweeper)
-            async with LocalStack(directory, self._options.topology) as stack:
+            options = self._options
+            async with LocalStack(
+                directory, options.topology, replicas=options.replicas, nats_servers=options.nats_servers
+            ) as stack:
                 files.enter_context(_announced(stack, sweeper))
                 self._introduce(stack, clock.monotonic() - started)
                 self.status = await stack.watched(self._work(stack))
@@ -80,8 +83,14 @@ class _Run:
                     await stack.watch()
 
     def _introduce(self, stack: LocalStack, seconds: float) -> None:
-        what = "five services" if stack.topology is Topology.FIVE else "one process"
-        ready = f" {what}, {stack.nats.name} and {stack.s3.name}, ready in {seconds:.1f} s"
+        processes, services = len(stack.processes), len(stack.topology.services)
+        if stack.topology is Topology.FIVE:
+            what = "five services" if processes == services else f"five services in {processes} processes"
+        else:
+            what = "one process" if processes == services else f"{processes} processes with all services"
+        servers = len(stack.nats_servers)
+        nats = stack.nats.name if servers == 1 else f"{servers} nats-servers"
+        ready = f" {what}, {nats} and {stack.s3.name}, ready in {seconds:.1f} s"
         self._say(Text.assemble(("Pagekeeper", "bold"), ready))
         self._say(f"  gRPC at {stack.endpoint}, tenant {TENANT}, subject {SUBJECT}; logs in {stack.directory}")
 

@@ -32,9 +32,9 @@ PROBE_SECONDS_MAX: Final = 1.0
 USER: Final = "pagekeeper"
 
 _NATS_CONFIGURATION: Final = """\
-server_name: pagekeeper
+server_name: {name}
 listen: "{host}:{port}"
-max_payload: 1MB
+{cluster}max_payload: 1MB
 jetstream {{ store_dir: {directory}, sync_interval: always }}
 accounts {{
   PAGEKEEPER: {{
@@ -91,8 +91,8 @@ class Server(Child):
 class NatsServer(Server):
     """nats-server with JetStream, every write synced, and one account for the platform."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__("nats-server", directory, port_count=1)
+    def __init__(self, directory: Path, name: str = "nats-server") -> None:
+        super().__init__(name, directory, port_count=1)
 
     @property
     def url(self) -> str:
@@ -105,16 +105,19 @@ class NatsServer(Server):
         return str(json.loads(greeting.removeprefix(b"INFO "))["version"])
 
     async def _start_on(self, ports: Sequence[int]) -> None:
-        [port] = ports
+        port = ports[0]
+        password = self._password()
         configuration = self.directory / "nats.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
             _NATS_CONFIGURATION.format(
+                name=self.name,
                 host=HOST,
                 port=port,
+                cluster=self._cluster_block(password),
                 directory=json.dumps(str(self.directory)),
                 user=USER,
-                password=json.dumps(self._password()),
+                password=json.dumps(password),
             )
         )
 
@@ -129,6 +132,10 @@ class NatsServer(Server):
             timeout_seconds=START_SECONDS_MAX,
             ports=ports,
         )
+
+    def _cluster_block(self, _: str) -> str:
+        """The part of the configuration about other servers: nothing, since the server is alone."""
+        return ""
 
     def _password(self) -> str:
         return secret_in(self.directory / "password")

@@ -1,4 +1,4 @@
-"""A whole Pagekeeper on this machine: NATS, an S3 server, keys, and our processes, five or one.
+"""A whole Pagekeeper on this machine: NATS, an S3 server, keys, and our processes: any number of each service.
 
 Guarantee: when the block of a `LocalStack` is left, or its process ends in any way, none of its processes is left. Any
 number of stacks may run at a time, each in a directory of its own.
@@ -6,14 +6,15 @@ number of stacks may run at a time, each in a directory of its own.
 
 import asyncio
 import fcntl
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
-from pagekeeper.local.child import Child, PortTaken, StartFailed
+from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
+from pagekeeper.local.nats_cluster import NatsCluster
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.processes import SERVE, Process
 from pagekeeper.local.servers import PORT_CHOICES_MAX, NatsServer, s3_server, secret_in
@@ -39,6 +40,9 @@ PARTITIONS: Final = 4
 PARTITION_BYTES_MAX: Final = 512 * 1024**2
 """The log reserves its room when it is made: 2 GiB with four partitions fit on any laptop."""
 
+LOG_REPLICAS: Final = 3
+"""Servers that keep each append, on a cluster of NATS servers."""
+
 WATCH_SECONDS: Final = 0.5
 
 TENANT: Final = "local"
@@ -48,18 +52,24 @@ T = TypeVar("T")
 
 
 class Topology(StrEnum):
-    """How many processes our services run in."""
+    """How our services are divided into processes: a process a service, or one that holds all of them."""
 
     FIVE = "five"
     ONE = "one"
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the processes; each may run several times."""
+        return (ALL,) if self is Topology.ONE else (*INTERNAL_SERVICES, GATEWAY)
 
 
 class LocalStack:
     """Everything, running inside `async with`, with its files in `directory`.
 
     A stack may go on with the directory of an earlier one, whatever ended that. `settings` are further variables for
-    our processes; `serve` is the command that becomes one of them when the name of a service is added to it. Entering
-    raises StartFailed, and leaves nothing running.
+    our processes; `serve` is the command that becomes one of them when the name of a service is added to it. `replicas`
+    says how many processes a service has, 1 where it says nothing; `nats_servers` is the size of the NATS cluster.
+    Entering raises StartFailed, and leaves nothing running.
     """
 
     def __init__(
@@ -68,34 +78,49 @@ class LocalStack:
         topology: Topology = Topology.FIVE,
         settings: Mapping[str, str] = MappingProxyType({}),
         serve: Sequence[str] = SERVE,
+        *,
+        replicas: Mapping[str, int] = MappingProxyType({}),
+        nats_servers: int = 1,
     ) -> None:
         self.directory = directory.absolute()
         self.topology = topology
         self._settings = settings
         self._serve = serve
+        self._replicas = {service: replicas.get(service, 1) for service in topology.services}
         self._sweeper = Sweeper()
-        self._ports: dict[str, int] = {}
+        self._addresses: dict[str, list[str]] = {}
         self._opened = AsyncExitStack()
-        self.nats = NatsServer(self.directory / "nats")
+        self._nats_servers = nats_servers
+        self._cluster = NatsCluster(self.directory / "nats", nats_servers)
         self.s3 = s3_server(self.directory / "s3", self._sweeper)
         self.processes: dict[str, Process] = {}
-        """By the name of the service, or `all`; none before the stack is entered."""
+        """By the name of the service, or `all`; the second replica is `gateway-2`. None before the stack is entered."""
+
+    @property
+    def nats(self) -> NatsServer:
+        """The NATS server, the first of a cluster. A cluster has servers once the stack is entered."""
+        return self._cluster.servers[0]
+
+    @property
+    def nats_servers(self) -> tuple[NatsServer, ...]:
+        """All NATS servers."""
+        return self._cluster.servers
 
     @property
     def endpoint(self) -> str:
-        """`host:port` of the public API."""
-        return self.processes[GATEWAY if self.topology is Topology.FIVE else ALL].address
+        """`host:port` of the public API; several with commas between when there are several gateways."""
+        return ",".join(self._addresses[self.topology.services[-1]])
 
     @property
     def environment(self) -> dict[str, str]:
         """Return the settings of every Pagekeeper process, besides its own PK_LISTEN."""
         addresses = {
-            variable: f"{HOST}:{self._ports[name]}"
+            variable: ",".join(self._addresses[name])
             for name, variable in INTERNAL_SERVICES.items()
-            if name in self._ports
+            if name in self._addresses
         }
         return {
-            "PK_NATS_URL": self.nats.url,
+            "PK_NATS_URL": self._cluster.url,
             "PK_LOG_PARTITIONS": str(PARTITIONS),
             "PK_LOG_BYTES_MAX": str(PARTITION_BYTES_MAX),
             "PK_S3_ENDPOINT": self.s3.endpoint,
@@ -106,6 +131,7 @@ class LocalStack:
             "PK_TOKEN_KEY": str(self._token_key),
             "PK_TOKEN_AUDIENCE": PUBLIC_AUDIENCE,
             "PK_INTERNAL_KEY": str(self._internal_key),
+            **({"PK_LOG_REPLICAS": str(LOG_REPLICAS)} if self._nats_servers > 1 else {}),
             **addresses,
             **self._settings,
         }
@@ -118,7 +144,7 @@ class LocalStack:
     async def watch(self) -> Never:
         """Wait until something of the stack has ended that should run. Raises ChildFailed, which says what."""
         while True:
-            for child in (self.nats, self.s3, *self.processes.values()):
+            for child in (*self.nats_servers, self.s3, *self.processes.values()):
                 if not child.running:
                     raise child.failure()
             await asyncio.sleep(WATCH_SECONDS)
@@ -141,9 +167,8 @@ class LocalStack:
             opened.enter_context(self._sweeper)
             for path in (self._token_key, self._internal_key):
                 secret_in(path)
-            servers = (self.nats, self.s3)
-            opened.push_async_callback(_stop, servers)
-            await _all_of(server.start() for server in servers)
+            opened.push_async_callback(self._stop_servers)
+            await all_of((self._cluster.start(), self.s3.start()))
             opened.push_async_callback(self._stop_processes)
             await self._start_processes()
             self._opened = opened.pop_all()
@@ -155,19 +180,26 @@ class LocalStack:
         await self._opened.aclose()
 
     async def _start_processes(self) -> None:
-        names = (ALL,) if self.topology is Topology.ONE else (*INTERNAL_SERVICES, GATEWAY)
+        names = [
+            (service, service if number == 1 else f"{service}-{number}")
+            for service, count in self._replicas.items()
+            for number in range(1, count + 1)
+        ]
         logs = self.directory / "logs"
         logs.mkdir(exist_ok=True)
         for choices_left in reversed(range(PORT_CHOICES_MAX)):
-            self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+            placed = list(zip(names, free_ports(len(names)), strict=True))
+            self._addresses = {service: [] for service in self._replicas}
+            for (service, _), port in placed:
+                self._addresses[service].append(f"{HOST}:{port}")
             environment = self.environment
             self.processes = {
-                name: Process(name, (*self._serve, name), {**environment, "PK_LISTEN": f"{HOST}:{port}"}, logs, port)
-                for name, port in self._ports.items()
+                name: Process(name, (*self._serve, service), {**environment, "PK_LISTEN": f"{HOST}:{port}"}, logs, port)
+                for (service, name), port in placed
             }
             try:
                 # Each is told where the others are, so one port that is taken concerns them all.
-                await _all_of(process.start() for process in self.processes.values())
+                await all_of(process.start() for process in self.processes.values())
             except PortTaken:
                 await self._stop_processes()
                 if not choices_left:
@@ -176,7 +208,10 @@ class LocalStack:
                 return
 
     async def _stop_processes(self) -> None:
-        await _stop(self.processes.values())
+        await stop_all(self.processes.values())
+
+    async def _stop_servers(self) -> None:
+        await stop_all((*self.nats_servers, self.s3))
 
     @property
     def _token_key(self) -> Path:
@@ -196,22 +231,3 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise StartFailed(f"another launcher runs in {path.parent}") from None
         yield
-
-
-async def _stop(children: Iterable[Child]) -> None:
-    children = list(children)
-    try:
-        await _all_of(child.stop() for child in children)
-    finally:
-        for child in children:
-            child.kill()
-
-
-async def _all_of(steps: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Take steps side by side. When one fails the others are cancelled, and what it raised is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(step)
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
