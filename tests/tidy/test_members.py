@@ -16,6 +16,7 @@ BY_A_LIBRARY = MappingProxyType(
         "urlopen": "urllib3 asks its pool",
         "_parse_header_lines": "nats-py reads messages",
         "_close": "nats-py ends a connection",
+        "_make_request_call_future": "gRPC asks for the calls of a method",
         "get_command": "click looks a command up",
         "render": "rich renders what is printed",
         "render_str": "rich renders a text",

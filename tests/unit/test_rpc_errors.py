@@ -38,7 +38,7 @@ EXAMPLES: dict[type[errors.PagekeeperError], errors.PagekeeperError] = {
         errors.CheckpointNotFound("c1"),
         errors.RevisionNotFound("turn 7", 42),
         errors.ServiceNotFound("pagekeeper.v1.Nothing"),
-        errors.MethodNotFound("/pagekeeper.v1.Nothing/Do"),
+        errors.MethodNotFound(),
         errors.SessionExists("s1"),
         errors.PageExists("p1"),
         errors.CheckpointExists("c1"),

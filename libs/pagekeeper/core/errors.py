@@ -122,8 +122,8 @@ class MethodNotFound(PagekeeperError):
 
     reason = "METHOD_NOT_FOUND"
 
-    def __init__(self, method: str) -> None:
-        super().__init__(f"this server has no method {method!r}; the API's files name those that it has", method=method)
+    def __init__(self) -> None:
+        super().__init__("this server does not have the method; the API's files name those that it has")
 
 
 class SessionExists(PagekeeperError):

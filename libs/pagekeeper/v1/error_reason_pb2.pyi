@@ -64,9 +64,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `service`.
     """
     ERROR_REASON_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 25
-    """METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may. Metadata:
-    `method`.
-    """
+    """METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may."""
     ERROR_REASON_SESSION_EXISTS: _ErrorReason.ValueType  # 30
     """SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""
     ERROR_REASON_PAGE_EXISTS: _ErrorReason.ValueType  # 31
@@ -174,9 +172,7 @@ ERROR_REASON_SERVICE_NOT_FOUND: ErrorReason.ValueType  # 24
 Metadata: `service`.
 """
 ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 25
-"""METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may. Metadata:
-`method`.
-"""
+"""METHOD_NOT_FOUND is UNIMPLEMENTED, definite. The server does not have the method; a newer release may."""
 ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 30
 """SESSION_EXISTS is ALREADY_EXISTS, definite. The tenant has a session of that id. Metadata: `session_id`."""
 ERROR_REASON_PAGE_EXISTS: ErrorReason.ValueType  # 31

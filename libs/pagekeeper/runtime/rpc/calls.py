@@ -8,7 +8,7 @@ wire there is no difference.
 Every refusal carries an ErrorInfo, of what gRPC would refuse by itself too:
 - A message beyond MESSAGE_BYTES_MAX, and metadata beyond METADATA_BYTES_MAX, are received up to the transport's larger
   limit (`pagekeeper.runtime.rpc.server`), and refused here.
-- A method that the server has not is refused by `UnknownMethods`.
+- A method that the server does not have is refused by `unknown_method`.
 - A call whose deadline passes is answered by the server shortly before the caller's own clock ends the call.
 """
 
@@ -18,7 +18,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from random import Random
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -48,6 +48,7 @@ _CANCELLED: Final = "CANCELLED"
 _log: Final = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Unary = Callable[[Caller, Message], Awaitable[Message]]
 _Stream = Callable[[Caller, Message], AsyncGenerator[Message, None]]
 
@@ -189,18 +190,15 @@ class _Call:
             self._countdown.cancel()
 
 
-def handlers_of(gate: CallGate, service: ServiceDescriptor, target: object) -> grpc.GenericRpcHandler:
-    """The handlers of a service. Raises TypeError when `target` lacks a method of it."""
-    return grpc.method_handlers_generic_handler(
-        service.full_name,
-        {
-            method.name: _stream(gate, method, served) if method.streams else _unary(gate, method, served)
-            for method, served in methods_of(service, target)
-        },
-    )
+def handlers_of(gate: CallGate, service: ServiceDescriptor, target: object) -> dict[str, Handler]:
+    """The handlers of a service, by path. Raises TypeError when `target` lacks a method of it."""
+    return {
+        method.path: _stream(gate, method, served) if method.streams else _unary(gate, method, served)
+        for method, served in methods_of(service, target)
+    }
 
 
-def _unary(gate: CallGate, method: Method, target: _Unary) -> "grpc.RpcMethodHandler[Any, Any]":
+def _unary(gate: CallGate, method: Method, target: _Unary) -> Handler:
     path, kind = method.path[1:], method.request
 
     async def handle(_: object, context: Context) -> bytes:
@@ -221,7 +219,7 @@ def _unary(gate: CallGate, method: Method, target: _Unary) -> "grpc.RpcMethodHan
     return grpc.stream_unary_rpc_method_handler(handle)
 
 
-def _stream(gate: CallGate, method: Method, target: _Stream) -> "grpc.RpcMethodHandler[Any, Any]":
+def _stream(gate: CallGate, method: Method, target: _Stream) -> Handler:
     path, kind = method.path[1:], method.request
 
     # Written, not yielded: a generator that grpc drops is closed whenever the garbage collector comes by.
@@ -243,24 +241,17 @@ def _stream(gate: CallGate, method: Method, target: _Stream) -> "grpc.RpcMethodH
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-class UnknownMethods(grpc.GenericRpcHandler):
-    """The last handler that gRPC asks: it refuses every method, once the token was verified."""
+def unknown_method(gate: CallGate) -> Handler:
+    """The handler of every other path: it refuses the call, once the token was verified."""
 
-    def __init__(self, gate: CallGate) -> None:
-        self._gate = gate
+    async def handle(_: object, context: Context) -> None:
+        call = _Call(gate, UNKNOWN_METHOD, context)
+        try:
+            await call.refuse(_caught(call.caller) or MethodNotFound())
+        finally:
+            call.close()
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
-        """A handler that refuses the method."""
-        method: Any = handler_call_details.method
-
-        async def handle(_: object, context: Context) -> None:
-            call = _Call(self._gate, UNKNOWN_METHOD, context)
-            try:
-                await call.refuse(_caught(call.caller) or MethodNotFound(method))
-            finally:
-                call.close()
-
-        return grpc.stream_stream_rpc_method_handler(handle)
+    return grpc.stream_stream_rpc_method_handler(handle)
 
 
 def _caught(let_in: Callable[[], Caller]) -> PagekeeperError | None:

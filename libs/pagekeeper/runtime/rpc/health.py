@@ -43,8 +43,8 @@ class Health:
             self._ended = True
             self._changed.notify_all()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """The handlers of the service, as gRPC takes them."""
+    def handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
+        """The handlers of the service, by path."""
 
         async def check(_: object, context: _Context) -> HealthCheckResponse:
             request = await _read(context)
@@ -57,13 +57,10 @@ class Health:
                 await context.write(answer)
 
         serialized = HealthCheckResponse.SerializeToString
-        return grpc.method_handlers_generic_handler(
-            HEALTH,
-            {
-                "Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=serialized),
-                "Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=serialized),
-            },
-        )
+        return {
+            f"/{HEALTH}/Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=serialized),
+            f"/{HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=serialized),
+        }
 
     async def _answers(self, service: str) -> AsyncIterator[HealthCheckResponse]:
         """How things are, and again when that changes."""

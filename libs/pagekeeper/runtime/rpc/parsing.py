@@ -4,6 +4,7 @@ gRPC knows no deserializer of ours. gRPC answers bytes that its deserializer can
 words, and writes a traceback to the logs, before anything of ours has run.
 """
 
+import zlib
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -20,6 +21,9 @@ DEPTH_MAX: Final = 32
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 _FIXED_BYTES: Final = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _VARINT_BYTES_MAX: Final = 10
+_GZIP: Final = b"\x1f\x8b"
+"""How gzip begins. No message does: its first byte would be a field of wire type 7, which there is not."""
+_GZIP_HEADER: Final = 16
 
 M = TypeVar("M", bound=Message)
 
@@ -33,7 +37,9 @@ async def read_request(context: "grpc.aio.ServicerContext[Any, Any]", kind: type
 
 
 def parse(kind: type[M], raw: bytes) -> M:
-    """The message of class `kind` that `raw` holds. Raises InvalidField, ContentTooLarge."""
+    """The message of class `kind` that `raw` holds, compressed or not. Raises InvalidField, ContentTooLarge."""
+    if raw.startswith(_GZIP):
+        raw = _unpacked(raw)
     if len(raw) > MESSAGE_BYTES_MAX:
         raise ContentTooLarge("request", len(raw), MESSAGE_BYTES_MAX)
     try:
@@ -47,6 +53,15 @@ def parse(kind: type[M], raw: bytes) -> M:
         if field is not None:
             raise InvalidField(field, "must be text in UTF-8; other bytes were sent") from None
         raise InvalidField("request", f"must be the bytes of a {descriptor.full_name}; they cannot be parsed") from None
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """The bytes that a caller compressed with gzip, as far as one more than a message may have."""
+    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | _GZIP_HEADER)
+    try:
+        return unpacking.decompress(raw, MESSAGE_BYTES_MAX + 1)
+    except zlib.error:
+        raise InvalidField("request", "must be a message, compressed with gzip or not; it cannot be unpacked") from None
 
 
 class _NoMessage(Exception):

@@ -18,8 +18,8 @@ from pagekeeper.runtime.rpc.refusals import answer_refusal
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def reflection_of(services: Iterable[str]) -> grpc.GenericRpcHandler:
-    """The handler that tells of `services`, by full name, of health, and of itself. Nobody needs a token."""
+def reflection_of(services: Iterable[str]) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
+    """The handler, by path, that tells of `services`, by full name, of health, and of itself. Nobody needs a token."""
     servicer: Any = aio.ReflectionServicer([*services, HEALTH, SERVICE_NAME])
 
     async def tell(_: object, context: _Context) -> None:
@@ -27,10 +27,11 @@ def reflection_of(services: Iterable[str]) -> grpc.GenericRpcHandler:
             await context.write(answer)
 
     serialized = reflection_pb2.ServerReflectionResponse.SerializeToString
-    return grpc.method_handlers_generic_handler(
-        SERVICE_NAME,
-        {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(tell, response_serializer=serialized)},
-    )
+    return {
+        f"/{SERVICE_NAME}/ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+            tell, response_serializer=serialized
+        )
+    }
 
 
 async def _questions(context: _Context) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:

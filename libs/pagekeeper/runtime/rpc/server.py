@@ -21,13 +21,12 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from pagekeeper.runtime.bearer_tokens import TokenVerifier
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import CannotStart
-from pagekeeper.runtime.rpc.calls import METADATA_BYTES_MAX, CallGate, UnknownMethods, handlers_of
+from pagekeeper.runtime.rpc.accepting import GrpcServer
+from pagekeeper.runtime.rpc.calls import METADATA_BYTES_MAX, CallGate, handlers_of, unknown_method
 from pagekeeper.runtime.rpc.health import Health
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
 from pagekeeper.runtime.rpc.reflection import reflection_of
@@ -47,6 +46,8 @@ _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", TRANSPORT_MESSAGE_BYTES_MAX),
+    # Messages are unpacked where they are parsed: gRPC answers what it cannot unpack with INTERNAL.
+    ("grpc.per_message_decompression", 0),
     # A soft limit of the same size: gRPC refuses by chance between the two.
     ("grpc.max_metadata_size", TRANSPORT_METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", TRANSPORT_METADATA_BYTES_MAX),
@@ -95,19 +96,11 @@ class RpcServer:
         names = [service.full_name for service in services]
         self._limits = limits
         self._health = Health(names)
-        self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers(
-            [
-                *(handlers_of(self._gate, service, target) for service, target in services.items()),
-                self._health.handlers(),
-                reflection_of(names),
-                UnknownMethods(self._gate),
-            ]
-        )
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            raise CannotStart(f"cannot listen on {address}: the port is taken, or the host is not this one") from None
+        handlers = self._health.handlers() | reflection_of(names)
+        for service, target in services.items():
+            handlers |= handlers_of(self._gate, service, target)
+        self._server = GrpcServer(_OPTIONS, handlers, unknown_method(self._gate))
+        self.port = self._server.listen(address)
 
     async def __aenter__(self) -> Self:
         await self._server.start()
