@@ -30,6 +30,8 @@ _STYLED = (
 )
 _STRAY_SELECTOR = rf"(?<![{_STYLED}#*0-9])[\ufe0e\ufe0f]|(?<=[#*0-9])[\ufe0e\ufe0f](?!\u20e3)"
 _UNSAFE_CHARACTER = re.compile(rf"[{_UNSAFE}]|{_STRAY_SELECTOR}")
+# One set, which is looked for ten times as fast: most texts beyond ASCII have nothing but accents and quotes there.
+_MAYBE_UNSAFE = re.compile(rf"[{_UNSAFE}\ufe0e\ufe0f]")
 _UNSAFE_IN_WORDS = re.compile(rf"\r(?!\n)|(?![\n\r])[{_UNSAFE}]|{_STRAY_SELECTOR}")
 
 # Three kinds of structure end in a colon, so a backslash before the colon takes all three apart:
@@ -81,7 +83,7 @@ def escape(text: str) -> str:
     if "<" in text or "[" in text:
         text = _CONTROL_TOKEN.sub(_code_point, text)
     text = text.replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
-    if text.isascii() and text.isprintable():
+    if _all_seen(text):
         return text
     return _UNSAFE_CHARACTER.sub(_written, text)
 
@@ -157,9 +159,14 @@ def guard_json(text: str) -> str:
     if _STRUCTURE_END.search(text) is not None:
         text = _STRUCTURE.sub(r"\1\\u003A", text)
     text = _CONTROL_TOKEN.sub(_json_code_units, text)
-    if text.isascii() and text.isprintable():
+    if _all_seen(text):
         return text
     return _UNSAFE_CHARACTER.sub(_json_code_units, text)
+
+
+def _all_seen(text: str) -> bool:
+    """Whether no character of `text` needs an escape for what it is drawn as."""
+    return (text.isascii() and text.isprintable()) or _MAYBE_UNSAFE.search(text) is None
 
 
 def _written(match: re.Match[str]) -> str:

@@ -18,6 +18,8 @@ DISTINCT_MIN: Final = 24
 """Different characters in a run: base64 has 64 of them, a ruler of dashes or a repeated word a few."""
 DENSE_SHARE_MIN: Final = 0.25
 """Share of capitals and digits: over 0.4 in base64 of any file, under 0.1 in paths and in words joined by hyphens."""
+RUN_CHARS_MIN: Final = 60
+"""Characters of a payload's first line: MIME writes 76, PEM 64."""
 _CONTEXT_CHARS: Final = 200
 """Characters beside a run in which its kind may be told, as an object of a tool's JSON tells it."""
 
@@ -25,9 +27,11 @@ _CONTEXT_CHARS: Final = 200
 # is part of a run. Its last line may be short.
 _BASE: Final = r"A-Za-z0-9+/_\\-"
 _RUN: Final = re.compile(
-    rf"(?<![{_BASE}])[{_BASE}]{{60,}}"
+    rf"(?<![{_BASE}])[{_BASE}]{{{RUN_CHARS_MIN},}}"
     rf"(?:\r?\n[ \t]*[{_BASE}]{{20,}}|\r?\n[ \t]*[A-Za-z0-9+/]+={{0,2}}(?=\s|\Z))*={{0,2}}"
 )
+_HALF_RUN_CHARS: Final = RUN_CHARS_MIN // 2
+_PART_OF_RUN: Final = re.compile(rf"[{_BASE}]{{{_HALF_RUN_CHARS}}}")
 _ESCAPE: Final = re.compile(r"\\+(?:[rn]|u003[dD]|(?=/))|\s+")
 _ANNOUNCEMENT: Final = re.compile(
     r"data:([\w.+-]{1,64}/[\w.+-]{1,64})?(?:;[\w=.\"-]{1,64}){0,4};base64,\Z", re.IGNORECASE
@@ -54,9 +58,21 @@ _RIFF: Final = "UklGR"
 
 def elided(text: str) -> str:
     """`text` with a note in the place of each payload: its kind, as far as it is told, and its size."""
-    if len(text) < ANNOUNCED_CHARS_MIN or _RUN.search(text) is None:
+    if len(text) < ANNOUNCED_CHARS_MIN or not _may_have_run(text):
         return text
     return _RUN.sub(_note, text)
+
+
+def _may_have_run(text: str) -> bool:
+    """Whether `text` may have a run: prose has none, which is seen in 2 us a KiB.
+
+    The first line of a run has RUN_CHARS_MIN characters, so it covers a whole slice of half as many.
+    """
+    for start in range(0, len(text), _HALF_RUN_CHARS):
+        part = text[start : start + _HALF_RUN_CHARS]
+        if " " not in part and _PART_OF_RUN.fullmatch(part) is not None:
+            return _RUN.search(text, max(0, start - _HALF_RUN_CHARS)) is not None
+    return False
 
 
 def _note(found: re.Match[str]) -> str:
