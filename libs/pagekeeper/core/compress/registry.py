@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, Self
 
 from pagekeeper.core.compress.code import OutlineCompressor, looks_like_code
@@ -22,6 +24,20 @@ def _without_payloads(source: Source) -> Source:
     return source if text is source.text else replace(source, text=text)
 
 
+class _Kind(Enum):
+    LOG = auto()
+    CODE = auto()
+    PROSE = auto()
+
+
+@lru_cache(maxsize=1)
+def _kind_of(text: str) -> _Kind:
+    """What a text is read as: the same for each of its levels, which are made one after the other."""
+    if looks_like_log(text):
+        return _Kind.LOG
+    return _Kind.CODE if looks_like_code(text) else _Kind.PROSE
+
+
 class TextCompressor:
     """Logs by their kinds of lines, code by its outline, everything else by its sentences."""
 
@@ -35,11 +51,7 @@ class TextCompressor:
         return f"{self._prose.name}+{self._code.name}+{self._log.name}"
 
     def compress(self, source: Source, level: CompressionLevel, count: Callable[[str], int]) -> Compressed | None:
-        compressor = self._prose
-        if looks_like_log(source.text):
-            compressor = self._log
-        elif looks_like_code(source.text):
-            compressor = self._code
+        compressor = {_Kind.LOG: self._log, _Kind.CODE: self._code, _Kind.PROSE: self._prose}[_kind_of(source.text)]
         return compressor.compress(source, level, count) or self._prose.compress(source, level, count)
 
 
