@@ -6,10 +6,13 @@ next inserts and removes single pages, and a prompt that has room for all of the
 Invariant: `lines`, `texts`, `tokens` and `floor_tokens` are those of `pages`.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 
 from pagekeeper.core.manifest import ManifestLine
+from pagekeeper.core.offering import Place
 from pagekeeper.core.packing import ContextPage, PackedContext, PackedLine, lowest_tokens, pack
 from pagekeeper.core.pages import Modality
 
@@ -40,6 +43,12 @@ class PromptSection:
     def __len__(self) -> int:
         return len(self.pages)
 
+    def copy(self) -> "PromptSection":
+        """Another section of the same pages, which changes apart from this one."""
+        section = copy(self)
+        section.pages, section.lines, section.texts = self.pages.copy(), self.lines.copy(), self.texts.copy()
+        return section
+
     def insert(self, index: int, page: PromptPage) -> None:
         """Put the page before the one that stands at `index`."""
         line = page.page.line
@@ -63,6 +72,34 @@ class PromptSection:
         return pack(
             [page.page for page in self.pages], budget_tokens=budget_tokens, eviction_order=tuple(eviction_order)
         )
+
+
+class PlacedSection:
+    """A section whose pages stand in the order of their places."""
+
+    def __init__(self, section: PromptSection | None = None, places: Iterable[Place] = ()) -> None:
+        self.section = section or PromptSection()
+        self._places = list(places)
+
+    def copy(self) -> "PlacedSection":
+        """Another section of the same pages, which changes apart from this one."""
+        return PlacedSection(self.section.copy(), self._places)
+
+    def index(self, place: Place) -> int:
+        """How many pages stand before that place."""
+        return bisect_left(self._places, place)
+
+    def enter(self, place: Place, page: PromptPage) -> None:
+        """Put the page in its place, which is free."""
+        index = self.index(place)
+        self._places.insert(index, place)
+        self.section.insert(index, page)
+
+    def leave(self, place: Place) -> None:
+        """Take the page out that stands there."""
+        index = self.index(place)
+        del self._places[index]
+        self.section.remove(index)
 
 
 def _floor_tokens(page: PromptPage) -> int:

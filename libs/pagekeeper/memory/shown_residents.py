@@ -7,7 +7,6 @@ Invariant: everything here is what would be made of the session anew. It holds a
 to the session's.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from pagekeeper.core.offering import Place, SaidPlaces
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.pages import PageState, StorageTier
 from pagekeeper.core.prompt_parts import offered_line
-from pagekeeper.core.prompt_section import PromptPage, PromptSection
+from pagekeeper.core.prompt_section import PlacedSection, PromptPage, PromptSection
 from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
 from pagekeeper.memory.session_log import SessionLog
@@ -43,24 +42,6 @@ class _Shown:
     prompt_page: PromptPage
     place: Place
     with_lower: PromptPage | None = None
-
-
-class _InOrder:
-    """A section of the prompt whose pages stand in the order of their places."""
-
-    def __init__(self) -> None:
-        self.section = PromptSection()
-        self._places: list[Place] = []
-
-    def enter(self, shown: _Shown) -> None:
-        index = bisect_left(self._places, shown.place)
-        self._places.insert(index, shown.place)
-        self.section.insert(index, shown.prompt_page)
-
-    def leave(self, shown: _Shown) -> None:
-        index = bisect_left(self._places, shown.place)
-        del self._places[index]
-        self.section.remove(index)
 
 
 class ShownResidents:
@@ -140,7 +121,7 @@ class ShownResidents:
     def _start_anew(self) -> None:
         self._shown: dict[str, _Shown] = {}
         self._offered: dict[str, ManifestLine] = {}
-        self._context, self._faulted = _InOrder(), _InOrder()
+        self._context, self._faulted = PlacedSection(), PlacedSection()
         self._lowered_total = 0
 
     def _show(self, session: Session, page_id: str) -> None:
@@ -149,13 +130,13 @@ class ShownResidents:
         resident = session.working_set.get(page_id) if page_id != self._held_out else None
         if before is not None:
             self._lowered_total -= before.resident.level > 0
-            self._section_of(before.resident).leave(before)
+            self._section_of(before.resident).leave(before.place)
         if resident is not None:
             self._lowered_total += resident.level > 0
             shown = self._shown[page_id] = self._made(session, resident, before)
-            self._section_of(resident).enter(shown)
+            self._section_of(resident).enter(shown.place, shown.prompt_page)
 
-    def _section_of(self, resident: Resident) -> _InOrder:
+    def _section_of(self, resident: Resident) -> PlacedSection:
         return self._faulted if resident.faulted else self._context
 
     def _made(self, session: Session, resident: Resident, before: _Shown | None) -> _Shown:

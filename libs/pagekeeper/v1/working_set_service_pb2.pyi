@@ -33,6 +33,8 @@ class ResidentRequest(_message.Message):
     KNOWN_REVISION_FIELD_NUMBER: _builtins.int
     AVAILABLE_LIMIT_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    OMIT_EVICTION_ORDER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id is the session that the prompt is for."""
     min_revision: _builtins.int
@@ -45,6 +47,12 @@ class ResidentRequest(_message.Message):
     """available_limit is the largest number of pages that the manifest may offer."""
     strict: _builtins.bool
     """strict asks the log for its last revision, whatever the replica has cached."""
+    changes: _builtins.bool
+    """changes asks for what has changed since `known_revision` alone, where the replica can tell."""
+    omit_eviction_order: _builtins.bool
+    """omit_eviction_order asks for no order of eviction: making it ranks all residents, and a prompt with room for all of
+    them needs none.
+    """
     def __init__(
         self,
         *,
@@ -53,10 +61,12 @@ class ResidentRequest(_message.Message):
         known_revision: _builtins.int = ...,
         available_limit: _builtins.int = ...,
         strict: _builtins.bool = ...,
+        changes: _builtins.bool = ...,
+        omit_eviction_order: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_limit", b"available_limit", "known_revision", b"known_revision", "min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_limit", b"available_limit", "changes", b"changes", "known_revision", b"known_revision", "min_revision", b"min_revision", "omit_eviction_order", b"omit_eviction_order", "session_id", b"session_id", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,10 +90,12 @@ class ResidentResponse(_message.Message):
     AVAILABLE_TOTAL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     WORDS_PAGE_ID_FIELD_NUMBER: _builtins.int
+    CHANGES_ONLY_FIELD_NUMBER: _builtins.int
+    LEFT_PAGE_IDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the session's revision that all other fields are about."""
     unchanged: _builtins.bool
-    """unchanged says that the caller's copy is current; nothing else is answered."""
+    """unchanged says that the caller's copy is current; nothing else is answered but the eviction order, when it is asked for."""
     turn: _builtins.int
     """turn is the number of turns begun."""
     input_page_id: _builtins.str
@@ -94,10 +106,13 @@ class ResidentResponse(_message.Message):
     """available_total is the number of pages that `available` would have without a limit."""
     words_page_id: _builtins.str
     """words_page_id is the user's last message of the current turn, whatever has come after it; empty when there is none."""
+    changes_only: _builtins.bool
+    """changes_only says that `resident` has only what changed since the request's `known_revision`."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentEntry]:
         """resident are the resident pages in the order in which they were first said, with the bytes that lie in the log of
-        those mapped after `known_revision`. A page that was updated, came back or was restored keeps its place.
+        those mapped after `known_revision`. A page that was updated, came back or was restored keeps its place. When
+        `changes_only`, they are those that entered or changed, in any order.
         """
 
     @_builtins.property
@@ -115,12 +130,16 @@ class ResidentResponse(_message.Message):
     @_builtins.property
     def eviction_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """eviction_order are the ids of resident pages from the first to be given up to the last; protected pages are not among
-        them.
+        them. Empty when the request omits it.
         """
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ProviderUsage]:
         """usage is what providers counted, by family of models."""
+
+    @_builtins.property
+    def left_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """left_page_ids are the pages that are resident no longer since then; some may not have been resident then."""
 
     def __init__(
         self,
@@ -137,10 +156,12 @@ class ResidentResponse(_message.Message):
         available_total: _builtins.int = ...,
         usage: _abc.Iterable[_session_pb2.ProviderUsage] | None = ...,
         words_page_id: _builtins.str = ...,
+        changes_only: _builtins.bool = ...,
+        left_page_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage", "words_page_id", b"words_page_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "changes_only", b"changes_only", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "left_page_ids", b"left_page_ids", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage", "words_page_id", b"words_page_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,6 +176,7 @@ class ResidentEntry(_message.Message):
     RESIDENT_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def resident(self) -> _session_pb2.ResidentPage:
         """resident is the page's residency."""
@@ -167,20 +189,51 @@ class ResidentEntry(_message.Message):
     def inline(self) -> _containers.RepeatedCompositeFieldContainer[_page_table_service_pb2.InlineBytes]:
         """inline holds the bytes of the representations that lie in the log."""
 
+    @_builtins.property
+    def place(self) -> Global___SaidPlace:
+        """place is where the page stands among the resident pages."""
+
     def __init__(
         self,
         *,
         resident: _session_pb2.ResidentPage | None = ...,
         page: _page_pb2.Page | None = ...,
         inline: _abc.Iterable[_page_table_service_pb2.InlineBytes] | None = ...,
+        place: Global___SaidPlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "resident", b"resident"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "place", b"place", "resident", b"resident"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inline", b"inline", "page", b"page", "resident", b"resident"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inline", b"inline", "page", b"page", "place", b"place", "resident", b"resident"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResidentEntry: _TypeAlias = ResidentEntry  # noqa: Y015
+
+@_typing.final
+class SaidPlace(_message.Message):
+    """SaidPlace orders pages as they were said: by position, then by revision, then by page id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    SAID_AGAIN_REVISION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """position counts the pages of the session that came before."""
+    said_again_revision: _builtins.int
+    """said_again_revision is the revision of a page that was dropped and appended again; 0 for all others."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        said_again_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "said_again_revision", b"said_again_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaidPlace: _TypeAlias = SaidPlace  # noqa: Y015
 
 @_typing.final
 class AdmitRequest(_message.Message):

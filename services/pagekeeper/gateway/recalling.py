@@ -4,6 +4,7 @@ Recalled pages are read, not admitted. The session stays the same, so a prompt m
 faults remain the model's.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from pagekeeper.core.events import DemandPaging
@@ -14,7 +15,6 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
-from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 _DEMAND_PAGING = {
     number: who for who, number in enum_numbers(DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
@@ -54,16 +54,18 @@ async def recall(
     caller: Caller,
     page_table: PageTablePort,
     contents: Contents,
-    resident: working_pb.ResidentResponse,
+    residents: Container[str],
     request: table_pb.RecallPagesRequest,
 ) -> Recall:
-    """Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt."""
+    """`residents` are those of the prompt, at the request's `min_revision`.
+
+    Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt.
+    """
     answer = await page_table.recall_pages(caller, request)
-    shown = {entry.resident.page_id for entry in resident.resident}
     # Page-table may know of later things than the prompt is about: of a page that has become resident lately there is
     # no more than its id, and a version that is newer than the prompt has no place in it.
-    others = (one.entry for one in answer.pages if one.entry.page.page_id not in shown)
-    entries = [one for one in others if one.page.representations and one.page.revision <= resident.revision]
+    others = (one.entry for one in answer.pages if one.entry.page.page_id not in residents)
+    entries = [one for one in others if one.page.representations and one.page.revision <= request.min_revision]
     entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
     wanted = [want for entry in entries for want in _levels(entry)]
     loaded = iter(await contents.load(caller, request.session_id, wanted))

@@ -39,17 +39,21 @@ class ResidentPages:
         if session.revision < known_revision:
             # Another replica told the caller of newer things: an old answer must not be taken for news.
             session = await self._sessions.read_existing(key, strict=True)
+        order = () if request.omit_eviction_order else [one.page_id for one in session.unprotected()]
         if known_revision == session.revision:
-            return working_pb.ResidentResponse(revision=session.revision, unchanged=True)
+            return working_pb.ResidentResponse(revision=session.revision, unchanged=True, eviction_order=order)
         shown = self._keep_up(key, session)
+        since = shown.residents_since(session, known_revision) if request.changes and known_revision else None
         response = working_pb.ResidentResponse(
             revision=session.revision,
-            resident=shown.residents(session),
+            resident=shown.residents(session) if since is None else since.entries,
+            changes_only=since is not None,
+            left_page_ids=() if since is None else since.left_page_ids,
             available=shown.offered(session, request.available_limit),
             config=config_message(session),
             stats=stats_message(session, shown.totals),
             turn=session.turn,
-            eviction_order=[resident.page_id for resident in session.unprotected()],
+            eviction_order=order,
             input_page_id=input_page_id(session),
             available_total=shown.offered_total,
             usage=[usage_message(usage) for usage in session.usage.values()],

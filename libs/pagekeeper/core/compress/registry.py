@@ -32,7 +32,7 @@ class _Kind(Enum):
 
 @lru_cache(maxsize=1)
 def _kind_of(text: str) -> _Kind:
-    """What a text is read as: the same for each of its levels, which are made one after the other."""
+    """The reading of a text: the same for each of its levels, which are made one after the other."""
     if looks_like_log(text):
         return _Kind.LOG
     return _Kind.CODE if looks_like_code(text) else _Kind.PROSE
