@@ -165,7 +165,7 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Proxy"]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        listener = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         self.port = listener.sockets[0].getsockname()[1]
         try:
             yield self
@@ -175,7 +175,8 @@ class Proxy:
             await listener.wait_closed()
             await asyncio.sleep(0)
 
-    async def _serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    async def serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """Serve one connection, whichever listener took it."""
         try:
             server_reader, server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

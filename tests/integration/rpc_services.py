@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -16,7 +16,8 @@ from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.bearer_tokens import InternalTokens
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.rpc.channel import open_channel
+from pagekeeper.runtime.rpc.health import Need
+from pagekeeper.runtime.rpc.peers import open_peers
 from pagekeeper.runtime.rpc.remote import remote
 from pagekeeper.runtime.rpc.server import LIMITS, Limits, RpcServer
 from pagekeeper.runtime.telemetry import CallLog
@@ -63,10 +64,12 @@ class Faults:
     def __init__(self, behave: Behaviour = nothing) -> None:
         self.behave = behave
         self.callers: list[Caller] = []
+        self.sessions: set[str] = set()
         self.stream_ended = asyncio.Event()
 
     async def fault(self, caller: Caller, request: pb.FaultPageRequest) -> pb.FaultPageResponse:
         self.callers.append(caller)
+        self.sessions.add(request.session_id)
         await self.behave(caller)
         return pb.FaultPageResponse(revision=request.min_revision + 1)
 
@@ -101,14 +104,18 @@ class Surroundings:
         self.calls = CallLog(self.stream, self.clock, silent=False)
 
     def server(
-        self, services: dict[ServiceDescriptor, object], address: str = "127.0.0.1:0", limits: Limits = LIMITS
+        self,
+        services: dict[ServiceDescriptor, object],
+        address: str = "127.0.0.1:0",
+        limits: Limits = LIMITS,
+        needs: Sequence[Need] = (),
     ) -> RpcServer:
-        return RpcServer(address, services, self.tokens.verifier(), self.calls, self.clock, Random(1), limits)
+        return RpcServer(address, services, self.tokens.verifier(), self.calls, self.clock, Random(1), limits, needs)
 
     @asynccontextmanager
     async def calling(self, service: ServiceDescriptor, port: int) -> AsyncIterator[Any]:
-        async with open_channel(f"127.0.0.1:{port}", warm_up_seconds=0.5) as channel:
-            yield remote(service, channel, self.tokens, self.clock, Random(2))
+        async with open_peers(f"127.0.0.1:{port}", self.clock, warm_up_seconds=0.5) as peers:
+            yield remote(service, peers, self.tokens, self.clock, Random(2))
 
     @asynccontextmanager
     async def serving(self, service: ServiceDescriptor, target: object, limits: Limits = LIMITS) -> AsyncIterator[Any]:

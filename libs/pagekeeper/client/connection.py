@@ -18,8 +18,8 @@ from pagekeeper.client.stack_memory import StackMemory
 from pagekeeper.core.ids import TenantId
 from pagekeeper.runtime.clock import Clock, SystemClock
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.rpc.channel import open_channel
-from pagekeeper.runtime.rpc.remote import remote
+from pagekeeper.runtime.rpc.peers import open_peers
+from pagekeeper.runtime.rpc.remote import Manner, remote
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
 
@@ -108,9 +108,15 @@ def new_request_id() -> str:
 
 @asynccontextmanager
 async def connect(address: str, token: str, *, call_seconds: float = CALL_SECONDS) -> AsyncIterator[Pagekeeper]:
-    """Connect to the gateway at `address` (`host:port`) with a bearer token. Calls take at most `call_seconds`."""
+    """Connect to the gateway at `address` with a bearer token. Calls take at most `call_seconds`.
+
+    `address` is `host:port`, or several with commas between; a name stands for all addresses that it has. With several,
+    a session's calls go to one gateway while that one serves, and to another when it hangs or is gone.
+    Raises ValueError for what is no address.
+    """
     clock = SystemClock()
-    async with open_channel(address) as channel:
+    manner = Manner(ATTEMPTS_MAX, call_seconds, names_session=True)
+    async with open_peers(address, clock) as peers:
         service = pb.DESCRIPTOR.services_by_name["MemoryService"]
-        api = remote(service, channel, BearerToken(token), clock, Random(), ATTEMPTS_MAX, call_seconds)
+        api = remote(service, peers, BearerToken(token), clock, Random(), manner)
         yield Pagekeeper(cast(MemoryService, api), clock, call_seconds)

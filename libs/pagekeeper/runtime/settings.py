@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.log.subjects import PARTITIONS_MAX
+from pagekeeper.runtime.rpc.addresses import split
 
 PREFIX: Final = "PK_"
 _ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
@@ -29,6 +30,16 @@ def _address(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 """`host:port`; an IPv6 host stands in brackets."""
+
+
+def _addresses(value: str) -> str:
+    split(value)
+    return value
+
+
+SEVERAL: Final = "host:port, or several with commas between"
+Addresses = Annotated[str, AfterValidator(_addresses)]
+"""The replicas of a service: `host:port`, several with commas between. A name stands for all addresses that it has."""
 
 
 class Settings(BaseSettings):
@@ -45,6 +56,12 @@ class ListenSettings(Settings):
     """Settings of a process that serves RPCs."""
 
     listen: Address = Field(description="where to take calls: host:port, such as 0.0.0.0:7400")
+    connection_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="1 to 86400: how long a caller's connection lives before it has to connect again",
+    )
 
 
 class InternalKeySettings(Settings):

@@ -6,17 +6,21 @@ A process that cannot have them as they must be does not start: see `check_serve
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from pagekeeper.runtime.errors import CannotStart
-from pagekeeper.runtime.log.connection import Unreachable, connect
-from pagekeeper.runtime.log.jetstream import Refused
+from pagekeeper.runtime.log.connection import Connection, Unreachable, connect, now
+from pagekeeper.runtime.log.jetstream import Refused, ask
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.log.port import LogUnavailable, SessionLog
 from pagekeeper.runtime.log.server_checks import ServerUnfit, check_server
 from pagekeeper.runtime.log.streams import Capacity, StreamUnfit, ensure_streams
 from pagekeeper.runtime.queue.nats_queue import NatsQueue
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
+from pagekeeper.runtime.rpc.health import Need
 from pagekeeper.runtime.settings import LogSettings
+
+CHECK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Bus:
 
     log: SessionLog
     queue: WorkQueue
+    need: Need
+    """Whether the servers answer."""
 
 
 @asynccontextmanager
@@ -39,6 +45,15 @@ async def open_bus(settings: LogSettings, name: str) -> AsyncIterator[Bus]:
             yield Bus(
                 NatsLog(connection, partitions=settings.log_partitions),
                 NatsQueue(connection, Retries(), partitions=settings.log_partitions),
+                Need("log", lambda: _check(connection)),
             )
     except (ServerUnfit, StreamUnfit, Refused, Unreachable) as problem:
         raise CannotStart(f"the log: {problem}") from problem
+
+
+async def _check(connection: Connection) -> None:
+    """Ask JetStream anything. Raises LogUnavailable: there is no server, it hangs, or it has no JetStream."""
+    try:
+        await ask(connection, "INFO", {}, deadline=now() + CHECK_SECONDS)
+    except (Unreachable, Refused) as problem:
+        raise LogUnavailable(str(problem), maybe_applied=False) from problem

@@ -23,6 +23,7 @@ from pagekeeper.app.target import STACK_FILE
 from pagekeeper.client import Session, connect, user
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.rpc.addresses import ask_dns, endpoints_of
 from pagekeeper.runtime.settings import LogSettings, StoreSettings, load
 
 PROBE_SECONDS: Final = 10.0
@@ -75,7 +76,16 @@ async def _run(name: str, check: Check, console: Printer) -> bool:
     return True
 
 
-async def _health(address: str) -> str:
+async def _health(addresses: str) -> str:
+    """Ask every replica of a setting. Raises NotHealthy for the first that does not serve."""
+    try:
+        endpoints = await endpoints_of(addresses, ask_dns)
+    except OSError as error:
+        raise NotHealthy(f"{addresses}: {error}") from error
+    return ", ".join([await _health_of(endpoint.name) for endpoint in endpoints])
+
+
+async def _health_of(address: str) -> str:
     async with grpc.aio.insecure_channel(address) as channel:
         try:
             check = channel.unary_unary(

@@ -8,8 +8,9 @@ that it runs and no other: imports are most of what a start costs.
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
@@ -19,11 +20,13 @@ from pagekeeper.app.descriptors import ARTIFACT_STORAGE, FAULT_HANDLER, MEMORY, 
 from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.bearer_tokens import InternalTokens, TokenVerifier
+from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import Clock, SystemClock
 from pagekeeper.runtime.process import run
-from pagekeeper.runtime.rpc.channel import open_channel
+from pagekeeper.runtime.rpc.health import Need
+from pagekeeper.runtime.rpc.peers import Peers, open_peers
 from pagekeeper.runtime.rpc.remote import remote
-from pagekeeper.runtime.rpc.server import RpcServer
+from pagekeeper.runtime.rpc.server import Limits, RpcServer
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.settings import (
     InternalKeySettings,
@@ -55,9 +58,11 @@ class _Process:
         self.clock = clock
         self.random = random
 
-    async def remote(self, service: ServiceDescriptor, address: str, tokens: InternalTokens) -> Any:  # noqa: ANN401 - see `remote`
-        channel = await self.exits.enter_async_context(open_channel(address, warm_up_seconds=WARM_UP_SECONDS))
-        return remote(service, channel, tokens, self.clock, self.random)
+    async def remote(self, service: ServiceDescriptor, addresses: str, tokens: InternalTokens) -> Any:  # noqa: ANN401 - see `remote`
+        return remote(service, await self.peers(addresses), tokens, self.clock, self.random)
+
+    async def peers(self, addresses: str) -> Peers:
+        return await self.exits.enter_async_context(open_peers(addresses, self.clock, WARM_UP_SECONDS))
 
     def internal_tokens(self, settings: InternalKeySettings) -> InternalTokens:
         return InternalTokens(KeyFile(settings.internal_key, self.clock), self.clock)
@@ -67,7 +72,26 @@ WARM_UP_SECONDS: Final = 0.05
 """How long a process waits for the services that it calls. Services start side by side, so a process starts without the
 others, too."""
 
-Serving = tuple[ListenSettings, Mapping[ServiceDescriptor, object], TokenVerifier]
+CHECK_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A process: its settings, the services behind its port, who is let in, and what the process depends on."""
+
+    settings: ListenSettings
+    services: Mapping[ServiceDescriptor, object]
+    verifier: TokenVerifier
+    needs: Sequence[Need]
+
+
+def _store_need(store: BlobStore, *, required: bool) -> Need:
+    """Whether the object store answers; the object need not exist."""
+
+    async def check() -> None:
+        await store.stat("readiness", timeout_seconds=CHECK_SECONDS)
+
+    return Need("object-store", check, required=required)
 
 
 async def _all(process: _Process) -> Serving:
@@ -92,7 +116,9 @@ async def _all(process: _Process) -> Serving:
     )
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
-    return settings, {MEMORY: platform.gateway}, verifier
+    # Small appends go on without the object store: what is in the log can be served.
+    needs = (bus.need, _store_need(store, required=False))
+    return Serving(settings, {MEMORY: platform.gateway}, verifier, needs)
 
 
 async def _gateway(process: _Process) -> Serving:
@@ -101,14 +127,27 @@ async def _gateway(process: _Process) -> Serving:
 
     settings = load(GatewaySettings)
     tokens = process.internal_tokens(settings)
+
+    def called(service: ServiceDescriptor, peers: Peers) -> Any:  # noqa: ANN401 - see `remote`
+        return remote(service, peers, tokens, process.clock, process.random)
+
+    tables, residents = await process.peers(settings.page_table), await process.peers(settings.working_set)
+    faults, artifacts = await process.peers(settings.fault_handler), await process.peers(settings.artifact_storage)
     service = gateway.compose(
-        await process.remote(PAGE_TABLE, settings.page_table, tokens),
-        await process.remote(WORKING_SET, settings.working_set, tokens),
-        await process.remote(FAULT_HANDLER, settings.fault_handler, tokens),
-        await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens),
+        called(PAGE_TABLE, tables),
+        called(WORKING_SET, residents),
+        called(FAULT_HANDLER, faults),
+        called(ARTIFACT_STORAGE, artifacts),
+    )
+    # Without the other two most calls are served: appends, prompts of what is in the log, reads of state.
+    needs = (
+        Need("page-table", tables.check),
+        Need("working-set", residents.check),
+        Need("fault-handler", faults.check, required=False),
+        Need("artifact-storage", artifacts.check, required=False),
     )
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
-    return settings, {MEMORY: service}, verifier
+    return Serving(settings, {MEMORY: service}, verifier, needs)
 
 
 async def _page_table(process: _Process) -> Serving:
@@ -128,7 +167,7 @@ async def _page_table(process: _Process) -> Serving:
         bus.log, bus.queue, sessions, blobs, artifacts, open_embedder(settings), process.clock
     )
     composed.start(process.background)
-    return settings, {PAGE_TABLE: composed.service}, tokens.verifier()
+    return Serving(settings, {PAGE_TABLE: composed.service}, tokens.verifier(), (bus.need,))
 
 
 async def _working_set(process: _Process) -> Serving:
@@ -142,7 +181,8 @@ async def _working_set(process: _Process) -> Serving:
     blobs = ArtifactBlobReader(await process.remote(ARTIFACT_STORAGE, settings.artifact_storage, tokens))
     sessions = Sessions(bus.log, blobs, process.clock)
     process.background.start("feed", sessions.follow_log)
-    return settings, {WORKING_SET: working_set.compose(bus.log, sessions, blobs)}, tokens.verifier()
+    service = working_set.compose(bus.log, sessions, blobs)
+    return Serving(settings, {WORKING_SET: service}, tokens.verifier(), (bus.need,))
 
 
 async def _fault_handler(process: _Process) -> Serving:
@@ -163,7 +203,7 @@ async def _fault_handler(process: _Process) -> Serving:
         fault_handler.open_summariser(settings),
     )
     composed.start(process.background)
-    return settings, {FAULT_HANDLER: composed.service}, tokens.verifier()
+    return Serving(settings, {FAULT_HANDLER: composed.service}, tokens.verifier(), (bus.need,))
 
 
 async def _artifact_storage(process: _Process) -> Serving:
@@ -174,7 +214,8 @@ async def _artifact_storage(process: _Process) -> Serving:
     settings = load(ArtifactStorageSettings)
     store = await process.exits.enter_async_context(open_store(settings))
     verifier = process.internal_tokens(settings).verifier()
-    return settings, {ARTIFACT_STORAGE: artifact_storage.compose(store)}, verifier
+    service = artifact_storage.compose(store)
+    return Serving(settings, {ARTIFACT_STORAGE: service}, verifier, (_store_need(store, required=True),))
 
 
 _SERVICES: Final[Mapping[str, Callable[[_Process], Awaitable[Serving]]]] = {
@@ -194,8 +235,12 @@ def run_service(name: str) -> None:
         clock, random = SystemClock(), Random()
         calls = start_logging(load(Settings).log_level, sys.stderr, clock)
         async with _process(clock, random) as process:
-            settings, services, verifier = await _SERVICES[name](process)
-            async with RpcServer(settings.listen, services, verifier, calls, clock, random) as server:
+            serving = await _SERVICES[name](process)
+            listen, limits = serving.settings.listen, Limits(connection_seconds=serving.settings.connection_seconds)
+            async with RpcServer(
+                listen, serving.services, serving.verifier, calls, clock, random, limits, serving.needs
+            ) as server:
+                process.background.start("readiness", server.watch_needs)
                 _log.info("serving", extra={"service": name, "port": server.port})
                 await stop.wait()
                 _log.info("draining", extra={"service": name})

@@ -2,12 +2,19 @@
 
 from pydantic import Field
 
-from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings, RecallSettings
+from pagekeeper.runtime.settings import (
+    SEVERAL,
+    Addresses,
+    InternalKeySettings,
+    ListenSettings,
+    LogSettings,
+    RecallSettings,
+)
 
 
 class PageTableSettings(ListenSettings, InternalKeySettings, LogSettings, RecallSettings):
     """Read from the environment by `load`."""
 
-    artifact_storage: Address = Field(
-        description="the artifact-storage service: host:port, such as artifact-storage:7400"
+    artifact_storage: Addresses = Field(
+        description=f"the artifact-storage service: {SEVERAL}, such as artifact-storage:7400"
     )

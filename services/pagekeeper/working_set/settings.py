@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from pagekeeper.runtime.settings import Address, InternalKeySettings, ListenSettings, LogSettings
+from pagekeeper.runtime.settings import SEVERAL, Addresses, InternalKeySettings, ListenSettings, LogSettings
 
 
 class WorkingSetSettings(ListenSettings, InternalKeySettings, LogSettings):
     """Read from the environment by `load`."""
 
-    artifact_storage: Address = Field(
-        description="the artifact-storage service: host:port, such as artifact-storage:7400"
+    artifact_storage: Addresses = Field(
+        description=f"the artifact-storage service: {SEVERAL}, such as artifact-storage:7400"
     )

@@ -14,6 +14,8 @@ MESSAGE_BYTES_MAX: Final = 9 << 20
 
 AUTHORIZATION: Final = "authorization"
 TRACE: Final = "x-request-id"
+SESSION: Final = "x-pagekeeper-session"
+"""The session that a call is about, said by clients for load balancers; no service reads it."""
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 

@@ -9,10 +9,11 @@ SERVING: Final = "SERVING"
 PROBE_SECONDS: Final = 1.0
 
 
-async def health_of(address: str, timeout_seconds: float = PROBE_SECONDS) -> str:
+async def health_of(address: str, service: str = "", timeout_seconds: float = PROBE_SECONDS) -> str:
     """Return the status of the server at `host:port` by grpc.health.v1: SERVING, NOT_SERVING.
 
-    Or the name of the gRPC status that it, or the network, answers with instead, such as UNAVAILABLE.
+    Or the name of the gRPC status that it, or the network, answers with instead, such as UNAVAILABLE. `service` is a
+    name that `health` knows; "" is the whole server.
     """
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         check = channel.unary_unary(
@@ -21,7 +22,7 @@ async def health_of(address: str, timeout_seconds: float = PROBE_SECONDS) -> str
             response_deserializer=HealthCheckResponse.FromString,
         )
         try:
-            answer = await check(HealthCheckRequest(), timeout=timeout_seconds)
+            answer = await check(HealthCheckRequest(service=service), timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             return str(error.code().name)
     return HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -9,13 +9,13 @@ Limits:
 - Messages have at most MESSAGE_BYTES_MAX, and metadata METADATA_BYTES_MAX. The transport takes several times as much,
   so that the refusal is ours and has an ErrorInfo; what exceeds the transport's limit too is refused by gRPC, with the
   code RESOURCE_EXHAUSTED alone.
-- A connection lives CONNECTION_SECONDS_MAX, so that new replicas get their share.
+- A connection lives `Limits.connection_seconds`, so that callers that ask DNS only when they connect find new replicas.
 - At the end, calls in flight get DRAIN_SECONDS.
 
 Never: a call without a verified tenant; a second server on the same port; an exception's text in a reply.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
@@ -27,13 +27,14 @@ from pagekeeper.runtime.bearer_tokens import TokenVerifier
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.rpc.accepting import GrpcServer
 from pagekeeper.runtime.rpc.calls import METADATA_BYTES_MAX, CallGate, handlers_of, unknown_method
-from pagekeeper.runtime.rpc.health import Health
+from pagekeeper.runtime.rpc.health import Health, Need
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
+from pagekeeper.runtime.rpc.readiness import watch_needs
 from pagekeeper.runtime.rpc.reflection import reflection_of
 from pagekeeper.runtime.telemetry import CallLog
 
 CALLS_MAX: Final = 1_000
-CONNECTION_SECONDS_MAX: Final = 300
+CONNECTION_SECONDS: Final = 300
 CONNECTION_GRACE_SECONDS: Final = 60
 DRAIN_SECONDS: Final = 20.0
 CUT_OFF_SECONDS: Final = 2.0
@@ -51,7 +52,6 @@ _OPTIONS: Final = (
     # A soft limit of the same size: gRPC refuses by chance between the two.
     ("grpc.max_metadata_size", TRANSPORT_METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", TRANSPORT_METADATA_BYTES_MAX),
-    ("grpc.max_connection_age_ms", CONNECTION_SECONDS_MAX * 1_000),
     ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_SECONDS * 1_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -62,10 +62,11 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a server takes on, and how long it takes to leave."""
+    """How much a server takes on, how long a connection lives, and how long the server takes to leave."""
 
     calls: int = CALLS_MAX
     drain_seconds: float = DRAIN_SECONDS
+    connection_seconds: int = CONNECTION_SECONDS
 
 
 LIMITS: Final = Limits()
@@ -78,7 +79,7 @@ class RpcServer:
     `limits.drain_seconds`, cut off.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what every process has one of
         self,
         address: str,
         services: Mapping[ServiceDescriptor, object],
@@ -87,20 +88,28 @@ class RpcServer:
         clock: Clock,
         random: Random,
         limits: Limits = LIMITS,
+        needs: Sequence[Need] = (),
     ) -> None:
         """Bind `services` to `address` (`host:port`; port 0 chooses one). Must run in the loop that will serve.
 
+        `needs` are what the services depend on; `watch_needs` checks them.
         Raises CannotStart when the port is taken, and TypeError when a service lacks a method of its descriptor.
         """
         self._gate = CallGate(verifier, calls, clock, random, limits.calls)
         names = [service.full_name for service in services]
         self._limits = limits
-        self._health = Health(names)
+        self._needs = needs
+        self._health = Health(names, needs)
         handlers = self._health.handlers() | reflection_of(names)
         for service, target in services.items():
             handlers |= handlers_of(self._gate, service, target)
-        self._server = GrpcServer(_OPTIONS, handlers, unknown_method(self._gate))
+        age = ("grpc.max_connection_age_ms", limits.connection_seconds * 1_000)
+        self._server = GrpcServer((*_OPTIONS, age), handlers, unknown_method(self._gate))
         self.port = self._server.listen(address)
+
+    async def watch_needs(self) -> None:
+        """Check what the services depend on until cancelled, and let health tell of it."""
+        await watch_needs(self._needs, self._health)
 
     async def __aenter__(self) -> Self:
         await self._server.start()
