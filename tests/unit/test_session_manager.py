@@ -157,7 +157,7 @@ async def test_what_the_words_call_for_is_there_before_the_model_asks() -> None:
     [_, words] = await sm.get_messages_for_llm()
     assert DECISION in words["content"].partition("<VM:FAULTED>")[2].partition("</VM:FAULTED>")[0]
     assert sm.vm is not None
-    assert sm.vm.fault_handler.get_metrics().faults_this_turn == 0
+    assert sm.vm.fault_metrics().faults_this_turn == 0
     assert not sm.vm.working_set.is_in_l0("p1")
 
 

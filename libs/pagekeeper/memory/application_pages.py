@@ -12,33 +12,16 @@ from typing import Any, Final
 from pagekeeper.core.compress.compressor import Compressed
 from pagekeeper.core.compress.registry import LOWER_LEVELS
 from pagekeeper.core.decisions import NewPage
-from pagekeeper.core.drafts import page_to_map
 from pagekeeper.core.ids import check_id
-from pagekeeper.core.pages import (
-    CompressionLevel,
-    KeyValue,
-    LinkKind,
-    MediaDescription,
-    MessageRole,
-    PageLink,
-    PageState,
-)
+from pagekeeper.core.pages import CompressionLevel, LinkKind, MediaDescription, PageLink, PageState
 from pagekeeper.core.session import Session
 from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.models import MemoryPage
 from pagekeeper.memory.models.page import MEDIA
-from pagekeeper.memory.page_view import (
-    content_text,
-    description_of,
-    page_type_of,
-    role_of,
-    said_of,
-    said_unix_ms_of,
-)
+from pagekeeper.memory.page_view import ROLE, content_text, mapped_of, role_of
 from pagekeeper.memory.process_session import ProcessSession
 
-ROLE: Final = "role"
 DATA: Final = "data"
 """How a content is read back: JSON values are `data`."""
 
@@ -50,45 +33,27 @@ class ApplicationPages:
         self._process = process
         self.beside: dict[str, dict[str, Any]] = {}
 
-    def new(self, page: MemoryPage, *, hint: str = "", replaces: bool = False, tool_name: str = "") -> NewPage:
+    def new(self, page: MemoryPage, *, hint: str = "", replaces: bool = False, tool_name: str | None = None) -> NewPage:
         """The page as the core is to map it. Raises InvalidField."""
-        session = self._process.session
-        full = page.full
-        is_medium = full.modality in MEDIA
-        media = description_of(full) if is_medium else None
-        text = whole_text(content_text(full) or "")
-        content = full.content if is_medium and isinstance(full.content, bytes) else text.encode()
-        mapped = page_to_map(
-            check_id("page_id", page.page_id) if page.page_id else "",
-            self._process.log.stored(content),
-            "" if is_medium else text,
-            modality=full.modality,
-            page_type=page_type_of(full),
-            role=role_of(full) or MessageRole.ASSISTANT,
-            hint=hint,
-            importance=full.importance,
-            pinned=page.pinned,
-            links=[
-                PageLink(LinkKind.DERIVED_FROM, parent)
-                for parent in dict.fromkeys(full.provenance)
-                if session.page(parent) is not None
-            ],
-            mime_type=full.mime_type or "",
-            tool_name=tool_name or said_of(full, "tool_name"),
-            tool_call_id=said_of(full, "tool_call_id"),
-            speaker=said_of(full, "speaker"),
-            said_unix_ms=said_unix_ms_of(full.metadata),
-            media=media,
-            metadata=_pairs(full.metadata),
-        )
-        return NewPage(mapped, replaces)
+        session, full = self._process.session, page.full
+        if page.page_id:
+            check_id("page_id", page.page_id)
+        own_bytes = full.modality in MEDIA and isinstance(full.content, bytes)
+        content = full.content if own_bytes else whole_text(content_text(full) or "").encode()
+        links = [
+            PageLink(LinkKind.DERIVED_FROM, parent)
+            for parent in dict.fromkeys(full.provenance)
+            if session.page(parent) is not None
+        ]
+        mapped = mapped_of(full, self._process.log.stored(content), hint=hint, links=links, tool_name=tool_name)
+        return NewPage(mapped._replace(pinned=page.pinned), replaces)
 
     def note(self, page_id: str, page: MemoryPage) -> None:
         """Keep what the core does not know of a page that it has mapped."""
         full = page.full
         said: dict[str, Any] = {}
         if role_of(full) is None:
-            said[ROLE] = full.metadata.get("role")
+            said[ROLE] = full.metadata.get(ROLE)
         if any(not isinstance(value, str) for value in full.metadata.values()):
             said["metadata"] = dict(full.metadata)
         if full.provenance:
@@ -124,7 +89,7 @@ class ApplicationPages:
         said = self.beside.get(state.page_id, {})
         media = version.media or MediaDescription()
         metadata = said.get("metadata") or {pair.key: pair.value for pair in state.metadata}
-        role = {} if ROLE in said else {"role": state.role.value}
+        role = {} if ROLE in said else {ROLE: state.role.value}
         return MemoryPage.model_construct(
             page_id=state.page_id,
             session_id=self._process.log.session_id,
@@ -159,12 +124,6 @@ class ApplicationPages:
         if level == 0 and DATA in said:
             return json.loads(text) if said[DATA] else None
         return text
-
-
-def _pairs(metadata: Mapping[str, Any]) -> tuple[KeyValue, ...]:
-    """As the log has it: texts, sorted by key; who speaks is a fact of its own."""
-    named = {whole_text(str(key)): whole_text(str(value)) for key, value in metadata.items()}
-    return tuple(KeyValue(key, named[key]) for key in sorted(named) if key != ROLE and named[key])
 
 
 async def levels_by(registry: CompressorRegistry, page: MemoryPage, count: Callable[[str], int]) -> list[Compressed]:

@@ -171,7 +171,7 @@ class ArtifactsBridge:
 
         Raises StorageError when the bytes differ from the stored ones, or hold no page.
         """
-        data = await self._load("load_page", artifact_id)
+        data = await self._backend_for("load_page").load(artifact_id)
         if data is None:
             return None
         known = self._stored.get(artifact_id)
@@ -197,13 +197,12 @@ class ArtifactsBridge:
         known = self._stored.get(artifact_id)
         if known is not None:
             return known
-        data = await self._load("get_metadata", artifact_id)
+        data = await self._backend_for("get_metadata").load(artifact_id)
         page = None if data is None else await self.load_page(artifact_id)
         return None if data is None or page is None else self._metadata(page, page.storage_tier, data, page.created_at)
 
     async def checkpoint(self, pages: Sequence[MemoryPage], name: str) -> str:
         """Store a copy of each page as it is now, and give the checkpoint's id."""
-        self._backend_for("checkpoint")
         entries = [
             CheckpointEntry(
                 page_id=page.page_id,
@@ -216,16 +215,16 @@ class ArtifactsBridge:
         manifest = CheckpointManifest(
             name=name, created_at=utc_now().replace(tzinfo=None), page_count=len(entries), pages=entries
         )
-        checkpoint_id = f"{CHECKPOINT_PREFIX}{uuid4().hex}"
-        return await self._store_named("checkpoint", checkpoint_id, name, manifest.model_dump_json().encode())
+        return await self.store_state(f"{CHECKPOINT_PREFIX}{uuid4().hex}", name, manifest.model_dump_json().encode())
 
     async def store_state(self, checkpoint_id: str, name: str, state: bytes) -> str:
-        """Store a session's saved state, and give the id that `load_state` finds it by."""
-        return await self._store_named("store_state", checkpoint_id, name, state)
+        """Store what a checkpoint is restored from, and give the id that `load_state` finds it by."""
+        known = {"mime_type": VM_CHECKPOINT_MIME_TYPE, "checkpoint_name": name, "session_id": self.session_id}
+        return await self._store("checkpoint", checkpoint_id, state, known)
 
     async def load_state(self, checkpoint_id: str) -> bytes | None:
-        """Return the state that was stored under the id; None when there is none."""
-        return await self._load("load_state", checkpoint_id)
+        """Return what was stored under the id; None when there is nothing."""
+        return await self._backend_for("load_state").load(checkpoint_id)
 
     async def restore_checkpoint(self, checkpoint_id: str) -> list[MemoryPage]:
         """The pages of a checkpoint in order; empty when the checkpoint is unknown.
@@ -251,7 +250,7 @@ class ArtifactsBridge:
 
     async def get_checkpoint_manifest(self, checkpoint_id: str) -> CheckpointManifest | None:
         """The manifest of a checkpoint; None when the id is unknown or names a page."""
-        data = await self._load("get_checkpoint_manifest", checkpoint_id)
+        data = await self.load_state(checkpoint_id)
         if data is None:
             return None
         try:
@@ -298,18 +297,11 @@ class ArtifactsBridge:
             raise StorageError(operation, "no backend is configured")
         return self._backend
 
-    async def _store_named(self, operation: str, checkpoint_id: str, name: str, data: bytes) -> str:
-        known = {"mime_type": VM_CHECKPOINT_MIME_TYPE, "checkpoint_name": name, "session_id": self.session_id}
-        return await self._store(operation, checkpoint_id, data, known)
-
     async def _store(self, operation: str, page_id: str, data: bytes, metadata: Mapping[str, Any]) -> str:
         artifact_id = await self._backend_for(operation).store(page_id, data, metadata)
         if not artifact_id:
             raise StorageError(operation, f"the backend gave no id for {page_id!r}")
         return artifact_id
-
-    async def _load(self, operation: str, artifact_id: str) -> bytes | None:
-        return await self._backend_for(operation).load(artifact_id)
 
 
 def page_bytes(page: MemoryPage) -> bytes:

@@ -4,12 +4,16 @@ An answer is an object with attributes, such as the `openai` package's, or a map
 response.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from pagekeeper.core.tools import get_vm_tools
 from pagekeeper.core.wellformed import whole_text, write_json
 from pagekeeper.memory.arguments import InvalidArgument
+
+VM_TOOLS: Final = frozenset(tool.function.name for tool in get_vm_tools())
+"""The tools by which a model reads its memory."""
 
 ChatMessage = dict[str, Any]
 """A message of OpenAI Chat Completions."""
@@ -57,6 +61,25 @@ def message_of(response: ChatResponse) -> ResponseMessage:
         content if content is None else whole_text(str(content)),
         tuple(_tool_call(call, f"call_{place}") for place, call in calls),
     )
+
+
+async def answered(
+    response: ChatResponse, answer: Callable[[Sequence[ToolCall]], Awaitable[list[ChatMessage]]]
+) -> dict[str, Any] | str:
+    """The model's answer; or, when it called tools, what the next request has to say more.
+
+    `answer` makes the messages that answer calls to the memory, and is asked when there are any. Calls to the
+    application's own tools are left to it.
+    """
+    message = message_of(response)
+    if not message.tool_calls:
+        return message.content or ""
+    own = [call for call in message.tool_calls if call.name in VM_TOOLS]
+    return {
+        "assistant_message": assistant_message(message),
+        "tool_results": await answer(own) if own else [],
+        "tool_calls": [call for call in message.tool_calls if call.name not in VM_TOOLS],
+    }
 
 
 def assistant_message(message: ResponseMessage) -> ChatMessage:

@@ -1,4 +1,4 @@
-"""Errors of a memory, one class per reason: the core's, and those of a saved file and of an argument."""
+"""The core's errors that a memory raises, one class per reason, and the one of an argument."""
 
 from pagekeeper.core.errors import (
     BudgetTooSmall,
@@ -17,9 +17,6 @@ from pagekeeper.core.errors import (
     SessionNotFound,
 )
 from pagekeeper.memory.arguments import InvalidArgument
-from pagekeeper.memory.artifacts_bridge import StorageError
-from pagekeeper.memory.saved_file import SavedMemoryUnreadable
-from pagekeeper.memory.session_memory import VirtualMemoryDisabled
 
 __all__ = [
     "BudgetTooSmall",
@@ -36,8 +33,5 @@ __all__ = [
     "PagekeeperError",
     "PinBudgetExceeded",
     "RevisionNotFound",
-    "SavedMemoryUnreadable",
     "SessionNotFound",
-    "StorageError",
-    "VirtualMemoryDisabled",
 ]

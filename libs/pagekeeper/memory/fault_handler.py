@@ -4,13 +4,13 @@ Invariant: what is said of a page is what it is. A level that does not exist is 
 is served, else the nearest that there is, under its own name. Nothing is moved and no page is changed: placing a page
 is the working set's, and shortening it the compressor's.
 
-The handler of a memory is a view of its session, which decides on faults and counts them.
+It is for a program that keeps its pages itself: a `MemoryManager` faults by the decisions of its session.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final
 
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.models import (
@@ -44,20 +44,10 @@ GetPage = Callable[[str], "MemoryPage | Awaitable[MemoryPage | None] | None"]
 """A page by its id, or None; may be a coroutine."""
 
 
-class Faults(Protocol):
-    """Decides on faults and counts them, by turns."""
-
-    async def handle_fault(self, page_id: str, target_level: int, reason: FaultReason) -> FaultResult: ...
-
-    def fault_metrics(self) -> FaultMetrics: ...
-
-    def begin_turn(self) -> None: ...
-
-
 @checked
 class PageFaultHandler:
-    """Pages of `page_table` come from `get_page`. `policy` bounds a turn's faults; `max_faults_per_turn` goes before
-    its number. `faults` are those of a session that somebody else folds, and stand in place of all these.
+    """Pages of `page_table` come from `get_page`. `policy` bounds a turn's faults, and counts them;
+    `max_faults_per_turn` goes before its number.
     """
 
     def __init__(
@@ -67,23 +57,22 @@ class PageFaultHandler:
         max_faults_per_turn: int | None = None,
         *,
         policy: FaultPolicy | None = None,
-        faults: Faults | None = None,
     ) -> None:
-        policy = FaultPolicy() if policy is None else policy
+        self._policy = FaultPolicy() if policy is None else policy
         if max_faults_per_turn is not None:
-            policy = policy.model_copy(update={"max_faults_per_turn": max_faults_per_turn})
-        table = PageTable() if page_table is None else page_table
-        self._faults = faults or _TableFaults(table, get_page or _no_page, policy)
+            self._policy = self._policy.model_copy(update={"max_faults_per_turn": max_faults_per_turn})
+        self._page_table = PageTable() if page_table is None else page_table
+        self._get_page = get_page or _no_page
 
     @property
     def max_faults_per_turn(self) -> int:
-        return self.get_metrics().max_faults_per_turn
+        return self._policy.max_faults_per_turn
 
     def new_turn(self) -> None:
-        self._faults.begin_turn()
+        self._policy.new_turn()
 
     def can_fault(self) -> bool:
-        return self.get_metrics().can_fault
+        return self._policy.can_fault()
 
     async def handle_fault(
         self,
@@ -95,10 +84,45 @@ class PageFaultHandler:
 
         Why it failed is in the result, for the model.
         """
-        return await self._faults.handle_fault(page_id, target_level, reason)
+        started = perf_counter()
+        refused = self._refused(target_level, reason)
+        if refused:
+            return FaultResult(success=False, error=refused)
+        entry = self._page_table.lookup(page_id)
+        if entry is None:
+            return FaultResult(success=False, error=f"Page not found: {page_id}")
+        found = self._get_page(page_id)
+        stored = await found if inspect.isawaitable(found) else found
+        if stored is None:
+            error = f"Failed to load page from {entry.tier.value}"
+            return FaultResult(success=False, error=error, source_tier=entry.tier)
+        page = stored.full if target_level <= stored.full.compression_level else stored
+        size_tokens, left_tokens = page.estimate_tokens(), self._policy.tokens_remaining
+        if size_tokens > left_tokens:
+            error = f"Page too large: {page_id} takes {size_tokens} tokens, and {left_tokens} are left"
+            return FaultResult(success=False, error=error, source_tier=entry.tier)
+        self._policy.record_fault(size_tokens, page_id=page_id, reason=reason)
+        self._page_table.mark_accessed(page_id)
+        return FaultResult(
+            success=True,
+            page=page.model_copy(update={"storage_tier": entry.tier}),
+            requested_level=CompressionLevel(target_level),
+            source_tier=entry.tier,
+            latency_ms=(perf_counter() - started) * 1_000,
+            was_compressed=page.compression_level > 0,
+        )
 
     def get_metrics(self) -> FaultMetrics:
-        return self._faults.fault_metrics()
+        policy = self._policy
+        return FaultMetrics(
+            faults_this_turn=policy.faults_this_turn,
+            max_faults_per_turn=policy.max_faults_per_turn,
+            faults_remaining=policy.faults_remaining,
+            can_fault=policy.can_fault(),
+            total_faults=sum(policy.faults_by_reason.values()),
+            tokens_used_this_turn=policy.tokens_used_this_turn,
+            faults_by_reason=dict(policy.faults_by_reason),
+        )
 
     def build_tool_result(self, brought: MemoryPage | FaultResult, evictions: list[str] | None = None) -> VMToolResult:
         """The envelope in which the model gets a page, after it was placed, or failed to be.
@@ -141,59 +165,6 @@ class PageFaultHandler:
                 evictions=evictions,
             ),
         )
-
-
-class _TableFaults:
-    """Faults of the pages of a page table, within the bounds of a policy, which counts them."""
-
-    def __init__(self, page_table: PageTable, get_page: GetPage, policy: FaultPolicy) -> None:
-        self._page_table = page_table
-        self._get_page = get_page
-        self._policy = policy
-
-    async def handle_fault(self, page_id: str, target_level: int, reason: FaultReason) -> FaultResult:
-        started = perf_counter()
-        refused = self._refused(target_level, reason)
-        if refused:
-            return FaultResult(success=False, error=refused)
-        entry = self._page_table.lookup(page_id)
-        if entry is None:
-            return FaultResult(success=False, error=f"Page not found: {page_id}")
-        found = self._get_page(page_id)
-        stored = await found if inspect.isawaitable(found) else found
-        if stored is None:
-            error = f"Failed to load page from {entry.tier.value}"
-            return FaultResult(success=False, error=error, source_tier=entry.tier)
-        page = stored.full if target_level <= stored.full.compression_level else stored
-        size_tokens, left_tokens = page.estimate_tokens(), self._policy.tokens_remaining
-        if size_tokens > left_tokens:
-            error = f"Page too large: {page_id} takes {size_tokens} tokens, and {left_tokens} are left"
-            return FaultResult(success=False, error=error, source_tier=entry.tier)
-        self._policy.record_fault(size_tokens, page_id=page_id, reason=reason)
-        self._page_table.mark_accessed(page_id)
-        return FaultResult(
-            success=True,
-            page=page.model_copy(update={"storage_tier": entry.tier}),
-            requested_level=CompressionLevel(target_level),
-            source_tier=entry.tier,
-            latency_ms=(perf_counter() - started) * 1_000,
-            was_compressed=page.compression_level > 0,
-        )
-
-    def fault_metrics(self) -> FaultMetrics:
-        policy = self._policy
-        return FaultMetrics(
-            faults_this_turn=policy.faults_this_turn,
-            max_faults_per_turn=policy.max_faults_per_turn,
-            faults_remaining=policy.faults_remaining,
-            can_fault=policy.can_fault(),
-            total_faults=sum(policy.faults_by_reason.values()),
-            tokens_used_this_turn=policy.tokens_used_this_turn,
-            faults_by_reason=dict(policy.faults_by_reason),
-        )
-
-    def begin_turn(self) -> None:
-        self._policy.new_turn()
 
     def _refused(self, target_level: int, reason: FaultReason) -> str:
         """Why no page may be brought at all; empty when one may."""

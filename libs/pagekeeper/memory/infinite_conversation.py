@@ -11,8 +11,8 @@ from pagekeeper.core.errors import SessionNotFound
 from pagekeeper.core.pages import MessageRole
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.chat_response import ChatMessage
+from pagekeeper.memory.manager import DEFAULT_MODEL
 from pagekeeper.memory.session_manager import (
-    DEFAULT_MODEL,
     MESSAGES_PER_SEGMENT,
     SessionManager,
     Summarizer,

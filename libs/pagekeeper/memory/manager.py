@@ -7,18 +7,18 @@ is what an application says of its pages that no decision reads; everything else
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 from pagekeeper.core import decisions
-from pagekeeper.core import events as ev
 from pagekeeper.core.decisions import NewPage
+from pagekeeper.core.drafts import page_to_map
 from pagekeeper.core.errors import CheckpointNotFound
 from pagekeeper.core.escape import compact_json
-from pagekeeper.core.pages import PageState, StoredRepresentation
+from pagekeeper.core.pages import PageState
 from pagekeeper.core.search import SearchFilter
 from pagekeeper.core.session_settings import checked as checked_settings
 from pagekeeper.core.tools import (
@@ -34,17 +34,11 @@ from pagekeeper.core.tools import (
     render_search_result,
     render_tool_result,
 )
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory import saved_file
 from pagekeeper.memory.arguments import checked
 from pagekeeper.memory.artifacts_bridge import ArtifactsBridge
-from pagekeeper.memory.chat_response import (
-    ChatMessage,
-    Completion,
-    ToolCall,
-    assistant_message,
-    message_of,
-    tool_message,
-)
+from pagekeeper.memory.chat_response import ChatMessage, Completion, ToolCall, answered, tool_message
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.eviction_policy import EvictionPolicy, policy_name
 from pagekeeper.memory.manifest import VMManifest
@@ -64,21 +58,14 @@ from pagekeeper.memory.pager import REFUSALS, Pager
 from pagekeeper.memory.process_prompts import Prompt, PromptRequest
 from pagekeeper.memory.request_views import manifest_of, packed_of
 from pagekeeper.memory.session_log import SessionLog
+from pagekeeper.memory.session_memory import IMPORTANCE
 from pagekeeper.memory.shown import shown
 from pagekeeper.memory.working_set import WorkingSetConfig, session_config
 from pagekeeper.runtime.clock import SystemClock
 
 __all__ = ["MemoryManager", "event_to_page"]
 
-IMPORTANCE: Final = {
-    MessageRole.SYSTEM: 1.0,
-    MessageRole.USER: 0.6,
-    MessageRole.ASSISTANT: 0.5,
-    MessageRole.TOOL: 0.4,
-}
-"""Of a message when nobody says: the user's words are wanted again more often than what answered them."""
 DEFAULT_MODEL: Final = "gpt-4o"
-VM_TOOLS: Final = frozenset({"page_fault", "search_pages"})
 _CLOCK: Final = SystemClock()
 _CITATION: Final = re.compile(r"\[ref:\s*([^\]]+)\]")
 
@@ -164,7 +151,7 @@ class MemoryManager(Pager):
         *,
         importance: float | None = None,
         metadata: Mapping[str, Any] | None = None,
-        tool_name: str = "",
+        tool_name: str | None = None,
     ) -> MemoryPage:
         """A message as a page of the prompt; what a tool did is an artifact, and data when it is JSON.
 
@@ -207,12 +194,10 @@ class MemoryManager(Pager):
 
     # Requests
 
-    async def add_page(self, content: str, mapped: Callable[[StoredRepresentation], ev.MappedPage]) -> PageState:
-        """A page with all that the core knows of one; `mapped` makes it of its content as the log names it."""
-        full = self._log.stored(content.encode())
-        page = mapped(full)
-        if page.role is MessageRole.USER:
-            self.begin_turn_with_words()
+    async def add_page(self, text: str, **facts: Any) -> PageState:  # noqa: ANN401 - those of `page_to_map`
+        """A page that no turn begins with, and facts of it that a `MemoryPage` does not have."""
+        text = whole_text(text)
+        page = page_to_map("", self._log.stored(text.encode()), text, **facts)
         self._begin_due_turn()
         [state] = self._process.append(NewPage(page, new_version=False))
         await self._compress_by_own()
@@ -275,24 +260,20 @@ class MemoryManager(Pager):
         That is `assistant_message`, which called them, and `tool_results`, which answer the calls to the memory.
         Calls to the application's own tools are left to it, under `tool_calls`.
         """
-        message = message_of(response)
-        if not message.tool_calls:
-            return message.content or ""
-        return {
-            "assistant_message": assistant_message(message),
-            "tool_results": [await self.answer_tool_call(call) for call in message.tool_calls if call.name in VM_TOOLS],
-            "tool_calls": [call for call in message.tool_calls if call.name not in VM_TOOLS],
-        }
+        return await answered(response, self.answer_tool_calls)
 
-    async def answer_tool_call(self, call: ToolCall) -> ChatMessage:
-        """The message that answers a call. Whatever is wrong with the call is in it, for the model."""
+    async def answer_tool_calls(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
+        """The messages that answer calls, in order. Whatever is wrong with a call is in its answer, for the model."""
+        return [tool_message(call, self._answer(call)) for call in calls]
+
+    def _answer(self, call: ToolCall) -> str:
         match parse_tool_call(call.name, call.arguments, self._log.session.pages):
             case ToolCallProblem() as problem:
-                return tool_message(call, render_problem(problem))
+                return render_problem(problem)
             case SearchPagesCall() as search:
-                return tool_message(call, self._found(search))
+                return self._found(search)
             case PageFaultCall() as fault:
-                return tool_message(call, self._faulted_for_a_model(fault))
+                return self._faulted_for_a_model(fault)
 
     # Saving
 
@@ -361,11 +342,10 @@ class MemoryManager(Pager):
             session_id=self.session_id,
             turn=session.turn,
             mode=session.config.mode.value,
-            page_table=self._page_table.get_stats(),
-            working_set=self._working_set.get_stats(),
-            fault_handler=self._fault_handler.get_metrics(),
-            tlb=self._tlb.get_stats(),
-            mutation_log=self._mutation_log.get_stats(),
+            page_table=self.page_table.get_stats(),
+            working_set=self.working_set.get_stats(),
+            fault_handler=self.fault_metrics(),
+            mutation_log=self.mutation_log.get_stats(),
             prefetcher=self._prefetcher.get_stats(),
             metrics=self.metrics,
             pages_in_store=session.pages.mapped_total,
@@ -384,7 +364,7 @@ class MemoryManager(Pager):
         registry = self._own_compressors
         log = saved.folded(self.session_id, _CLOCK.now_ms)
         storage, stored_elsewhere = self._storage, self._stored_elsewhere
-        Pager.__init__(self, log, self._working_set.config, self._fault_policy, registry, storage, self._own_count)
+        Pager.__init__(self, log, self.working_set.config, self._fault_policy, registry, storage, self._own_count)
         self._stored_elsewhere = stored_elsewhere
         self._application.beside = dict(saved.beside.get("pages", {}))
 

@@ -6,7 +6,7 @@ turns before what it remembers. A `MemoryManager` has such a log as a view of it
 """
 
 from collections import Counter, deque
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -77,7 +77,7 @@ class MutationLogLite:
         actor: Actor = Actor.SYSTEM,
         cause: str | None = None,
     ) -> PageMutation:
-        return self._logged(MutationType.CREATE, page_id, turn, None, tier, actor, cause)
+        return self._log_mutation(MutationType.CREATE, page_id, turn, None, tier, actor=actor, cause=cause)
 
     def log_evict(
         self,
@@ -88,7 +88,7 @@ class MutationLogLite:
         cause: str | None = None,
         actor: Actor = Actor.SYSTEM,
     ) -> PageMutation:
-        return self._logged(MutationType.EVICT, page_id, turn, tier_before, tier_after, actor, cause)
+        return self._log_mutation(MutationType.EVICT, page_id, turn, tier_before, tier_after, actor=actor, cause=cause)
 
     def log_fault(
         self,
@@ -99,7 +99,9 @@ class MutationLogLite:
         cause: str | None = None,
         actor: Actor = Actor.MODEL,
     ) -> PageMutation:
-        return self._logged(MutationType.FAULT_IN, page_id, turn, tier_before, tier_after, actor, cause)
+        return self._log_mutation(
+            MutationType.FAULT_IN, page_id, turn, tier_before, tier_after, actor=actor, cause=cause
+        )
 
     def get_context_at_turn(self, turn: int) -> TurnContext:
         """The pages in L0 at the end of that turn, in the order in which they came there. Raises LookupError."""
@@ -150,24 +152,23 @@ class MutationLogLite:
             **{counter: counted[kind] for kind, counter in _COUNTER_OF.items()},
         )
 
-    def _logged(
+    def _log_mutation(
         self,
         kind: MutationType,
         page_id: str,
         turn: int,
         before: StorageTier | str | None,
         after: StorageTier | str,
-        actor: Actor,
-        cause: str | None,
+        **facts: Any,  # noqa: ANN401 - the mutation's other fields
     ) -> PageMutation:
+        known = None if before is None else StorageTier(before)
         mutation = PageMutation(
             page_id=page_id,
             turn=turn,
             mutation_type=kind,
-            tier_before=None if before is None else StorageTier(before),
+            tier_before=known,
             tier_after=StorageTier(after),
-            actor=actor,
-            cause=cause,
+            **facts,
         )
         self.append(mutation)
         return mutation

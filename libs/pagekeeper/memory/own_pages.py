@@ -9,12 +9,10 @@ from typing import Final
 
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
-from pagekeeper.core.drafts import page_to_map
-from pagekeeper.core.pages import Extent, FaultReason, MessageRole, StoredRepresentation
+from pagekeeper.core.pages import TRUST_OF_ROLE, Extent, FaultReason, MessageRole, StoredRepresentation
 from pagekeeper.core.session import Session
 from pagekeeper.memory.models import MemoryPage, StorageTier, TokenBudget
-from pagekeeper.memory.models.page import MEDIA
-from pagekeeper.memory.page_view import content_text, page_type_of, role_of
+from pagekeeper.memory.page_view import mapped_of
 
 NO_LIMIT_TOKENS: Final = 2**62
 ELSEWHERE: Final = Extent("", 0, 0)
@@ -101,16 +99,6 @@ class OwnPages:
 
 def _mapped(page: MemoryPage, size_tokens: int, version: int) -> ev.MappedPage:
     """The page's facts. What a user says begins no turn here, `new_turn` does: so it is a message like the model's."""
-    role = role_of(page) or MessageRole.ASSISTANT
-    mapped = page_to_map(
-        page.page_id,
-        StoredRepresentation(0, size_tokens, 0, b"", extent=ELSEWHERE),
-        "" if page.modality in MEDIA else content_text(page) or "",
-        modality=page.modality,
-        page_type=page_type_of(page),
-        role=MessageRole.ASSISTANT if role is MessageRole.USER else role,
-        importance=page.importance,
-        pinned=page.pinned,
-        tool_name=str(page.metadata.get("tool_name") or ""),
-    )
-    return mapped._replace(version=version)
+    mapped = mapped_of(page, StoredRepresentation(0, size_tokens, 0, b"", extent=ELSEWHERE))
+    role = MessageRole.ASSISTANT if mapped.role is MessageRole.USER else mapped.role
+    return mapped._replace(role=role, trust=TRUST_OF_ROLE[role], version=version)

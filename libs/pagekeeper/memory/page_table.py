@@ -8,11 +8,9 @@ events are what changes it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
-from pagekeeper.core import events as ev
-from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.session import Session
 from pagekeeper.memory.arguments import checked
@@ -30,9 +28,6 @@ from pagekeeper.memory.session_log import SessionLog
 
 __all__ = ["PageTable"]
 
-Heard = Callable[[str | None], None]
-"""Hears of the page whose entry has changed; None when it may be any page's."""
-
 
 @checked
 class PageTable:
@@ -45,10 +40,6 @@ class PageTable:
         self._own: dict[str, PageTableEntry] = {}
         self._is_view = log is not None
         self.entries: Mapping[str, PageTableEntry] = self._own if log is None else _SessionEntries(log)
-        self._listeners: list[Heard] = []
-        if log is not None:
-            log.listeners.append(self._hear)
-            self._session = log.session
 
     def __repr__(self) -> str:
         return f"PageTable({len(self):,} pages)"
@@ -58,10 +49,6 @@ class PageTable:
 
     def __contains__(self, page_id: object) -> bool:
         return page_id in self.entries
-
-    def on_change(self, heard: Heard) -> None:
-        """Call `heard` whenever this table changes, replaces or removes an entry, and not for what is used."""
-        self._listeners.append(heard)
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
         """The entry, not counted as an access; of a table of one's own the entry itself, not a copy."""
@@ -76,14 +63,10 @@ class PageTable:
     def register_entry(self, entry: PageTableEntry) -> None:
         self._refuse_in_a_view(entry.page_id)
         self._own[entry.page_id] = entry
-        self._changed(entry.page_id)
 
     def remove(self, page_id: str) -> PageTableEntry | None:
         self._refuse_in_a_view(page_id)
-        entry = self._own.pop(page_id, None)
-        if entry is not None:
-            self._changed(page_id)
-        return entry
+        return self._own.pop(page_id, None)
 
     def update_location(
         self,
@@ -96,7 +79,7 @@ class PageTable:
         return self._update(page_id, tier=tier, artifact_id=artifact_id, compression_level=compression_level)
 
     def mark_accessed(self, page_id: str) -> bool:
-        """Count an access. False when the page is not known. Entries that others hold stay valid: they are this one."""
+        """Count an access. False when the page is not known."""
         entry = self.lookup(page_id)
         if entry is not None:
             entry.mark_accessed()
@@ -155,7 +138,6 @@ class PageTable:
         for name, value in facts.items():
             if value is not None:
                 setattr(entry, name, value)
-        self._changed(page_id)
         return True
 
     def _refuse_in_a_view(self, page_id: str) -> None:
@@ -164,15 +146,6 @@ class PageTable:
                 f"page {page_id!r} cannot be changed here: this table is a view of a session. A page changes by "
                 "`create_page`, `delete_page`, `handle_fault`, `evict_page`, `compress_page` or `pin_page`"
             )
-
-    def _changed(self, page_id: str | None) -> None:
-        for heard in self._listeners:
-            heard(page_id)
-
-    def _hear(self, _transaction: ev.Transaction, _effects: Sequence[RecordedEffect]) -> None:
-        changed = self._session.changes.since(self._session.revision - 1)
-        for page_id in [None] if changed is None else changed:
-            self._changed(page_id)
 
 
 class _SessionEntries(Mapping[str, PageTableEntry]):

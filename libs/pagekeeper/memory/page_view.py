@@ -5,10 +5,11 @@ A page without content has no line: an empty one would tell a model that nothing
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pagekeeper.core.drafts import speaker_of
+from pagekeeper.core.drafts import page_to_map, speaker_of
+from pagekeeper.core.events import MappedPage
 from pagekeeper.core.packing import (
     SAID_UNIX_MS_MAX,
     attribution_of,
@@ -20,14 +21,20 @@ from pagekeeper.core.packing import (
 from pagekeeper.core.pages import (
     TRUST_OF_ROLE,
     CompressionLevel,
+    KeyValue,
     MediaDescription,
     MessageRole,
     Modality,
+    PageLink,
     PageType,
+    StoredRepresentation,
     TrustClass,
 )
+from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.models.page import MEDIA, MemoryPage
 
+ROLE: Final = "role"
+"""The metadata key of who speaks."""
 LINKS: Final = ("http://", "https://", "data:")
 """Content of a medium that begins like this is where its bytes are, and nothing to read."""
 
@@ -37,7 +44,7 @@ _NOT_IN_HEADERS: Final = re.compile(r"""[^\w.:/@+=~!#$%&*,;-]""")
 
 def role_of(page: MemoryPage) -> MessageRole | None:
     """Return the speaker's role by the page's metadata; None when the metadata has none."""
-    role = page.metadata.get("role")
+    role = page.metadata.get(ROLE)
     return MessageRole(role) if role in tuple(MessageRole) else None
 
 
@@ -75,6 +82,40 @@ def description_of(page: MemoryPage) -> MediaDescription:
         height=known.height,
         duration_seconds=known.duration_seconds,
         scenes=known.scenes,
+    )
+
+
+def mapped_of(
+    page: MemoryPage,
+    full: StoredRepresentation,
+    *,
+    hint: str = "",
+    links: Sequence[PageLink] = (),
+    tool_name: str | None = None,
+) -> MappedPage:
+    """The page as the core maps it, `full` being its content; a page that names no role is the model's.
+
+    `tool_name` comes before the metadata's.
+    """
+    media = description_of(page) if page.modality in MEDIA else None
+    return page_to_map(
+        page.page_id,
+        full,
+        whole_text(content_text(page) or "") if media is None else "",
+        modality=page.modality,
+        page_type=page_type_of(page),
+        role=role_of(page) or MessageRole.ASSISTANT,
+        hint=hint,
+        importance=page.importance,
+        pinned=page.pinned,
+        links=links,
+        mime_type=page.mime_type or "",
+        tool_name=said_of(page, "tool_name") if tool_name is None else tool_name,
+        tool_call_id=said_of(page, "tool_call_id"),
+        speaker=said_of(page, "speaker"),
+        said_unix_ms=said_unix_ms_of(page.metadata),
+        media=media,
+        metadata=_pairs(page.metadata),
     )
 
 
@@ -119,6 +160,12 @@ def said_unix_ms_of(metadata: Mapping[str, object]) -> int:
     """When something was said, in milliseconds since 1970, by metadata `said_unix_ms`; 0 for no such whole number."""
     said = str(metadata.get("said_unix_ms") or "")
     return min(int(said), SAID_UNIX_MS_MAX) if said.isascii() and said.isdecimal() else 0
+
+
+def _pairs(metadata: Mapping[str, object]) -> tuple[KeyValue, ...]:
+    """As the log has it: texts, sorted by key; who speaks is a fact of its own."""
+    named = {whole_text(str(key)): whole_text(str(value)) for key, value in metadata.items()}
+    return tuple(KeyValue(key, named[key]) for key in sorted(named) if key != ROLE and named[key])
 
 
 def _shown_id(page_id: str) -> str:

@@ -22,9 +22,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.memory.application_pages import ApplicationPages, levels_by
 from pagekeeper.memory.artifacts_bridge import ArtifactsBridge, InMemoryBackend, StorageBackend
 from pagekeeper.memory.compressor import CompressionResult, CompressorRegistry
-from pagekeeper.memory.context_packer import ContextPacker
 from pagekeeper.memory.embedder import shared_embedder
-from pagekeeper.memory.fault_handler import PageFaultHandler
 from pagekeeper.memory.models import (
     CompressionLevel,
     FaultMetrics,
@@ -46,7 +44,6 @@ from pagekeeper.memory.process_session import Faulted, ProcessSession, compresse
 from pagekeeper.memory.request_views import search_result_of
 from pagekeeper.memory.session_log import SessionLog
 from pagekeeper.memory.session_views import SessionMutationLog, fault_metrics_of, metrics_of
-from pagekeeper.memory.tlb import PageTLB, TLBWithPageTable
 from pagekeeper.memory.working_set import WorkingSetConfig, WorkingSetManager, of_session
 
 REFUSALS: Final = (PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable)
@@ -76,14 +73,10 @@ class Pager:
         self._application = ApplicationPages(self._process)
         self._turn_is_due = False
         self._fault_policy = fault_policy
-        self._page_table = PageTable(log)
-        self._tlb = PageTLB()
-        self._combined = TLBWithPageTable(self._page_table, self._tlb)
-        self._working_set = WorkingSetManager(of_session(config, log.session.config), pages=self)
-        self._fault_handler = PageFaultHandler(faults=self)
-        self._mutation_log = SessionMutationLog(log)
+        self.page_table = PageTable(log)
+        self.working_set = WorkingSetManager(of_session(config, log.session.config), pages=self)
+        self.mutation_log = SessionMutationLog(log)
         self._prefetcher = SimplePrefetcher(similar=self._similar)
-        self._packer = ContextPacker(count=self._process.count)
         self._storage = storage or ArtifactsBridge(InMemoryBackend(), log.session_id)
         self._stored_elsewhere = storage is not None
         self._used_this_turn: dict[str, None] = {}
@@ -108,44 +101,12 @@ class Pager:
         return self._log.session.turn + self._turn_is_due
 
     @property
-    def page_table(self) -> PageTable:
-        return self._page_table
-
-    @property
-    def tlb(self) -> PageTLB:
-        return self._tlb
-
-    @property
-    def combined(self) -> TLBWithPageTable:
-        return self._combined
-
-    @property
-    def working_set(self) -> WorkingSetManager:
-        return self._working_set
-
-    @property
-    def fault_handler(self) -> PageFaultHandler:
-        return self._fault_handler
-
-    @property
-    def packer(self) -> ContextPacker:
-        return self._packer
-
-    @property
-    def storage(self) -> ArtifactsBridge:
-        return self._storage
-
-    @property
-    def mutation_log(self) -> SessionMutationLog:
-        return self._mutation_log
-
-    @property
     def metrics(self) -> VMMetrics:
         """Counted so far, and what is true now."""
-        return metrics_of(self.session, self._page_table, self._mutation_log, self._tlb)
+        return metrics_of(self.session, self.page_table, self.mutation_log)
 
     def fault_metrics(self) -> FaultMetrics:
-        return fault_metrics_of(self.session, self._tlb)
+        return fault_metrics_of(self.session)
 
     # Pages
 
@@ -191,7 +152,7 @@ class Pager:
 
     async def get_page(self, page_id: str) -> MemoryPage | None:
         """The page as the prompt has it, or whole when it is not there; None when there is none. The prompt stays."""
-        return self._application.page(page_id) if self._combined.lookup(page_id) is not None else None
+        return self._application.page(page_id)
 
     def get_l0_pages(self) -> list[MemoryPage]:
         """List the pages in the prompt, in the order in which they came there."""
@@ -223,7 +184,7 @@ class Pager:
     async def check_and_evict(self) -> list[str]:
         """List the pages that left the prompt since the last call. Pages leave when others come: none leaves here."""
         await self._compress_by_own()
-        return self._mutation_log.evicted_since_asked()
+        return self.mutation_log.evicted_since_asked()
 
     async def evict_page(self, page_id: str, target_tier: StorageTier = StorageTier.L2) -> bool:  # noqa: ARG002 - the guide's: contents stay where they are
         """Have a page leave the prompt; False when it is not there, or is pinned."""
@@ -306,7 +267,6 @@ class Pager:
     def fault(self, page_id: str, target_level: int, reason: FaultReason) -> Faulted:
         """Raises PageNotFound, FaultLimitReached, FaultTokensExceeded, LevelUnavailable."""
         self._begin_due_turn()
-        self._combined.lookup(page_id)
         faulted = self._process.fault(page_id, target_level, reason)
         if faulted.promoted:
             self.note_use([page_id])
@@ -329,7 +289,7 @@ class Pager:
 
     async def prefetch(self) -> list[str]:
         """Bring in what this turn is likely to need by what earlier ones needed; the answer is who came."""
-        brought = self._fetch(await self._prefetcher.prefetch_on_turn_start(self.session_id, self._page_table))
+        brought = self._fetch(await self._prefetcher.prefetch_on_turn_start(self.session_id, self.page_table))
         self._prefetcher.record_prefetched(brought)
         return brought
 
@@ -375,7 +335,7 @@ class Pager:
 
     # Underneath
 
-    def _mapped(self, page: MemoryPage, *, hint: str = "", tool_name: str = "") -> MemoryPage:
+    def _mapped(self, page: MemoryPage, *, hint: str = "", tool_name: str | None = None) -> MemoryPage:
         replaces = bool(page.page_id) and self.folded.page(page.page_id) is not None
         if page.metadata.get("role") == MessageRole.USER and not replaces:
             self.begin_turn_with_words()

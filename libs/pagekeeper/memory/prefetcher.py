@@ -9,7 +9,6 @@ Counts are bounded: of more than `PAGES_MAX` pages or `TOOLS_MAX` tools, those s
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from pagekeeper.core.lru import Lru
@@ -21,22 +20,14 @@ __all__ = ["SimplePrefetcher"]
 
 PAGES_MAX: Final = 10_000
 TOOLS_MAX: Final = 256
-FOLLOWERS_MAX: Final = 32
+COUNTED_MAX: Final = 32
+"""Pages that are counted of those before a tool's calls, and of those after a page."""
 PREREQUISITES_MAX: Final = 3
 SEQUENCE_MAX: Final = 2
 SIMILAR_MAX: Final = 2
 
 Similar = Callable[[str, int], Sequence[str]]
 """The ids of at most so many pages that are like a page."""
-
-
-@dataclass(slots=True)
-class ToolUse:
-    """How a tool is used; `prereq_pages` were read before its calls, one mention for each time."""
-
-    call_count: int = 0
-    last_turn: int = 0
-    prereq_pages: list[str] = field(default_factory=list)
 
 
 @checked
@@ -51,7 +42,8 @@ class SimplePrefetcher:
         self._similar = similar
         self._accesses: Lru[str, int] = Lru(count_max=PAGES_MAX)
         self._followers: Lru[str, Counter[str]] = Lru(count_max=PAGES_MAX)
-        self._tools: Lru[str, ToolUse] = Lru(count_max=TOOLS_MAX)
+        self._tools: Lru[str, Counter[str]] = Lru(count_max=TOOLS_MAX)
+        """What was read before a tool's calls, and how often; the tool that was called last at the end."""
         self._last_page_id: str | None = None
         self._last_segment_summary_id: str | None = None
         self._pending: set[str] = set()
@@ -60,19 +52,16 @@ class SimplePrefetcher:
     def record_page_access(self, page_id: str) -> None:
         self._accesses.put(page_id, 1 + (self._accesses.peek(page_id) or 0))
         if self._last_page_id not in (None, page_id):
-            self._record_follower(str(self._last_page_id), page_id)
+            last_page_id = str(self._last_page_id)
+            self._followers.put(last_page_id, _counted(self._followers.peek(last_page_id), [page_id]))
         self._last_page_id = page_id
         if page_id in self._pending:
             self._pending.discard(page_id)
             self._came_true += 1
 
-    def record_tool_call(self, tool_name: str, turn: int, pages_accessed_before: Iterable[str] = ()) -> None:
-        """A call in `turn`, before which those pages were read."""
-        pattern = self._tools.peek(tool_name) or ToolUse()
-        pattern.call_count += 1
-        pattern.last_turn = turn
-        pattern.prereq_pages = [*pattern.prereq_pages, *pages_accessed_before][-PAGES_MAX:]
-        self._tools.put(tool_name, pattern)
+    def record_tool_call(self, tool_name: str, turn: int, pages_accessed_before: Iterable[str] = ()) -> None:  # noqa: ARG002 - the guide's signature; calls come in the order of their turns
+        """A call, before which those pages were read."""
+        self._tools.put(tool_name, _counted(self._tools.peek(tool_name), pages_accessed_before))
 
     def record_prefetched(self, page_ids: Iterable[str]) -> None:
         """Note pages that were brought on a guess; from now on an access to one is a hit."""
@@ -92,8 +81,8 @@ class SimplePrefetcher:
         claims = None if page_table is None else {entry.page_id for entry in page_table.get_by_type(PageType.CLAIM)}
         accessed = Counter({page: n for page, n in self._accesses.items() if claims is None or page in claims})
         guesses += _commonest(accessed, self.max_claims_to_prefetch)
-        for tool in self._likely_tools():
-            guesses += _commonest(Counter(tool.prereq_pages), PREREQUISITES_MAX)
+        for prerequisites in list(self._tools.values())[::-1][: self.max_recent_tools]:
+            guesses += _commonest(prerequisites, PREREQUISITES_MAX)
         if self._last_page_id is not None:
             guesses += _commonest(self._followers.peek(self._last_page_id) or Counter(), SEQUENCE_MAX)
             if self._similar is not None:
@@ -109,17 +98,14 @@ class SimplePrefetcher:
             hit_rate=self._came_true / self._guessed if self._guessed else 0.0,
         )
 
-    def _record_follower(self, page_id: str, follower_id: str) -> None:
-        followers = self._followers.peek(page_id) or Counter()
-        followers[follower_id] += 1
-        if len(followers) > FOLLOWERS_MAX:
-            del followers[min(followers, key=lambda follower: followers[follower])]
-        self._followers.put(page_id, followers)
 
-    def _likely_tools(self) -> list[ToolUse]:
-        """By when they were called last, then by how often."""
-        tools = sorted(self._tools.values(), key=lambda tool: (tool.last_turn, tool.call_count), reverse=True)
-        return tools[: self.max_recent_tools]
+def _counted(known: Counter[str] | None, page_ids: Iterable[str]) -> Counter[str]:
+    """Count these too; of more than `COUNTED_MAX`, those that came least often are forgotten."""
+    counts = Counter() if known is None else known
+    counts.update(page_ids)
+    while len(counts) > COUNTED_MAX:
+        del counts[min(counts, key=lambda page_id: counts[page_id])]
+    return counts
 
 
 def _commonest(counts: Counter[str], limit: int) -> list[str]:

@@ -6,17 +6,15 @@ that is loaded from a file goes on. It does what `StackMemory` does over a runni
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from pagekeeper.core.drafts import page_to_map
-from pagekeeper.core.pages import KeyValue, LinkKind, MessageRole, Modality, PageLink, PageState, PageType
+from pagekeeper.core.pages import KeyValue, LinkKind, MessageRole, PageLink, PageState, PageType
 from pagekeeper.core.wellformed import whole_text
 from pagekeeper.memory.chat_response import ChatMessage, ToolCall
 from pagekeeper.memory.manager import MemoryManager
 from pagekeeper.memory.models import FaultResult, SearchResult
-from pagekeeper.memory.page_view import said_unix_ms_of
 from pagekeeper.memory.process_prompts import PromptRequest
 from pagekeeper.memory.session_memory import (
     IMPORTANCE_OF_SUMMARIES,
@@ -142,21 +140,12 @@ class ProcessMemory:
         tool = said.role is MessageRole.TOOL
         if said.role is MessageRole.ASSISTANT:
             self._vm.note_citations(said.text)
-        page = await self._add(
-            said.text,
-            role=said.role,
-            modality=Modality.STRUCTURED if tool else Modality.TEXT,
-            page_type=PageType.ARTIFACT if tool else PageType.TRANSCRIPT,
-            importance=said.importance,
-            tool_name=said.tool_name,
-            tool_call_id=whole_text(said.metadata.get("tool_call_id", "")),
-            speaker=whole_text(said.metadata.get("speaker", "")),
-            said_unix_ms=said_unix_ms_of(said.metadata),
-            metadata=_pairs(said.metadata),
+        page = await self._vm.add_message(
+            said.role, said.text, importance=said.importance, metadata=said.metadata, tool_name=said.tool_name
         )
         if tool:
             self._vm.record_tool_call(said.tool_name)
-        self._note(page)
+        self._note(self._vm.session.pages[page.page_id])
         return page.page_id
 
     async def request(self, system_prompt: str, model: str) -> tuple[list[ChatMessage], list[dict[str, Any]]]:
@@ -179,14 +168,14 @@ class ProcessMemory:
         await self._vm.evict_segment_pages()
         links = [PageLink(LinkKind.REPRESENTS, page_id) for page_id in covered[-LINKS_MAX:]]
         segment_id = str(uuid4())
-        page = await self._add(
+        page = await self._vm.add_page(
             summary,
             role=MessageRole.ASSISTANT,
             page_type=PageType.SUMMARY,
             importance=IMPORTANCE_OF_SUMMARIES,
             pinned=True,
             links=links,
-            metadata=_pairs({SEGMENT: str(number), SEGMENT_ID: segment_id}),
+            metadata=[KeyValue(SEGMENT, str(number)), KeyValue(SEGMENT_ID, segment_id)],
         )
         self._begin_segment(page)
         self._vm.set_last_segment_summary(page.page_id)
@@ -210,7 +199,7 @@ class ProcessMemory:
         )
 
     async def answer(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
-        return [await self._vm.answer_tool_call(call) for call in calls]
+        return await self._vm.answer_tool_calls(calls)
 
     async def search(self, query: str, modality: str | None, limit: int) -> SearchResult:
         return await self._vm.search_pages(query, modality, limit)
@@ -230,10 +219,6 @@ class ProcessMemory:
     async def restore(self, checkpoint_id: str) -> None:
         await self._vm.restore_checkpoint(checkpoint_id)
         self._find_the_segment()
-
-    async def _add(self, text: str, **facts: Any) -> PageState:  # noqa: ANN401 - those of `page_to_map`
-        text = whole_text(text)
-        return await self._vm.add_page(text, lambda full: page_to_map("", full, text, **facts))
 
     def _spoken(self, *, all_segments: bool) -> Iterator[Spoken]:
         segment_id = self._first_segment_id
@@ -275,10 +260,6 @@ def _message(said: Spoken) -> ChatMessage:
 
 def _metadata(page: PageState) -> dict[str, str]:
     return {pair.key: pair.value for pair in page.metadata}
-
-
-def _pairs(metadata: Mapping[str, str]) -> tuple[KeyValue, ...]:
-    return tuple(KeyValue(key, whole_text(metadata[key])) for key in sorted(metadata) if metadata[key])
 
 
 def _is_message(page: PageState) -> bool:

@@ -24,15 +24,10 @@ from pagekeeper.core.pages import MessageRole
 from pagekeeper.core.wellformed import whole_text, write_json
 from pagekeeper.memory import saved_file
 from pagekeeper.memory.arguments import InvalidArgument, checked
-from pagekeeper.memory.chat_response import (
-    ChatMessage,
-    Completion,
-    assistant_message,
-    message_of,
-)
+from pagekeeper.memory.chat_response import ChatMessage, Completion, ToolCall, answered
 from pagekeeper.memory.compressor import CompressorRegistry
 from pagekeeper.memory.eviction_policy import EvictionPolicy
-from pagekeeper.memory.manager import VM_TOOLS, MemoryManager
+from pagekeeper.memory.manager import DEFAULT_MODEL, MemoryManager
 from pagekeeper.memory.models import FaultResult, SearchResult, VMContext, VMMode
 from pagekeeper.memory.models.strict import KeyedModel
 from pagekeeper.memory.process_memory import ProcessMemory, Transcript
@@ -54,7 +49,6 @@ __all__ = ["SessionManager", "SessionStats"]
 
 TOKENS_PER_SEGMENT: Final = 4_000
 MESSAGES_PER_SEGMENT: Final = 20
-DEFAULT_MODEL: Final = "gpt-4o"
 
 SAME_IN_A_STACK: Final = frozenset({"max_l0_tokens", "reserved_tokens", "eviction_threshold", "target_utilization"})
 """Settings of a WorkingSetConfig that a session has by the same name; the stack's defaults stand for the others."""
@@ -244,15 +238,7 @@ class SessionManager:
         That is `assistant_message`, which called them, and `tool_results`, which answer the calls to the memory. Calls
         to the application's own tools are left to it, under `tool_calls`: a request needs an answer to each of them.
         """
-        message = message_of(response)
-        if not message.tool_calls:
-            return message.content or ""
-        own = [call for call in message.tool_calls if call.name in VM_TOOLS]
-        return {
-            "assistant_message": assistant_message(message),
-            "tool_results": await (await self._pages()).answer(own) if own else [],
-            "tool_calls": [call for call in message.tool_calls if call.name not in VM_TOOLS],
-        }
+        return await answered(response, self._answer)
 
     def get_vm_context(self, model_id: str = "", token_budget: int | None = None) -> VMContext | None:
         """The parts of the memory's message; None unless the memory is in this process."""
@@ -364,6 +350,9 @@ class SessionManager:
             last_update=iso(totals.updated_unix_ms),
             infinite_context=self._infinite_context,
         )
+
+    async def _answer(self, calls: Sequence[ToolCall]) -> list[ChatMessage]:
+        return await (await self._pages()).answer(calls)
 
     async def _pages(self) -> PagedMemory:
         if not isinstance(self._memory, PagedMemory):

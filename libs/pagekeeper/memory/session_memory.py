@@ -10,7 +10,12 @@ from pagekeeper.memory.models import FaultResult, SearchResult
 
 __all__ = ["VirtualMemoryDisabled"]
 
-IMPORTANCE: Final = {MessageRole.USER: 0.6, MessageRole.ASSISTANT: 0.5, MessageRole.TOOL: 0.4}
+IMPORTANCE: Final = {
+    MessageRole.SYSTEM: 1.0,
+    MessageRole.USER: 0.6,
+    MessageRole.ASSISTANT: 0.5,
+    MessageRole.TOOL: 0.4,
+}
 """Of what is said, unless the application knows better: the user's words are wanted again most often."""
 IMPORTANCE_OF_SUMMARIES: Final = 0.9
 SEGMENT: Final = "segment"

@@ -1,8 +1,7 @@
 """The mutation log and the metrics of a session, read from the fold when they are asked for."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,25 +13,15 @@ from pagekeeper.memory.models import (
     CompressionLevel,
     FaultMetrics,
     MutationType,
-    PageMutation,
     StorageTier,
     VMMetrics,
 )
 from pagekeeper.memory.mutation_log import MutationLogLite, TurnContext
 from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.session_log import SessionLog
-from pagekeeper.memory.tlb import PageTLB
 
 MUTATIONS_MAX: Final = 10_000
 """Of a session's log, what is remembered one by one; contexts of turns are folded, of any turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class OfATurn:
-    """How often it happened in one turn."""
-
-    evictions: int
-    compressions: int
 
 
 class SessionMutationLog(MutationLogLite):
@@ -45,7 +34,7 @@ class SessionMutationLog(MutationLogLite):
         super().__init__(log.session_id, MUTATIONS_MAX)
         self._log = log
         self._left: deque[str] = deque(maxlen=MUTATIONS_MAX)
-        self.evictions_total = self.tokens_saved = 0
+        self.tokens_saved = 0
         log.listeners.append(self._hear)
 
     def get_context_at_turn(self, turn: int) -> TurnContext:
@@ -65,78 +54,47 @@ class SessionMutationLog(MutationLogLite):
         self._left.clear()
         return left
 
-    def this_turn(self) -> OfATurn:
-        of_turn = self.get_mutations_in_turn(self._log.session.turn)
-        kinds = [mutation.mutation_type for mutation in of_turn]
-        return OfATurn(kinds.count(MutationType.EVICT), kinds.count(MutationType.COMPRESS))
-
     def _hear(self, transaction: ev.Transaction, effects: Sequence[RecordedEffect]) -> None:
-        at = datetime.fromtimestamp(transaction.written_unix_ms / 1_000, UTC)
-        session = self._log.session
+        session, at = self._log.session, datetime.fromtimestamp(transaction.written_unix_ms / 1_000, UTC)
         admitted = {what.page_id for one in effects if isinstance(what := one.what, Admitted)}
         for event in transaction.events:
             for page_id, kind, cause in _said(event):
-                tier = _tier(session, page_id) if page_id not in admitted else StorageTier.L0
-                self._note(page_id, kind, None if kind is MutationType.CREATE else tier, tier, cause, at)
-        cause = _cause(transaction)
+                page = session.page(page_id)
+                tier = StorageTier.L0 if page_id in admitted else StorageTier.L2 if page is None else session.tier(page)
+                before = None if kind is MutationType.CREATE else tier
+                self._log_mutation(kind, page_id, session.turn, before, tier, cause=cause, timestamp=at)
         for effect in effects:
-            self._hear_effect(effect, cause, at)
+            self._hear_effect(effect, _cause(transaction), at)
 
     def _hear_effect(self, effect: RecordedEffect, cause: str, at: datetime) -> None:
+        l0, l2 = StorageTier.L0, StorageTier.L2
         match effect.what:
             case Evicted(page_id):
-                self.evictions_total += 1
                 self._left.append(page_id)
-                self._note(page_id, MutationType.EVICT, StorageTier.L0, StorageTier.L2, cause, at, effect.turn)
+                self._log_mutation(MutationType.EVICT, page_id, effect.turn, l0, l2, cause=cause, timestamp=at)
             case Compressed(page_id, _, level, freed_tokens):
                 self.tokens_saved += freed_tokens
                 cause = f"compress_{CompressionLevel(level).name.lower()}"
-                self._note(page_id, MutationType.COMPRESS, StorageTier.L0, StorageTier.L0, cause, at, effect.turn)
+                self._log_mutation(MutationType.COMPRESS, page_id, effect.turn, l0, l0, cause=cause, timestamp=at)
             case Admitted(page_id, faulted=True):
-                self._note(
-                    page_id, MutationType.FAULT_IN, StorageTier.L2, StorageTier.L0, cause, at, effect.turn, Actor.MODEL
-                )
+                kind, actor = MutationType.FAULT_IN, Actor.MODEL
+                self._log_mutation(kind, page_id, effect.turn, l2, l0, actor=actor, cause=cause, timestamp=at)
             case _:
                 pass
 
-    def _note(  # noqa: PLR0913, PLR0917 - a mutation's facts
-        self,
-        page_id: str,
-        kind: MutationType,
-        before: StorageTier | None,
-        after: StorageTier,
-        cause: str,
-        at: datetime,
-        turn: int | None = None,
-        actor: Actor = Actor.SYSTEM,
-    ) -> None:
-        self.append(
-            PageMutation(
-                page_id=page_id,
-                timestamp=at,
-                turn=self._log.session.turn if turn is None else turn,
-                mutation_type=kind,
-                tier_before=before,
-                tier_after=after,
-                actor=actor,
-                cause=cause,
-            )
-        )
 
-
-def metrics_of(session: Session, table: PageTable, log: SessionMutationLog, tlb: PageTLB) -> VMMetrics:
+def metrics_of(session: Session, table: PageTable, log: SessionMutationLog) -> VMMetrics:
     """Counted so far, and what is true now."""
-    counted, this_turn = table.get_stats(), log.this_turn()
+    counted = table.get_stats()
+    this_turn = Counter(mutation.mutation_type for mutation in log.get_mutations_in_turn(session.turn))
     return VMMetrics(
         max_faults_per_turn=session.config.max_faults_per_turn,
         faults_total=session.faults_total,
         faults_this_turn=session.counters.faults_this_turn,
-        tlb_hits=tlb.hits,
-        tlb_misses=tlb.misses,
-        evictions_total=log.evictions_total,
-        evictions_this_turn=this_turn.evictions,
+        evictions_total=session.counters.evictions_total,
+        evictions_this_turn=this_turn[MutationType.EVICT],
         compressions_total=session.counters.compressions_total,
-        compressions_this_turn=this_turn.compressions,
+        compressions_this_turn=this_turn[MutationType.COMPRESS],
         tokens_saved_by_compression=log.tokens_saved,
         tokens_in_working_set=session.working_set.used_tokens,
         tokens_available=max(0, session.config.limit_tokens - session.working_set.used_tokens),
@@ -145,7 +103,7 @@ def metrics_of(session: Session, table: PageTable, log: SessionMutationLog, tlb:
     )
 
 
-def fault_metrics_of(session: Session, tlb: PageTLB) -> FaultMetrics:
+def fault_metrics_of(session: Session) -> FaultMetrics:
     """Faults so far, and what is left of the turn's."""
     limit, counters = session.config.max_faults_per_turn, session.counters
     left = max(0, limit - counters.faults_this_turn)
@@ -156,7 +114,6 @@ def fault_metrics_of(session: Session, tlb: PageTLB) -> FaultMetrics:
         can_fault=left > 0,
         total_faults=session.faults_total,
         tokens_used_this_turn=counters.fault_tokens_this_turn,
-        tlb_hit_rate=tlb.hit_rate,
         faults_by_reason=dict(session.faults_by_reason),
     )
 
@@ -188,8 +145,3 @@ def _cause(transaction: ev.Transaction) -> str:
             case _:
                 pass
     return "eviction_pressure"
-
-
-def _tier(session: Session, page_id: str) -> StorageTier:
-    page = session.page(page_id)
-    return StorageTier.L2 if page is None else session.tier(page)

@@ -1,7 +1,7 @@
 """A bounded cache of page table entries, and the page table behind it.
 
-Invariant: through `TLBWithPageTable` no lookup answers what the page table would not. The table tells of each entry
-that it changes, replaces or removes, whoever asked it to, and the cache holds the table's entries themselves.
+Invariant: through `TLBWithPageTable` no lookup answers what the page table would not. The table is a dictionary of this
+process, so each lookup compares the cached entry with the table's: a cache of another place would be told instead.
 """
 
 from typing import Final
@@ -94,7 +94,7 @@ class PageTLB:
 
 @checked
 class TLBWithPageTable:
-    """Lookups in the cache first; every change goes to the page table."""
+    """The page table, whose changes drop what is cached."""
 
     def __init__(self, page_table: PageTable, tlb: PageTLB | None = None) -> None:
         self.page_table = page_table
@@ -102,18 +102,17 @@ class TLBWithPageTable:
         for entry in self.tlb.get_all():
             if page_table.lookup(entry.page_id) is not entry:
                 self.tlb.invalidate(entry.page_id)
-        page_table.on_change(self._shoot_down)
 
     def __repr__(self) -> str:
         return f"TLBWithPageTable({self.page_table!r}, {self.tlb!r})"
 
     def lookup(self, page_id: str) -> PageTableEntry | None:
-        cached = self.tlb.lookup(page_id)
-        if cached is not None:
-            return cached
-        entry = self.page_table.lookup(page_id)
-        if entry is not None:
-            self.tlb.insert(entry)
+        """The table's entry, which the cache has from now on."""
+        cached, entry = self.tlb.lookup(page_id), self.page_table.lookup(page_id)
+        if cached is not entry:
+            self.tlb.invalidate(page_id)
+            if entry is not None:
+                self.tlb.insert(entry)
         return entry
 
     def register(self, page: MemoryPage) -> PageTableEntry:
@@ -128,19 +127,16 @@ class TLBWithPageTable:
         artifact_id: str | None = None,
         compression_level: CompressionLevel | None = None,
     ) -> bool:
+        self.tlb.invalidate(page_id)
         return self.page_table.update_location(page_id, tier, artifact_id, compression_level)
 
     def mark_dirty(self, page_id: str) -> bool:
+        self.tlb.invalidate(page_id)
         return self.page_table.mark_dirty(page_id)
 
     def remove(self, page_id: str) -> PageTableEntry | None:
+        self.tlb.invalidate(page_id)
         return self.page_table.remove(page_id)
 
     def get_stats(self) -> CombinedPageTableStats:
         return CombinedPageTableStats(page_table=self.page_table.get_stats(), tlb=self.tlb.get_stats())
-
-    def _shoot_down(self, page_id: str | None) -> None:
-        if page_id is None:
-            self.tlb.flush()
-        else:
-            self.tlb.invalidate(page_id)

@@ -106,13 +106,13 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         (lambda: L.ContextPacker().pack([PAGE], token_budgt=3), "ContextPacker.pack; did you mean token_budget?"),
         (
             lambda: L.ContextPacker({"quote_text": False}),
-            "config must be a ContextPackerConfig or None, not {'quote",
+            "config must be a ContextPackerConfig, not {'quote",
         ),
-        (lambda: L.ContextPacker().pack(PAGE), "pages must be a Sequence of a MemoryPage, not MemoryPage"),
-        (lambda: L.ContextPacker().pack([None]), "pages must be a Sequence of a MemoryPage"),
+        (lambda: L.ContextPacker().pack(PAGE), "pages must be an instance of Sequence, not MemoryPage"),
+        (lambda: L.ContextPacker().pack([None]), "pages must be a MemoryPage, not \\[None"),
         (
             lambda: L.ContextPacker().pack([PAGE], -1),
-            "token_budget must be a whole number, at least 0 or None, not -1",
+            "token_budget must be greater than or equal to 0, not -1",
         ),
         (lambda: L.MemoryPage(page_id="p", modality="txt"), "'text', 'image', 'audio', 'video' or 'structured'"),
         (lambda: L.MemoryPage(page_id="p", page_type="memo"), "'transcript', "),
@@ -121,12 +121,12 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         (lambda: L.TextCompressorConfig(reduced_ratio=0), "greater than 0"),
         (
             lambda: L.PassthroughCompressor("smell"),
-            "modality must be one of text, image, audio, video, structured",
+            "modality must be 'text', 'image', 'audio', 'video' or 'structured'",
         ),
-        (lambda: L.generate_simple_hint(PAGE, "mood"), "hint_type must be one of topic, "),
+        (lambda: L.generate_simple_hint(PAGE, "mood"), "hint_type must be 'topic', "),
         (
             lambda: L.build_vm_developer_message("strickt", "{}", ""),
-            "mode must be one of strict, relaxed, passive",
+            "mode must be 'strict', 'relaxed' or 'passive'",
         ),
         (
             lambda: L.build_vm_developer_message(VMMode.STRICT, "{}", "", max_faults_per_turn=-1),
@@ -134,10 +134,10 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         ),
         (
             lambda: L.PageSearchHandler().search("port", limit=0),
-            "limit must be a whole number, at least 1, not 0",
+            "limit must be greater than 0, not 0",
         ),
-        (lambda: L.PageSearchHandler().search("port", limit=True), "limit must be a whole number"),
-        (lambda: L.PageSearchHandler().search("port", "smell"), "modality must be one of text, image"),
+        (lambda: L.PageSearchHandler().search("port", limit=True), "limit must be a valid integer"),
+        (lambda: L.PageSearchHandler().search("port", "smell"), "modality must be 'text', 'image'"),
         (lambda: L.VMManifest(session_id="s", pressure="huge"), "'low', 'medium', 'high' or 'critical'"),
         (
             lambda: L.SessionManager(vm_config=WorkingSetConfig()),
@@ -146,7 +146,7 @@ PAGE: Final = MemoryPage(page_id="p1", content="The port is 8471.")
         (lambda: L.SessionManager(vm_mode="relaxed"), "vm_mode is for a virtual memory: add enable_vm=True, or a cl"),
         (lambda: L.SessionManager(vm_eviction_policy="lru/1"), "vm_eviction_policy is for a virtual memory: add ena"),
         (lambda: L.SessionManager(vm_compressor_registry=CompressorRegistry()), "vm_compressor_registry is for a "),
-        (lambda: L.SessionManager(enable_vm=True, vm_mode="stern"), "vm_mode must be one of strict, relaxed, passive"),
+        (lambda: L.SessionManager(enable_vm=True, vm_mode="stern"), "vm_mode must be 'strict', 'relaxed' or 'passive'"),
         (lambda: L.SessionManager(enable_vm=True, vm_confg=None), "of SessionManager; did you mean vm_config?"),
         (lambda: L.SessionManager.load("a.memory", vm_mode="strict"), "vm_mode is in the file: load without it"),
         (lambda: L.InfiniteConversationManager(vm_config=WorkingSetConfig()), "vm_config is for a virtual memory"),

@@ -118,7 +118,7 @@ async def test_the_pre_pass_leaves_the_turns_faults_to_the_model() -> None:
     brought = await memory.demand_pre_pass("What did we decide about EdDSA and access tokens?")
     assert first.page_id in brought
     assert len(brought) <= 2
-    assert memory.fault_handler.get_metrics().faults_remaining == 1
+    assert memory.fault_metrics().faults_remaining == 1
     assert memory.working_set.is_in_l0(first.page_id)
 
 

@@ -132,7 +132,5 @@ async def test_it_says_how_it_is() -> None:
     assert metrics.tokens_in_working_set == stats.working_set.tokens_used > 0
     assert metrics.evictions_total > 0
     assert sum(metrics.pages_by_tier.values()) == stats.pages_in_store == 41
-    assert memory.combined.lookup("p1") == memory.page_table.lookup("p1")
-    assert memory.tlb.get_stats().misses == 1
     memory.update_session_id("other")
     assert memory.session_id == "other"

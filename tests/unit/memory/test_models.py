@@ -147,7 +147,7 @@ def test_only_a_page_that_is_missed_again_thrashes() -> None:
     assert metrics.thrash_index(window_turns=5) == pytest.approx(2 / 5)
     assert metrics.thrash_index(window_turns=1) == 0.0
     assert metrics.fault_breakdown()[FaultReason.SPECULATIVE] == 2
-    with pytest.raises(ValueError, match="reason must be one of user_requested_recall"):
+    with pytest.raises(ValueError, match="reason must be 'user_requested_recall'"):
         metrics.record_fault("page_1")  # type: ignore[arg-type]
 
 

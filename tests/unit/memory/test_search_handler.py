@@ -97,7 +97,7 @@ async def test_a_modality_leaves_out_the_others() -> None:
     handler = PageSearchHandler([offered("m0", "the harbour"), offered("m1", "the harbour", Modality.IMAGE)])
     assert set(await found(handler, "harbour")) == {"m0", "m1"}
     assert await found(handler, "harbour", modality="image") == ["m1"]
-    with pytest.raises(InvalidField, match="modality must be one of text, image"):
+    with pytest.raises(InvalidField, match="modality must be 'text', 'image'"):
         handler.search("harbour", modality="smell")
 
 

@@ -42,12 +42,6 @@ class VMMetrics(StrictModel):
         self.faults_total += 1
         self.faults_this_turn += 1
 
-    def record_tlb_hit(self) -> None:
-        self.tlb_hits += 1
-
-    def record_tlb_miss(self) -> None:
-        self.tlb_misses += 1
-
     def new_turn(self) -> None:
         """Set the counters of the turn to 0; the totals stay."""
         self.faults_this_turn = self.evictions_this_turn = self.compressions_this_turn = 0

@@ -40,8 +40,8 @@ BYTES_KEY: Final = "bytes:base64"
 class MemoryPage(StrictModel):
     """The unit of memory. `content` is text, a JSON value, or bytes; units of sizes and times end their names.
 
-    `artifact_id`: where the content is stored. `representations`: the same for each level. `represents`: id of the page
-    that this one summarises. `provenance`: ids of the pages that justify this one.
+    `artifact_id`: where the content is stored. `represents`: id of the page that this one summarises. `provenance`: ids
+    of the pages that justify this one.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
@@ -57,7 +57,6 @@ class MemoryPage(StrictModel):
     artifact_id: str | None = None
     content: Any = None
     compression_level: CompressionLevel = CompressionLevel.FULL
-    representations: dict[CompressionLevel, str] = Field(default_factory=dict)
     original: "MemoryPage | None" = Field(default=None, repr=False)
 
     size_bytes: int = Field(default=0, ge=0)
@@ -125,7 +124,6 @@ class MemoryPage(StrictModel):
                 "original": self.full,
                 "metadata": dict(self.metadata),
                 "provenance": list(self.provenance),
-                "representations": dict(self.representations),
             }
         )
 

@@ -117,7 +117,6 @@ class MemoryManagerStats(KeyedModel):
     page_table: PageTableStats = Field(default_factory=PageTableStats)
     working_set: WorkingSetStats = Field(default_factory=WorkingSetStats)
     fault_handler: FaultMetrics = Field(default_factory=FaultMetrics)
-    tlb: TLBStats = Field(default_factory=TLBStats)
     mutation_log: MutationLogSummary = Field(default_factory=MutationLogSummary)
     prefetcher: PrefetcherStats = Field(default_factory=PrefetcherStats)
     metrics: VMMetrics = Field(default_factory=VMMetrics)
