@@ -1,6 +1,7 @@
 """Every module is reached from something that starts: what nobody imports is dead."""
 
 import ast
+from configparser import ConfigParser
 from pathlib import Path
 
 import grimp
@@ -18,6 +19,21 @@ def test_every_module_is_reached_from_an_entry_point() -> None:
     reached = {module for entry in entries & modules for module in graph.find_upstream_modules(entry)} | entries
     leaves = {module for module in modules if not graph.find_children(module)}
     assert not sorted(leaves - reached)
+
+
+def test_only_a_module_that_imports_the_stubs_may() -> None:
+    """The linter refuses an importer that is not listed; here, one that is listed and imports none of them."""
+    linter = ConfigParser(inline_comment_prefixes="#")
+    linter.read(ROOT / ".importlinter")
+    listed = linter["importlinter:contract:stubs"]["allowed_importers"].split()
+    graph = grimp.build_graph("pagekeeper", "demo", cache_dir=None)
+    edges = {
+        importer
+        for stub in graph.find_descendants("pagekeeper.v1")
+        for importer in graph.find_modules_that_directly_import(stub)
+        if not importer.startswith("pagekeeper.v1")
+    }
+    assert sorted(listed) == sorted(edges)
 
 
 def test_every_helper_of_the_tests_is_used() -> None:
