@@ -140,14 +140,14 @@ def test_what_is_no_line_is_not_read_as_one(text: str) -> None:
     assert parse_line(text) is None
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.lists(lines, min_size=2, max_size=6))
 def test_tokens_add_up_over_lines(chosen: list[str]) -> None:
     for name, count in COUNTS.items():
         assert count("".join(chosen)) == sum(map(count, chosen)), name
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(hostile_texts, hostile_texts)
 def test_tokens_add_up_wherever_a_line_break_meets_a_letter(before: str, after: str) -> None:
     """The law underneath, whatever stands on either side."""

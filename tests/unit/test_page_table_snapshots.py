@@ -16,7 +16,7 @@ async def decisions_of(replica: Replica) -> list[tuple[int, list[RecordedEffect]
     return [(step.revision, step.effects) async for step in replica.history.steps(key("s1")) if step.effects]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(scripts)
 def test_replicas_agree_whatever_they_folded(script: list[Step]) -> None:
     """One writes, one follows every record, one comes late and reads the last snapshot: they have the same bytes."""
@@ -36,7 +36,7 @@ def test_replicas_agree_whatever_they_folded(script: list[Step]) -> None:
     asyncio.run(play())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(scripts)
 def test_history_decides_again_what_was_decided(script: list[Step]) -> None:
     async def play() -> None:

@@ -54,7 +54,7 @@ def resident(
 def chats(draw: st.DrawFn, encoding: EncodingName) -> ChatParts:
     layout = draw(st.sampled_from(PromptLayout))
     count = tokenizer(encoding).count
-    contents = draw(st.lists(st.tuples(texts, st.booleans(), st.booleans()), max_size=8))
+    contents = draw(st.lists(st.tuples(texts, st.booleans(), st.booleans()), max_size=6))
     pages = [
         resident(f"m{n}", text * 3, encoding, layout, lower=(text,) if lowers else (), mandatory=mandatory)
         for n, (text, lowers, mandatory) in enumerate(contents)
@@ -104,7 +104,7 @@ def tokens_by_the_provider(chat: AssembledChat, encoding: EncodingName) -> int:
     return count_messages(tokenizer(encoding), messages) + count_tools(tokenizer(encoding), chat.tools)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data(), st.sampled_from(EncodingName), st.integers(0, 900), st.integers(0, 50))
 def test_a_prompt_fits_and_counts_to_the_token(
     data: st.DataObject, encoding: EncodingName, room: int, reserve: int
