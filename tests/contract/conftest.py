@@ -1,6 +1,6 @@
 """The implementations that a contract is checked on: each test runs once on every one of them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.port import SessionLog
-from pagekeeper.runtime.log.streams import Capacity, ensure_streams
+from pagekeeper.runtime.log.streams import Capacity, make_streams
 from pagekeeper.runtime.queue.nats_queue import NatsQueue
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
 from tests.fakes.memory_log import MemoryLog
@@ -20,6 +20,8 @@ from tests.servers import NatsServer, running
 PARTITIONS = 4
 SMALL_LOG_BYTES = 20_000
 QUICK = Retries(seconds_min=0.02, seconds_max=0.1, silence_seconds_max=0.6)
+
+MoreLogs = Callable[[], SessionLog]
 
 _names = count()
 
@@ -33,7 +35,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 @pytest.fixture
 async def nats(nats_server: NatsServer) -> AsyncIterator[Connection]:
     async with connect([nats_server.url], name="contract") as connection:
-        await ensure_streams(connection, partitions=PARTITIONS, capacity=Capacity(log_bytes_max=256 * 1024**2))
+        await make_streams(connection, partitions=PARTITIONS, capacity=Capacity(log_bytes_max=256 * 1024**2))
         yield connection
 
 
@@ -45,15 +47,22 @@ def log(request: pytest.FixtureRequest) -> SessionLog:
 
 
 @pytest.fixture(params=["memory", "nats"])
-async def small_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionLog]:
-    """A log of one partition that holds `SMALL_LOG_BYTES`."""
+async def more_small_logs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MoreLogs]:
+    """As many ways as asked for, each a process's own, to one log of one partition that holds `SMALL_LOG_BYTES`."""
     if request.param == "memory":
-        yield MemoryLog(partitions=1, partition_bytes_max=SMALL_LOG_BYTES)
+        shared = MemoryLog(partitions=1, partition_bytes_max=SMALL_LOG_BYTES)
+        yield lambda: shared
         return
     with running(NatsServer(tmp_path)) as server:
         async with connect([server.url], name="small") as connection:
-            await ensure_streams(connection, partitions=1, capacity=Capacity(log_bytes_max=SMALL_LOG_BYTES))
-            yield NatsLog(connection, partitions=1)
+            await make_streams(connection, partitions=1, capacity=Capacity(log_bytes_max=SMALL_LOG_BYTES))
+            yield lambda: NatsLog(connection, partitions=1)
+
+
+@pytest.fixture
+def small_log(more_small_logs: MoreLogs) -> SessionLog:
+    """A log of one partition that holds `SMALL_LOG_BYTES`."""
+    return more_small_logs()
 
 
 @pytest.fixture(params=["memory", "nats"])

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from pagekeeper.core.ids import session_key
-from pagekeeper.runtime.log.port import AppendConflict, LogUnavailable, Record
+from pagekeeper.runtime.log.port import AppendConflict, NoAnswer, Record
 from tests.fakes.faulty_log import Faults, FaultyLog
 from tests.fakes.memory_log import MemoryLog
 
@@ -24,7 +24,7 @@ async def compete(log: FaultyLog, writer: int, told: dict[str, str]) -> None:
         try:
             revision = await log.append(KEY, expected_revision=revision, operation_id=operation_id, data=b"")
             told[operation_id] = "stored"
-        except LogUnavailable:
+        except NoAnswer:
             continue
         except AppendConflict as conflict:
             told[operation_id] = "refused"

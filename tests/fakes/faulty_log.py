@@ -17,10 +17,11 @@ from pagekeeper.runtime.log.port import (
     APPEND_TIMEOUT_SECONDS,
     FOLLOW_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
+    TOMBSTONE_SECONDS,
     Feed,
     FeedToken,
     LogError,
-    LogUnavailable,
+    NoAnswer,
     Notice,
     Record,
     SessionLog,
@@ -75,6 +76,7 @@ class FaultyLog:
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None = (),
+        from_reserve: bool = False,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
         return await self._store(
@@ -85,6 +87,7 @@ class FaultyLog:
                 operation_id=operation_id,
                 data=data,
                 touches=touches,
+                from_reserve=from_reserve,
                 timeout_seconds=timeout_seconds,
             )
         )
@@ -105,6 +108,28 @@ class FaultyLog:
                 expected_revision=expected_revision,
                 operation_id=operation_id,
                 data=data,
+                timeout_seconds=timeout_seconds,
+            )
+        )
+
+    async def bury(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        stands_seconds: int = TOMBSTONE_SECONDS,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        return await self._store(
+            partial(
+                self._inner.bury,
+                key,
+                expected_revision=expected_revision,
+                operation_id=operation_id,
+                data=data,
+                stands_seconds=stands_seconds,
                 timeout_seconds=timeout_seconds,
             )
         )
@@ -141,17 +166,17 @@ class FaultyLog:
         await self._delay()
         await self._let_late_ones_arrive()
         if self._happens(self.faults.request_lost):
-            raise LogUnavailable("lost on its way", maybe_applied=True)
+            raise NoAnswer("lost on its way", maybe_applied=True)
         if self._happens(self.faults.request_late):
             self._late.append(append)
-            raise LogUnavailable("under way", maybe_applied=True)
+            raise NoAnswer("under way", maybe_applied=True)
         revision = await append()
         if self._happens(self.faults.request_repeated):
             self._late.append(append)
             await self._let_late_ones_arrive()
         await self._delay()
         if self._happens(self.faults.answer_lost):
-            raise LogUnavailable("the answer was lost", maybe_applied=True)
+            raise NoAnswer("the answer was lost", maybe_applied=True)
         return revision
 
     async def _let_late_ones_arrive(self) -> None:
@@ -169,7 +194,7 @@ class FaultyLog:
         await self._delay()
         await self._let_late_ones_arrive()
         if self._happens(self.faults.read_lost):
-            raise LogUnavailable("no answer", maybe_applied=False)
+            raise NoAnswer("no answer", maybe_applied=False)
 
     async def _delay(self) -> None:
         if self.faults.delay_seconds_max > 0:

@@ -17,15 +17,18 @@ from pagekeeper.runtime.log.port import (
     FOLLOW_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     SESSIONS_LIMIT_MAX,
+    TOMBSTONE_SECONDS,
     AppendConflict,
     FeedRewound,
     FeedToken,
-    LogFull,
+    NoRoom,
     Notice,
     Record,
+    SessionGone,
     check_record,
     decode_touches,
     encode_touches,
+    reserve_bytes,
 )
 from pagekeeper.runtime.log.subjects import log_subject, partition_of
 
@@ -49,6 +52,8 @@ class _Partition:
     size_bytes: int = 0
     entries: dict[int, _Entry] = field(default_factory=dict)
     sessions: dict[SessionKey, list[int]] = field(default_factory=dict)
+    tombstones: dict[SessionKey, float] = field(default_factory=dict)
+    """Until when each stands, in the loop's time."""
     feeds: list["MemoryFeed"] = field(default_factory=list)
 
 
@@ -67,9 +72,12 @@ class MemoryLog:
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None = (),
+        from_reserve: bool = False,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
-        return await self._store(key, expected_revision, operation_id, data, touches, rollup=False)
+        return await self._store(
+            key, expected_revision, operation_id, data, touches, rollup=False, longer=not from_reserve
+        )
 
     async def rollup(
         self,
@@ -80,7 +88,21 @@ class MemoryLog:
         data: bytes,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
-        return await self._store(key, expected_revision, operation_id, data, (), rollup=True)
+        return await self._store(key, expected_revision, operation_id, data, (), rollup=True, longer=False)
+
+    async def bury(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        stands_seconds: int = TOMBSTONE_SECONDS,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        revision = await self._store(key, expected_revision, operation_id, data, None, rollup=True, longer=False)
+        self._partition(key).tombstones[key] = asyncio.get_running_loop().time() + stands_seconds
+        return revision
 
     async def read(
         self,
@@ -92,7 +114,10 @@ class MemoryLog:
     ) -> list[Record]:
         partition = self._partition(key)
         await _others_first()
-        return [e.record for e in _entries(partition, key) if e.record.revision > after_revision]
+        entries = _entries(partition, key)
+        if strict and after_revision and not entries:
+            raise SessionGone(key)
+        return [e.record for e in entries if e.record.revision > after_revision]
 
     async def sessions(
         self, tenant: TenantId, *, after: str, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
@@ -101,6 +126,7 @@ class MemoryLog:
             raise InvalidField("limit", f"must be 1 to {SESSIONS_LIMIT_MAX}, not {limit}")
         check_id("tenant", tenant)
         await _others_first()
+        self._remove_old_tombstones()
         keys = (key for partition in self._partitions for key in partition.sessions)
         return sorted(key.session for key in keys if key.tenant == tenant and key.session > after)[:limit]
 
@@ -118,6 +144,7 @@ class MemoryLog:
         touches: tuple[str, ...] | None,
         *,
         rollup: bool,
+        longer: bool,
     ) -> int:
         check_record(operation_id, data)
         partition = self._partition(key)
@@ -127,16 +154,14 @@ class MemoryLog:
         if actual != expected:
             return _already_there(entries, expected, actual, operation_id)
         size_bytes = len(data) + _OVERHEAD_BYTES
-        if partition.size_bytes + size_bytes > self._partition_bytes_max:
-            raise LogFull("maximum bytes exceeded")
+        kept_back = reserve_bytes(self._partition_bytes_max) if longer else 0
+        if partition.size_bytes + size_bytes > self._partition_bytes_max - kept_back:
+            raise NoRoom("maximum bytes exceeded")
         partition.last_sequence += 1
         record = Record(partition.last_sequence, operation_id, bytes(data), rollup)
         entry = _Entry(key, record, expected, encode_touches(touches))
         if rollup:
-            for old in entries:
-                partition.size_bytes -= len(old.record.data) + _OVERHEAD_BYTES
-                del partition.entries[old.record.revision]
-            partition.sessions[key] = []
+            _remove(partition, key)
         partition.entries[record.revision] = entry
         partition.sessions.setdefault(key, []).append(record.revision)
         partition.size_bytes += size_bytes
@@ -147,7 +172,15 @@ class MemoryLog:
     def _partition(self, key: SessionKey) -> _Partition:
         index = partition_of(key, len(self._partitions))
         log_subject(key, index)  # refuses ids that are none
+        self._remove_old_tombstones()
         return self._partitions[index]
+
+    def _remove_old_tombstones(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for partition in self._partitions:
+            for key in [key for key, until in partition.tombstones.items() if until <= now]:
+                del partition.tombstones[key]
+                _remove(partition, key)
 
 
 class MemoryFeed:
@@ -204,6 +237,11 @@ class MemoryFeed:
 
 def _entries(partition: _Partition, key: SessionKey) -> list[_Entry]:
     return [partition.entries[sequence] for sequence in partition.sessions.get(key, ())]
+
+
+def _remove(partition: _Partition, key: SessionKey) -> None:
+    for revision in partition.sessions.pop(key, ()):
+        partition.size_bytes -= len(partition.entries.pop(revision).record.data) + _OVERHEAD_BYTES
 
 
 def _already_there(entries: list[_Entry], expected: int, actual: int, operation_id: str) -> int:

@@ -15,7 +15,7 @@ from pagekeeper.runtime.log.connection import now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.server_checks import check_server
-from pagekeeper.runtime.log.streams import Capacity, ensure_streams
+from pagekeeper.runtime.log.streams import Capacity, make_streams
 from tests.integration.launch import STAND_IN
 from tests.integration.leavings import users_of
 
@@ -69,7 +69,7 @@ async def test_a_cluster_keeps_the_log_while_one_server_is_down(tmp_path: Path) 
         assert [server.name for server in cluster.servers] == ["nats-server-1", "nats-server-2", "nats-server-3"]
         async with connect_to_nats(cluster.url.split(","), name="test") as connection:
             await check_server(connection)
-            await ensure_streams(connection, partitions=1, capacity=SMALL)
+            await make_streams(connection, partitions=1, capacity=SMALL)
             log = NatsLog(connection, partitions=1)
             revision = await log.append(KEY, expected_revision=0, operation_id="one", data=b"kept")
             stream = await ask(connection, "STREAM.INFO.PK_LOG_0", {}, deadline=now() + 10)

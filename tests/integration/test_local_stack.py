@@ -30,7 +30,7 @@ from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.runtime.log.connection import connect
 from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.server_checks import check_server
-from pagekeeper.runtime.log.streams import Capacity, ensure_streams
+from pagekeeper.runtime.log.streams import Capacity, make_streams
 from pagekeeper.runtime.token_keys import KeyFile
 from tests.integration.launch import STAND_IN
 from tests.integration.leavings import sockets_of, users_of
@@ -80,7 +80,7 @@ async def store_round_trip(server: S3Server, key: str, *, write: bool) -> None:
 async def log_round_trip(server: NatsServer, *, write: bool) -> None:
     async with connect([server.url], name="test") as connection:
         await check_server(connection)
-        await ensure_streams(connection, partitions=1, capacity=SMALL)
+        await make_streams(connection, partitions=1, capacity=SMALL)
         log = NatsLog(connection, partitions=1)
         if write:
             await log.append(KEY, expected_revision=0, operation_id="one", data=b"kept")

@@ -9,14 +9,16 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from pagekeeper.app.bus import Bus, init_log, open_bus
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import AppendConflict, LogUnavailable, Notice
+from pagekeeper.runtime.log.port import AppendConflict, NoAnswer, Notice
 from pagekeeper.runtime.log.server_checks import check_server
-from pagekeeper.runtime.log.streams import Capacity, ensure_streams
-from tests.servers import NatsServer, nats_cluster, running
+from pagekeeper.runtime.log.streams import Capacity, make_streams
+from pagekeeper.runtime.settings import InitSettings, LogSettings, load
+from tests.servers import NatsServer, eventually, nats_cluster, running
 
 CAPACITY = Capacity(
     replicas=3,
@@ -33,7 +35,7 @@ SHARED = session_key("acme", "shared")
 async def connected(servers: list[NatsServer], name: str) -> AsyncIterator[NatsLog]:
     async with connect([server.url for server in servers], name=name) as connection:
         await check_server(connection)
-        await ensure_streams(connection, partitions=PARTITIONS, capacity=CAPACITY)
+        await make_streams(connection, partitions=PARTITIONS, capacity=CAPACITY)
         yield NatsLog(connection, partitions=PARTITIONS)
 
 
@@ -75,7 +77,7 @@ class History:
                 return await self.log.append(
                     key, expected_revision=expected, operation_id=operation_id, data=b"x" * 100, timeout_seconds=3
                 )
-            except LogUnavailable:
+            except NoAnswer:
                 continue  # again, the very same
 
     async def check(self) -> list[Notice]:
@@ -118,3 +120,30 @@ async def test_the_leader_dies_and_nothing_is_lost_or_repeated(tmp_path: Path) -
                     while len(heard) < len(expected):
                         heard.append(await anext(feed))
             assert sorted(heard, key=lambda n: n.revision) == sorted(expected, key=lambda n: n.revision)
+
+
+async def test_replicas_are_added_by_init_and_never_taken_away(tmp_path: Path) -> None:
+    servers = nats_cluster(tmp_path, 3)
+    with ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(running(server))
+        url = ",".join(server.url for server in servers)
+        settings = {"PK_NATS_URL": url, "PK_LOG_PARTITIONS": "2", "PK_LOG_BYTES_MAX": str(16 * 1024**2)}
+        small = {**settings, "PK_WORK_BYTES_MAX": str(1024**2)}
+        notes: list[str] = []
+        for replicas in ("3", "1"):
+            notes = await init_log(load(InitSettings, {**small, "PK_LOG_REPLICAS": replicas}))
+            async with open_bus(load(LogSettings, settings), "service") as bus:
+                revision = await bus.log.append(SHARED, expected_revision=0, operation_id=f"with-{replicas}", data=b"")
+                await bus.log.bury(SHARED, expected_revision=revision, operation_id="end", data=b"", stands_seconds=1)
+
+                async def is_gone(bus: Bus = bus) -> bool:
+                    return not await bus.log.read(SHARED, strict=True)
+
+                await eventually(is_gone)
+        assert [note for note in notes if "num_replicas of 3, more than 1" in note] == notes
+        assert len(notes) == 4
+        async with connect([server.url for server in servers], name="operator") as operator:
+            for name in ("PK_LOG_0", "PK_LOG_1", "PK_WORK", "PK_DEAD"):
+                found = await ask(operator, f"STREAM.INFO.{name}", {}, deadline=now() + 20)
+                assert found["config"]["num_replicas"] == 3

@@ -9,7 +9,7 @@ import pytest
 from pagekeeper.core.ids import session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
-from pagekeeper.runtime.log.streams import Capacity, ensure_streams
+from pagekeeper.runtime.log.streams import Capacity, make_streams
 from pagekeeper.runtime.queue.nats_queue import NatsQueue
 from pagekeeper.runtime.queue.port import QueueFull, QueueUnavailable, Retries, WorkItem
 from tests.servers import NatsServer, Proxy, eventually
@@ -22,7 +22,7 @@ QUICK = Retries(seconds_min=0.02, seconds_max=0.1, silence_seconds_max=0.6)
 async def connected(url: str, *, work_bytes_max: int = 64 * 1024**2) -> AsyncIterator[Connection]:
     capacity = Capacity(log_bytes_max=8 * 1024**2, work_bytes_max=work_bytes_max)
     async with connect([url], name="integration") as connection:
-        await ensure_streams(connection, partitions=1, capacity=capacity)
+        await make_streams(connection, partitions=1, capacity=capacity)
         yield connection
 
 

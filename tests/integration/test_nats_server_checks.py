@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, connect, now
 from pagekeeper.runtime.log.jetstream import ask
 from pagekeeper.runtime.log.server_checks import QUESTION, ServerUnfit, check_server
-from pagekeeper.runtime.log.streams import Capacity, StreamUnfit, ensure_streams
+from pagekeeper.runtime.log.streams import Capacity, StreamUnfit, check_streams, make_streams
 from tests.servers import NatsServer, running
 
 CAPACITY = Capacity(log_bytes_max=8 * 1024**2)
@@ -88,8 +88,8 @@ async def test_connecting_to_nobody_fails_in_time() -> None:
 
 async def test_streams_are_made_once_by_however_many_services(tmp_path: Path) -> None:
     async with connection_to(NatsServer(tmp_path)) as connection:
-        await asyncio.gather(*(ensure_streams(connection, partitions=4, capacity=CAPACITY) for _ in range(5)))
-        await ensure_streams(connection, partitions=4, capacity=CAPACITY)
+        await asyncio.gather(*(make_streams(connection, partitions=4, capacity=CAPACITY) for _ in range(5)))
+        await make_streams(connection, partitions=4, capacity=CAPACITY)
         names = (await ask(connection, "STREAM.NAMES", {}, deadline=now() + 5))["streams"]
         assert sorted(names) == ["PK_DEAD", *(f"PK_LOG_{p}" for p in range(4)), "PK_WORK"]
 
@@ -97,18 +97,48 @@ async def test_streams_are_made_once_by_however_many_services(tmp_path: Path) ->
 @pytest.mark.parametrize("partitions", [2, 8])
 async def test_another_number_of_partitions_is_refused(tmp_path: Path, partitions: int) -> None:
     async with connection_to(NatsServer(tmp_path)) as connection:
-        await ensure_streams(connection, partitions=4, capacity=CAPACITY)
+        await make_streams(connection, partitions=4, capacity=CAPACITY)
         with pytest.raises(StreamUnfit, match="set partitions to 4"):
-            await ensure_streams(connection, partitions=partitions, capacity=CAPACITY)
+            await make_streams(connection, partitions=partitions, capacity=CAPACITY)
 
 
-async def test_an_operator_may_give_more_or_less_room(tmp_path: Path) -> None:
+async def test_room_is_given_and_never_taken(tmp_path: Path) -> None:
     async with connection_to(NatsServer(tmp_path)) as connection:
-        await ensure_streams(connection, partitions=1, capacity=CAPACITY)
-        await ensure_streams(connection, partitions=1, capacity=replace(CAPACITY, log_bytes_max=16 * 1024**2))
+        await make_streams(connection, partitions=1, capacity=CAPACITY)
+        larger = replace(CAPACITY, log_bytes_max=16 * 1024**2)
+        assert await make_streams(connection, partitions=1, capacity=larger) == []
+        notes = await make_streams(connection, partitions=1, capacity=CAPACITY)
+        assert notes == [f"stream PK_LOG_0 keeps its max_bytes of {16 * 1024**2}, more than {8 * 1024**2}"]
+        await check_streams(connection, partitions=1)
         found = await ask(connection, "STREAM.INFO.PK_LOG_0", {}, deadline=now() + 5)
         assert found["config"]["max_bytes"] == 16 * 1024**2
         assert found["config"]["metadata"]["pagekeeper.partitions"] == "1"
+
+
+async def test_a_service_makes_no_stream_and_waits_for_them(tmp_path: Path) -> None:
+    async with connection_to(NatsServer(tmp_path)) as connection:
+        with pytest.raises(StreamUnfit, match="pagekeeper init"):
+            await check_streams(connection, partitions=2, timeout_seconds=0.5)
+        assert (await ask(connection, "STREAM.NAMES", {}, deadline=now() + 5))["streams"] is None
+        waiting = asyncio.ensure_future(check_streams(connection, partitions=2, timeout_seconds=20))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        await make_streams(connection, partitions=2, capacity=CAPACITY)
+        await waiting
+        with pytest.raises(StreamUnfit, match="set partitions to 2"):
+            await check_streams(connection, partitions=1)
+
+
+async def test_a_stream_of_an_earlier_release_is_brought_up_to_date_by_init_alone(tmp_path: Path) -> None:
+    async with connection_to(NatsServer(tmp_path)) as connection:
+        await make_streams(connection, partitions=1, capacity=CAPACITY)
+        made = (await ask(connection, "STREAM.INFO.PK_LOG_0", {}, deadline=now() + 5))["config"]
+        await ask(connection, "STREAM.DELETE.PK_LOG_0", {}, deadline=now() + 5)
+        await ask(connection, "STREAM.CREATE.PK_LOG_0", {**made, "allow_msg_ttl": False}, deadline=now() + 5)
+        with pytest.raises(StreamUnfit, match=r"allow_msg_ttl.*pagekeeper init"):
+            await check_streams(connection, partitions=1)
+        await make_streams(connection, partitions=1, capacity=CAPACITY)
+        await check_streams(connection, partitions=1)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +157,9 @@ async def test_an_operator_may_give_more_or_less_room(tmp_path: Path) -> None:
 )
 async def test_a_stream_that_promises_something_else_is_refused(tmp_path: Path, promise: dict[str, object]) -> None:
     async with connection_to(NatsServer(tmp_path)) as connection:
-        await ensure_streams(connection, partitions=1, capacity=CAPACITY)
+        await make_streams(connection, partitions=1, capacity=CAPACITY)
         made = (await ask(connection, "STREAM.INFO.PK_LOG_0", {}, deadline=now() + 5))["config"]
         await ask(connection, "STREAM.DELETE.PK_LOG_0", {}, deadline=now() + 5)
         await ask(connection, "STREAM.CREATE.PK_LOG_0", {**made, **promise}, deadline=now() + 5)
         with pytest.raises(StreamUnfit, match=next(iter(promise))):
-            await ensure_streams(connection, partitions=1, capacity=CAPACITY)
+            await make_streams(connection, partitions=1, capacity=CAPACITY)

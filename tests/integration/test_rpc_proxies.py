@@ -56,7 +56,7 @@ async def test_a_call_is_answered(serving: Serving, surroundings: Surroundings) 
         (PageNotFound("p1"), PageNotFound("p1")),
         (BlobCorrupt("acme/segment"), ContentCorrupt("stored bytes are missing or are not what they were")),
         (
-            logs.LogUnavailable("10.0.0.7 is gone", maybe_applied=True),
+            logs.NoAnswer("10.0.0.7 is gone", maybe_applied=True),
             LogUnavailable("the log does not answer; retry with the same request_id"),
         ),
         (TimeoutError(), DeadlineExceeded("the deadline passed; what was asked for may have happened")),

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from itertools import count
 from typing import Any, cast
 
 import grpc
@@ -24,6 +23,7 @@ from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.runtime.clock import SystemClock
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import memory_service_pb2_grpc
+from tests.servers import eventually
 from tests.stacks import client, new_tenant, running_stack
 
 DEADLINE_SECONDS = 8.0
@@ -156,19 +156,20 @@ async def _faults_all(session: Session) -> None:
         await session.fault(f"tide{number}")
 
 
-async def _fill(pagekeeper: Pagekeeper, page_bytes: int) -> int:
-    """Open sessions until the log takes no more; how many it took.
+async def _fill(pagekeeper: Pagekeeper, page_bytes: int) -> list[Session]:
+    """Open sessions until the log takes no more; those that it took.
 
     Each has less than what is written back: a log whose records leave it in the background is full by chance, when
     appends are quicker than that, and the session that filled it has as many pages as that took.
     """
-    for number in count():
+    filled: list[Session] = []
+    while True:
         try:
             session = await pagekeeper.open_session()
             await session.append(user("x" * page_bytes), user("y" * page_bytes))
         except LogFull:
-            return number
-    raise AssertionError
+            return filled
+        filled.append(session)
 
 
 async def _begin_turns_until_full(session: Session) -> None:
@@ -194,7 +195,7 @@ async def test_a_full_log_refuses_whole_requests_and_answers_reads(narrow: Local
         filled = [await _fill(greedy, page_bytes) for page_bytes in (28_000, 10_000, 1_000, 10)]
         await _begin_turns_until_full(session)
         revision = (await session.get()).revision
-        assert 10 < filled[0] < 20
+        assert 10 < len(filled[0]) < 20
         with pytest.raises(LogFull):
             await session.append(user("first", page_id="first"), user("second", page_id="second"))
         for refused in (session.pin("p0"), session.begin_turn(), greedy.open_session(), session.checkpoint("full")):
@@ -218,3 +219,24 @@ async def test_a_full_log_refuses_whole_requests_and_answers_reads(narrow: Local
         info, retry = ErrorInfo.FromString(status.details[0].value), RetryInfo.FromString(status.details[1].value)
         assert (info.reason, info.domain) == ("LOG_FULL", "pagekeeper")
         assert retry.retry_delay.seconds >= 1
+
+    async with client(narrow, tenant, call_seconds=DEADLINE_SECONDS) as greedy:
+        session = greedy.session(session.session_id)
+        flushed = await session.flush()
+        assert flushed.placed >= len(kept)
+        assert (await session.replay()).matches_served_state
+        for page_id in kept:
+            assert await session.read(page_id) == b"x" * 1_000
+        for deleted in filled[0][:2]:
+            await greedy.session(deleted.session_id).delete()
+        await eventually(lambda: _takes(session), timeout_seconds=5)
+        assert not {one.session_id for one in filled[0][:2]} & {one.session_id async for one in greedy.list_sessions()}
+
+
+async def _takes(session: Session) -> bool:
+    """Whether the log takes an append."""
+    try:
+        await session.append(user("there is room again"))
+    except LogFull:
+        return False
+    return True

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, LogUnavailable, Notice, SessionLog
+from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, NoAnswer, Notice, SessionLog
 from pagekeeper.runtime.queue.port import (
     LIST_TIMEOUT_SECONDS,
     PUBLISH_TIMEOUT_SECONDS,
@@ -75,7 +75,7 @@ class _CutFeed:
 
     async def __aenter__(self) -> Self:
         if self._log.dice.random() < self._log.network.feed_refused:
-            raise LogUnavailable("the feed is refused by the dice", maybe_applied=False)
+            raise NoAnswer("the feed is refused by the dice", maybe_applied=False)
         await self._inner.__aenter__()
         return self
 

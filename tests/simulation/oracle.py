@@ -14,7 +14,7 @@ from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.blobs.port import Bucket
-from pagekeeper.runtime.log.port import APPEND_TIMEOUT_SECONDS
+from pagekeeper.runtime.log.port import APPEND_TIMEOUT_SECONDS, TOMBSTONE_SECONDS
 from pagekeeper.v1 import event_pb2
 from tests.fakes.memory_log import MemoryLog
 from tests.simulation.violations import Violation, check
@@ -70,6 +70,7 @@ class OracleLog(MemoryLog):
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None = (),
+        from_reserve: bool = False,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
         revision = await super().append(
@@ -78,6 +79,7 @@ class OracleLog(MemoryLog):
             operation_id=operation_id,
             data=data,
             touches=touches,
+            from_reserve=from_reserve,
             timeout_seconds=timeout_seconds,
         )
         await self._see(key, revision, data, touches)
@@ -100,6 +102,30 @@ class OracleLog(MemoryLog):
             timeout_seconds=timeout_seconds,
         )
         await self._see(key, revision, data, ())
+        return revision
+
+    async def bury(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        stands_seconds: int = TOMBSTONE_SECONDS,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        revision = await super().bury(
+            key,
+            expected_revision=expected_revision,
+            operation_id=operation_id,
+            data=data,
+            stands_seconds=stands_seconds,
+            timeout_seconds=timeout_seconds,
+        )
+        truth = self.truths.setdefault(key, Truth())
+        if revision > truth.revision:
+            truth.session = Session()
+        await self._see(key, revision, data, None)
         return revision
 
     async def _see(self, key: SessionKey, revision: int, data: bytes, touches: tuple[str, ...] | None) -> None:

@@ -156,7 +156,7 @@ async def test_work_that_failed_at_its_snapshot_is_done_again_from_there() -> No
             timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
         ) -> int:
             if self.lost:
-                raise logs.LogUnavailable("lost on its way", maybe_applied=False)
+                raise logs.NoAnswer("lost on its way", maybe_applied=False)
             return await super().rollup(
                 key,
                 expected_revision=expected_revision,

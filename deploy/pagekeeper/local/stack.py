@@ -6,6 +6,7 @@ number of stacks may run at a time, each in a directory of its own.
 
 import asyncio
 import fcntl
+import os
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
+from pagekeeper.app.bus import init_log
 from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
 from pagekeeper.local.nats_cluster import NatsCluster
 from pagekeeper.local.ports import HOST, free_ports
@@ -21,6 +23,8 @@ from pagekeeper.local.servers import PORT_CHOICES_MAX, NatsServer, s3_server, se
 from pagekeeper.local.sweeper import Sweeper
 from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE, mint_development_token
 from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.settings import InitSettings, load
 from pagekeeper.runtime.token_keys import KeyFile
 
 GATEWAY: Final = "gateway"
@@ -170,6 +174,7 @@ class LocalStack:
             opened.push_async_callback(self._stop_servers)
             await all_of((self._cluster.start(), self.s3.start()))
             opened.push_async_callback(self._stop_processes)
+            await self._make_log()
             await self._start_processes()
             self._opened = opened.pop_all()
         return self
@@ -178,6 +183,12 @@ class LocalStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._opened.aclose()
+
+    async def _make_log(self) -> None:
+        try:
+            await init_log(load(InitSettings, {**os.environ, **self.environment}))
+        except CannotStart as refusal:
+            raise StartFailed(str(refusal)) from None
 
     async def _start_processes(self) -> None:
         names = [

@@ -145,10 +145,12 @@ def _of_the_bus(error: logs.LogError | queues.QueueError) -> errors.PagekeeperEr
             return errors.RevisionConflict(error.expected, error.actual)
         case logs.RecordTooLarge():
             return errors.ContentTooLarge("request", error.size_bytes, error.limit_bytes)
-        case logs.LogFull() | queues.QueueFull():
+        case logs.NoRoom() | queues.QueueFull():
             return errors.LogFull("the log is full; nothing was written")
-        case logs.LogUnavailable() | queues.QueueUnavailable():
+        case logs.NoAnswer() | queues.QueueUnavailable():
             return errors.LogUnavailable("the log does not answer; retry with the same request_id")
+        case logs.SessionGone():
+            return errors.SessionNotFound(error.key.session)
         case logs.LogBroken():
             return errors.ContentCorrupt("the session's log lacks a record")
         case _:

@@ -19,6 +19,7 @@ Access rules:
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from hashlib import blake2b, sha256
 from typing import Any, Final, Protocol, TypeVar
 
@@ -74,6 +75,14 @@ class Read(Protocol):
 
     min_revision: int
     strict: bool
+
+
+class Room(Enum):
+    """The room of the log that a change takes. A TOMBSTONE replaces all records of its session, and is the last one."""
+
+    COMMON = "all but the reserve"
+    RESERVE = "any, since the log can become shorter after the change"
+    TOMBSTONE = "any, since the log becomes shorter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,13 @@ class Sessions:
     # Changing
 
     async def commit(
-        self, key: SessionKey, request: Request, decide: Decide, *, touches: tuple[str, ...] | None = ()
+        self,
+        key: SessionKey,
+        request: Request,
+        decide: Decide,
+        *,
+        touches: tuple[str, ...] | None = (),
+        room: Room = Room.COMMON,
     ) -> Committed:
         """Carry out a request once: decide, append, fold.
 
@@ -200,11 +215,13 @@ class Sessions:
                     session, request.operation_id, request.digest, self._clock.now_ms(), events
                 )
                 data = codec.encode_transaction(transaction)
-                revision = await self._append(key, entry, request.operation_id, data, touches)
+                revision = await self._append(key, entry, request.operation_id, data, touches, room)
                 if revision is None:
                     confirmed = True
                     continue
                 previous = session.revision
+                if room is Room.TOMBSTONE:
+                    session = entry.session = Session()
                 effects = session.apply(revision, transaction)
                 entry.tail_records += 1
                 entry.tail_bytes += len(data)
@@ -226,7 +243,7 @@ class Sessions:
                 if earlier is not None:
                     return _repeated(entry.session, earlier)
                 decisions.absent(entry.session, key.session)
-                revision = await self._append(key, entry, request.operation_id, data, None)
+                revision = await self._append(key, entry, request.operation_id, data, None, Room.COMMON)
                 if revision is not None:
                     await self._fold(key, entry, [Record(revision, request.operation_id, data, rollup=False)])
                     return Committed(entry.session, revision, 0, (), repeated=False)
@@ -243,6 +260,8 @@ class Sessions:
         async with entry.lock:
             for _ in range(ATTEMPTS_MAX):
                 records = await _about(entry, self._log.read(key, strict=True))
+                if not records:
+                    entry.session = Session()
                 await self._fold(key, entry, [r for r in records if r.revision > entry.session.revision])
                 session = decisions.readable(entry.session, key.session)
                 snapshot = await pack(session, records)
@@ -267,20 +286,25 @@ class Sessions:
             raise RevisionConflict(entry.session.revision, entry.session.revision)
 
     async def _append(
-        self, key: SessionKey, entry: _Entry, operation_id: str, data: bytes, touches: tuple[str, ...] | None
+        self,
+        key: SessionKey,
+        entry: _Entry,
+        operation_id: str,
+        data: bytes,
+        touches: tuple[str, ...] | None,
+        room: Room,
     ) -> int | None:
         """The revision of the record; None when another writer came first, whose records are then folded."""
-        try:
-            return await _about(
-                entry,
-                self._log.append(
-                    key,
-                    expected_revision=entry.session.revision,
-                    operation_id=_name_of_bytes(operation_id, data),
-                    data=data,
-                    touches=touches,
-                ),
+        expected, name = entry.session.revision, _name_of_bytes(operation_id, data)
+        if room is Room.TOMBSTONE:
+            appended = self._log.bury(key, expected_revision=expected, operation_id=name, data=data)
+        else:
+            spare = room is Room.RESERVE
+            appended = self._log.append(
+                key, expected_revision=expected, operation_id=name, data=data, touches=touches, from_reserve=spare
             )
+        try:
+            return await _about(entry, appended)
         except logs.AppendConflict:
             await self._catch_up(key, entry, strict=True)
             return None
@@ -299,7 +323,7 @@ class Sessions:
                         heard = self._entries.peek(notice.key)
                         if heard is not None:
                             heard.heard_revision = max(heard.heard_revision, notice.revision)
-            except logs.LogUnavailable:
+            except logs.NoAnswer:
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
             except logs.FeedRewound:
                 # Another log: nothing that was folded from the old one may be built on.
@@ -326,7 +350,11 @@ class Sessions:
         """Read the tail. An entry that is not confirmed asks the leader: no notice would tell of what it missed."""
         strict = strict or not entry.confirmed
         feed_was_live = self._feed_is_live
-        records = await _about(entry, self._log.read(key, after_revision=entry.session.revision, strict=strict))
+        records: Sequence[Record] = ()
+        try:
+            records = await _about(entry, self._log.read(key, after_revision=entry.session.revision, strict=strict))
+        except logs.SessionGone:
+            entry.session = Session()
         await self._fold(key, entry, records)
         if strict:
             entry.confirmed = feed_was_live and self._feed_is_live
@@ -335,6 +363,8 @@ class Sessions:
         for record in records:
             message = event_pb2.LogRecord.FromString(record.data)
             if message.HasField("transaction"):
+                if record.rollup or _begins(message.transaction):
+                    entry.session = Session()
                 entry.session.apply(record.revision, codec.decode_transaction(message.transaction))
                 entry.tail_records += 1
                 entry.tail_bytes += len(record.data)
@@ -374,6 +404,11 @@ def _decode(data: bytes, digest: bytes, revision: int) -> Session:
     return codec.decode_state(state, revision)
 
 
+def _begins(transaction: event_pb2.Transaction) -> bool:
+    """Whether a session begins here; one that had the id before is gone, tombstone and all."""
+    return any(event.WhichOneof("kind") == "session_opened" for event in transaction.events[:1])
+
+
 def _repeated(session: Session, earlier: Operation) -> Committed:
     return Committed(session, earlier.revision, earlier.revision, (), repeated=True)
 
@@ -394,10 +429,10 @@ def _name_of_bytes(operation_id: str, data: bytes) -> str:
 
 
 async def from_log(asked: Coroutine[Any, Any, T]) -> T:
-    """Await an answer of the log, and raise its refusals as public errors. AppendConflict is raised as it is."""
+    """Await an answer of the log, and raise its refusals as public errors; AppendConflict, SessionGone as they are."""
     try:
         return await asked
-    except logs.AppendConflict:
+    except (logs.AppendConflict, logs.SessionGone):
         raise
     except logs.LogError as error:
         raise to_public_error(error) or error from error

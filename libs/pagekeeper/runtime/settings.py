@@ -6,6 +6,7 @@ line that names the variable and a right value.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -27,6 +28,9 @@ def _address(value: str) -> str:
         raise ValueError("not host:port")
     return value
 
+
+REPLICAS: Final = (1, 3, 5)
+"""An even number of servers survives no more failures than one server fewer."""
 
 Address = Annotated[str, AfterValidator(_address)]
 """`host:port`; an IPv6 host stands in brackets."""
@@ -91,11 +95,25 @@ class LogSettings(Settings):
         le=PARTITIONS_MAX,
         description=f"1 to {PARTITIONS_MAX}: how the log was divided at its installation",
     )
-    log_replicas: Literal[1, 3, 5] = Field(
+
+
+def _replicas(value: int) -> int:
+    if value not in REPLICAS:
+        raise ValueError(f"not one of {REPLICAS}")
+    return value
+
+
+class InitSettings(LogSettings):
+    """Settings of the command that makes the log's streams. What a stream has already is never lowered."""
+
+    log_replicas: Annotated[int, AfterValidator(_replicas)] = Field(
         default=1, description="1, 3 or 5: servers that keep each append; 3 on a cluster"
     )
     log_bytes_max: int = Field(
         default=2 * 1024**3, ge=1024**2, description="bytes that each partition may hold, 1 MiB or more"
+    )
+    work_bytes_max: int = Field(
+        default=1024**3, ge=1024**2, description="bytes of background work that may wait, 1 MiB or more"
     )
 
 
@@ -141,10 +159,16 @@ class SummariserSettings(Settings):
 S = TypeVar("S", bound=Settings)
 
 
-def load(kind: type[S]) -> S:
-    """Read settings of `kind` from the environment. Raises CannotStart, which names every variable that is wrong."""
+def load(kind: type[S], environment: Mapping[str, str] | None = None) -> S:
+    """Read settings of `kind` from `environment`, else from that of this process.
+
+    Raises CannotStart, which names every variable that is wrong.
+    """
     try:
-        return kind()
+        if environment is None:
+            return kind()
+        variables = {name: environment.get(PREFIX + name.upper(), "") for name in kind.model_fields}
+        return kind.model_validate({name: value for name, value in variables.items() if value})
     except ValidationError as error:
         problems = "; ".join(
             _problem(kind, detail) for detail in error.errors(include_url=False, include_context=False)

@@ -86,7 +86,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `expected`, `actual`.
     """
     ERROR_REASON_LOG_FULL: _ErrorReason.ValueType  # 60
-    """LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full, and nothing was written."""
+    """LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log has no room for what makes it longer, and nothing was
+    written. Deletions and flushes go on.
+    """
     ERROR_REASON_FAULT_LIMIT_REACHED: _ErrorReason.ValueType  # 61
     """FAULT_LIMIT_REACHED is RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
     ERROR_REASON_FAULT_TOKENS_EXCEEDED: _ErrorReason.ValueType  # 62
@@ -194,7 +196,9 @@ ERROR_REASON_REVISION_CONFLICT: ErrorReason.ValueType  # 50
 `expected`, `actual`.
 """
 ERROR_REASON_LOG_FULL: ErrorReason.ValueType  # 60
-"""LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log's stream is full, and nothing was written."""
+"""LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log has no room for what makes it longer, and nothing was
+written. Deletions and flushes go on.
+"""
 ERROR_REASON_FAULT_LIMIT_REACHED: ErrorReason.ValueType  # 61
 """FAULT_LIMIT_REACHED is RESOURCE_EXHAUSTED, definite. The turn's page faults are used up. Metadata: `limit`."""
 ERROR_REASON_FAULT_TOKENS_EXCEEDED: ErrorReason.ValueType  # 62

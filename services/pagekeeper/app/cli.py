@@ -96,6 +96,22 @@ def serve(service: str) -> None:
 
 @main.command()
 @asynchronous
+async def init() -> None:
+    """Make the log's streams, or give those that are there more bytes or servers. Settings come from PK_* variables.
+
+    Services wait for the streams and change nothing of them. Nothing is ever lowered.
+    """
+    from pagekeeper.app.bus import init_log  # noqa: PLC0415 - a client command must not import the servers
+    from pagekeeper.runtime.settings import InitSettings, load  # noqa: PLC0415
+
+    settings = load(InitSettings)
+    for note in await init_log(settings):
+        say(note)
+    say(f"the log has {settings.log_partitions} partitions, each on {settings.log_replicas} servers or more")
+
+
+@main.command()
+@asynchronous
 async def doctor() -> None:
     """Check what runs: versions, durability settings, a write and a read of it."""
     from pagekeeper.app.doctor import examine  # noqa: PLC0415 - a client command must not import the servers

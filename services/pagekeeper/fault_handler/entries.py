@@ -91,7 +91,7 @@ class Entries:
                     self._hears = True
                     async for notice in feed:
                         self._tlb.shoot_down(notice.key, notice.previous_revision, notice.revision, notice.touches)
-            except (logs.LogUnavailable, logs.FeedRewound):
+            except (logs.NoAnswer, logs.FeedRewound):
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
             finally:
                 self._hears = False

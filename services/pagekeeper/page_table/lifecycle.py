@@ -17,7 +17,7 @@ from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.requests import derived_id, request_of
-from pagekeeper.runtime.sessions import Sessions, from_log
+from pagekeeper.runtime.sessions import Room, Sessions, from_log
 from pagekeeper.runtime.views import session_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
@@ -103,7 +103,7 @@ class Lifecycle:
             decisions.readable(session, key.session)
             return ev.SessionDeleted()
 
-        committed = await self._sessions.commit(key, request_of(request), decide, touches=None)
+        committed = await self._sessions.commit(key, request_of(request), decide, room=Room.TOMBSTONE)
         return pb.DeleteSessionResponse(revision=committed.revision)
 
     def _check_encoding(self, session: Session, config: ev.SessionConfig) -> None:

@@ -22,7 +22,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.runtime.artifacts import ArtifactPort, put
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import derived_id
-from pagekeeper.runtime.sessions import Request, Sessions
+from pagekeeper.runtime.sessions import Request, Room, Sessions
 from pagekeeper.v1 import memory_service_pb2 as pb
 
 SEGMENT_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -75,7 +75,7 @@ class WriteBack:
         object_key = extents[0].object_key
         request = Request(derived_id("place", object_key, 0), sha256(object_key.encode()).digest())
         touches = tuple(dict.fromkeys(dirty.page_id for dirty in segment))
-        return (await self._sessions.commit(key, request, decide, touches=touches)).revision
+        return (await self._sessions.commit(key, request, decide, touches=touches, room=Room.RESERVE)).revision
 
 
 def segments(session: Session) -> Iterator[list[Dirty]]:

@@ -14,6 +14,7 @@ TOUCHES: Final = "Pk-Touches"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _ROLLUP: Final = "Nats-Rollup"
 _ROLLUP_SUBJECT: Final = "sub"
+_TTL: Final = "Nats-TTL"
 
 
 def record_headers(
@@ -25,6 +26,12 @@ def record_headers(
         headers[TOUCHES] = carried
     if rollup:
         headers[_ROLLUP] = _ROLLUP_SUBJECT
+    return headers
+
+
+def tombstone_headers(expected_revision: int, operation_id: str, stands_seconds: int) -> dict[str, str]:
+    headers = record_headers(expected_revision, operation_id, None, rollup=True)
+    headers[_TTL] = f"{stands_seconds}s"
     return headers
 
 

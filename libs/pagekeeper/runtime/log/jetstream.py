@@ -35,9 +35,12 @@ _NOT_FOUND: Final = "404"
 _UNAVAILABLE: Final = 503
 _MESSAGE_NOT_FOUND: Final = 10037
 _FULL_CODES: Final = frozenset({10002, 10023, 10028, 10047})
-"""Resources of the account or of the server. A stream's own limits come as `_STORE_FAILED` with one of the texts."""
+"""Resources of the account or of the server: JSAccountResourcesExceeded, JSInsufficientResources,
+JSMemoryResourcesExceeded, JSStorageResourcesExceeded of nats-server's `errors.json`."""
 _STORE_FAILED: Final = 10077
-_FULL_TEXTS: Final = frozenset({"maximum bytes exceeded", "maximum messages exceeded"})
+"""JSStreamStoreFailed: a stream's own limits, a disk without space and all else that a store refuses."""
+_NOT_FOR_ROOM: Final = frozenset({"store is closed", "message too large"})
+"""Texts of `_STORE_FAILED` that more room would not change: a server that stops, and a record that never fits."""
 _HEADER_LINE: Final = b"NATS/1.0\r\n"
 
 
@@ -98,8 +101,8 @@ async def ask(connection: Connection, operation: str, body: Mapping[str, object]
             if not await attempts.pause():
                 raise
         except Refused as refusal:
-            # 503: no leader yet, or the server is still starting.
-            if refusal.status != _UNAVAILABLE:
+            # 503: no leader yet, or the server is still starting. A server without room says 503 too, for long.
+            if refusal.status != _UNAVAILABLE or is_full(refusal):
                 raise
             if not await attempts.pause():
                 raise Unreachable(str(refusal), sent=False) from refusal
@@ -115,9 +118,10 @@ def check_answer(subject: str, message: Msg) -> dict[str, Any]:
 
 
 def is_full(refusal: Refused) -> bool:
-    """Whether there was no room for a message: in its stream, in the account or on the server."""
-    stream_is_full = refusal.error_code == _STORE_FAILED and refusal.description in _FULL_TEXTS
-    return stream_is_full or refusal.error_code in _FULL_CODES
+    """Whether there was no room for a message: in its stream, in the account, on the server or on its disk."""
+    if refusal.error_code == _STORE_FAILED:
+        return refusal.description not in _NOT_FOR_ROOM
+    return refusal.error_code in _FULL_CODES
 
 
 async def fetch(connection: Connection, stream: str, body: Mapping[str, object], *, deadline: float) -> Stored | None:

@@ -6,7 +6,8 @@ carry appends that are then rejected, so no follower subscribes to them.
 Republished messages are plain messages, which get lost: when a connection breaks, when a server dies between storing
 and republishing, when a follower is slow. The stored messages of a stream are numbered without gaps, so a missing
 message is noticed: at the next number, after a reconnection, or at the latest at the audit of a silent feed. Missing
-messages are then read from the stream.
+messages are then read from the stream. A feed that was away for longer than `AWAY_SECONDS_MAX` does not read on: a
+tombstone may have come and gone meanwhile, and nothing in the stream tells of it.
 
 No task runs behind the iterator: all work is done in the task that iterates.
 """
@@ -21,7 +22,7 @@ from nats.aio.msg import Msg
 from pagekeeper.runtime.log.connection import Connection, Subscription, Unreachable, now
 from pagekeeper.runtime.log.headers import live_notice, stored_notice
 from pagekeeper.runtime.log.jetstream import SEQUENCE, Refused, Stored, ask, fetch, read_batch
-from pagekeeper.runtime.log.port import FeedRewound, FeedToken, LogUnavailable, Notice
+from pagekeeper.runtime.log.port import AWAY_SECONDS_MAX, FeedRewound, FeedToken, NoAnswer, Notice
 from pagekeeper.runtime.log.subjects import FEED_PREFIX, LOG_PREFIX, log_stream, split_subject
 
 AUDIT_INTERVAL_SECONDS: Final = 5.0
@@ -36,7 +37,12 @@ class NatsFeed:
     """See `port.Feed`."""
 
     def __init__(
-        self, connection: Connection, partitions: int, after: FeedToken | None, timeout_seconds: float
+        self,
+        connection: Connection,
+        partitions: int,
+        after: FeedToken | None,
+        timeout_seconds: float,
+        away_seconds_max: float = AWAY_SECONDS_MAX,
     ) -> None:
         if after is not None and len(after.positions) != partitions:
             raise ValueError(f"a token of {len(after.positions)} partitions for a log of {partitions}")
@@ -50,6 +56,9 @@ class NatsFeed:
         self._arrived: deque[tuple[int, Notice]] = deque()
         self._ready: deque[tuple[int, Notice]] = deque()
         self._behind: set[int] = set()
+        self._away_seconds_max = away_seconds_max
+        self._whole_at = 0.0
+        """When it was last known that nothing was missed."""
         self._wake = asyncio.Event()
 
     @property
@@ -64,13 +73,14 @@ class NatsFeed:
             ends = [await self._end_of(partition, deadline) for partition in self._partitions]
         except (Unreachable, Refused) as error:
             await self._connection.unsubscribe(self._subscription)
-            raise LogUnavailable(str(error), maybe_applied=False) from error
+            raise NoAnswer(str(error), maybe_applied=False) from error
         except asyncio.CancelledError:
             await self._connection.unsubscribe(self._subscription)
             raise
         self._seen = ends if self._after is None else list(self._after.positions)
         self._returned = list(self._seen)
         self._behind.update(p for p in self._partitions if self._seen[p] < ends[p])
+        self._whole_at = now()
         if any(self._seen[p] > ends[p] for p in self._partitions):
             await self._connection.unsubscribe(self._subscription)
             raise FeedRewound(f"the token is at {self._seen}, the log ends at {ends}")
@@ -92,7 +102,10 @@ class NatsFeed:
                 return notice
             if self._behind:
                 await self._catch_up(min(self._behind))
+                if not self._behind:
+                    self._whole_at = now()
             elif self._arrived:
+                self._whole_at = now()
                 self._accept(*self._arrived.popleft())
             else:
                 await self._wait()
@@ -142,9 +155,13 @@ class NatsFeed:
                 return  # the reconnection will be noticed by itself
             if batch.messages:
                 self._behind.add(partition)
+        self._whole_at = now()
 
     async def _catch_up(self, partition: int) -> None:
         """Read what is stored after the last notice seen, as far as the leader knows, or until the backlog is full."""
+        away_seconds = now() - self._whole_at
+        if away_seconds > self._away_seconds_max:
+            raise FeedRewound(f"this feed was away for {away_seconds:.0f} s, in which a tombstone may come and go")
         # Not afterwards: a notice dropped while we read must leave its mark.
         self._behind.discard(partition)
         try:

@@ -7,8 +7,12 @@ lost a race. After any failure the log itself is therefore asked, for the subjec
 leader:
 
 - The message carries the operation id of this append: the append succeeded.
-- The message is the expected one: the append was not applied yet, and is sent again.
+- The message is the expected one: the append was not applied yet, and is sent again. A refusal for want of room ends
+  here: it is definite, unless an earlier attempt got no answer and may still be under way.
 - Otherwise the append is in the tail between the two, or another writer was faster.
+
+What makes the log longer is refused before it is sent when only the reserve is left (`room`). The log is asked then,
+too: a repetition of an append that was applied gets its revision from a full log.
 
 The operation id travels in a header of Pagekeeper's own. The server's own `Nats-Msg-Id` does not serve: the server
 forgets ids after minutes, each id costs RAM, and a single server checks the compare first and so never recognises a
@@ -23,7 +27,13 @@ from typing import Final
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import SessionId, SessionKey, TenantId
 from pagekeeper.runtime.log.connection import Connection, Unreachable, now
-from pagekeeper.runtime.log.headers import OPERATION, previous_revision, record_headers, record_of
+from pagekeeper.runtime.log.headers import (
+    OPERATION,
+    previous_revision,
+    record_headers,
+    record_of,
+    tombstone_headers,
+)
 from pagekeeper.runtime.log.jetstream import (
     PATIENCE_SECONDS,
     Attempts,
@@ -41,20 +51,24 @@ from pagekeeper.runtime.log.port import (
     FOLLOW_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     SESSIONS_LIMIT_MAX,
+    TOMBSTONE_SECONDS,
     AppendConflict,
     FeedToken,
-    LogFull,
-    LogUnavailable,
+    NoAnswer,
+    NoRoom,
     Record,
     RecordTooLarge,
+    SessionGone,
     check_record,
     whole_tail,
 )
+from pagekeeper.runtime.log.room import Room, record_bytes
 from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_of, split_subject, tenant_filter
 
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """The second: a replicated stream is still busy with another append to the subject, which may yet fail."""
 _TOO_LARGE: Final = 10054
+_FULL: Final = "the partition's room is used up, but for the reserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +77,26 @@ class _Place:
 
     stream: str
     subject: str
+    room: Room
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A record on its way. `longer` says that it makes the log longer, so that it may not take the reserve."""
+
+    operation_id: str
+    data: bytes
+    headers: dict[str, str]
+    longer: bool
 
 
 class NatsLog:
-    """All sessions' logs, in the streams that `ensure_streams` made for `partitions`."""
+    """All sessions' logs, in the streams that `make_streams` made for `partitions`."""
 
     def __init__(self, connection: Connection, *, partitions: int) -> None:
         self._connection = connection
         self._partitions = partitions
+        self._rooms = [Room(connection, log_stream(partition)) for partition in range(partitions)]
 
     async def append(
         self,
@@ -80,10 +106,12 @@ class NatsLog:
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None = (),
+        from_reserve: bool = False,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
         headers = record_headers(expected_revision, operation_id, touches, rollup=False)
-        return await self._store(key, expected_revision, operation_id, data, headers, timeout_seconds)
+        message = _Message(operation_id, data, headers, longer=not from_reserve)
+        return await self._store(key, expected_revision, message, timeout_seconds)
 
     async def rollup(
         self,
@@ -95,7 +123,22 @@ class NatsLog:
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
         headers = record_headers(expected_revision, operation_id, (), rollup=True)
-        return await self._store(key, expected_revision, operation_id, data, headers, timeout_seconds)
+        message = _Message(operation_id, data, headers, longer=False)
+        return await self._store(key, expected_revision, message, timeout_seconds)
+
+    async def bury(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        stands_seconds: int = TOMBSTONE_SECONDS,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        headers = tombstone_headers(expected_revision, operation_id, stands_seconds)
+        message = _Message(operation_id, data, headers, longer=False)
+        return await self._store(key, expected_revision, message, timeout_seconds)
 
     async def read(
         self,
@@ -108,10 +151,12 @@ class NatsLog:
         place, deadline = self._place(key), now() + timeout_seconds
         try:
             newest = await self._newest(place, deadline) if strict else None
+            if strict and newest is None:
+                return _nothing(key, after_revision)
             reach = newest.sequence if newest is not None else 0
             tail = await self._tail(place, after_revision, reach, deadline)
         except (Unreachable, Refused) as error:
-            raise LogUnavailable(str(error), maybe_applied=False) from error
+            raise NoAnswer(str(error), maybe_applied=False) from error
         return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
 
     async def sessions(
@@ -123,49 +168,58 @@ class NatsLog:
         try:
             found = await asyncio.gather(*(self._sessions_in(p, tenant, deadline) for p in range(self._partitions)))
         except (Unreachable, Refused) as error:
-            raise LogUnavailable(str(error), maybe_applied=False) from error
+            raise NoAnswer(str(error), maybe_applied=False) from error
         return heapq.nsmallest(limit, (session for part in found for session in part if session > after))
 
     def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> NatsFeed:
         return NatsFeed(self._connection, self._partitions, after, timeout_seconds)
 
-    async def _store(
-        self,
-        key: SessionKey,
-        expected: int,
-        operation_id: str,
-        data: bytes,
-        headers: dict[str, str],
-        timeout_seconds: float,
-    ) -> int:
-        check_record(operation_id, data)
+    async def _store(self, key: SessionKey, expected: int, message: _Message, timeout_seconds: float) -> int:
+        check_record(message.operation_id, message.data)
         place = self._place(key)
         attempts = Attempts(now() + timeout_seconds)
         unsettled = False
         while True:
+            full = False
             try:
-                answer = await self._connection.request(
-                    place.subject, data, headers, deadline=attempts.deadline, patience_seconds=PATIENCE_SECONDS
-                )
-                return int(check_answer(place.subject, answer)["seq"])
+                return await self._send(place, message, attempts.deadline)
+            except NoRoom as refusal:
+                reason, full = str(refusal), True
             except Refused as refusal:
                 reason = str(refusal)
-                if not unsettled:
-                    _raise_if_definite(refusal, data)
                 # Even the first time: our caller may be repeating an append that it gave up on.
                 unsettled = unsettled or refusal.error_code in _WRONG_LAST_SEQUENCE
             except Unreachable as error:
                 reason = str(error)
                 unsettled = unsettled or error.sent
-            if unsettled:
+            if unsettled or full:
                 try:
-                    revision = await self._settle(place, expected, operation_id, attempts.deadline)
+                    revision = await self._settle(place, expected, message.operation_id, attempts.deadline)
                 except (Unreachable, Refused) as error:
-                    raise LogUnavailable(f"{reason}; {error}", maybe_applied=True) from error
+                    raise NoAnswer(f"{reason}; {error}", maybe_applied=True) from error
                 if revision is not None:
                     return revision
+                if not unsettled:
+                    raise NoRoom(reason)
             if not await attempts.pause():
-                raise LogUnavailable(reason, maybe_applied=unsettled)
+                raise NoAnswer(reason, maybe_applied=unsettled)
+
+    async def _send(self, place: _Place, message: _Message, deadline: float) -> int:
+        """The revision of the stored message. Errors: NoRoom, RecordTooLarge, Refused, Unreachable."""
+        size_bytes = record_bytes(place.subject, message.headers, message.data)
+        if message.longer and not await place.room.take(size_bytes, deadline=deadline):
+            raise NoRoom(_FULL)
+        answer = await self._connection.request(
+            place.subject, message.data, message.headers, deadline=deadline, patience_seconds=PATIENCE_SECONDS
+        )
+        try:
+            return int(check_answer(place.subject, answer)["seq"])
+        except Refused as refusal:
+            if refusal.error_code == _TOO_LARGE:
+                raise RecordTooLarge(len(message.data)) from refusal
+            if is_full(refusal):
+                raise NoRoom(refusal.description) from refusal
+            raise
 
     async def _settle(self, place: _Place, expected: int, operation_id: str, deadline: float) -> int | None:
         """The revision of our operation, or None if it was not applied yet. Errors: AppendConflict, Unreachable."""
@@ -222,11 +276,11 @@ class NatsLog:
 
     def _place(self, key: SessionKey) -> _Place:
         partition = partition_of(key, self._partitions)
-        return _Place(log_stream(partition), log_subject(key, partition))
+        return _Place(log_stream(partition), log_subject(key, partition), self._rooms[partition])
 
 
-def _raise_if_definite(refusal: Refused, data: bytes) -> None:
-    if refusal.error_code == _TOO_LARGE:
-        raise RecordTooLarge(len(data)) from refusal
-    if is_full(refusal):
-        raise LogFull(refusal.description) from refusal
+def _nothing(key: SessionKey, after_revision: int) -> list[Record]:
+    """Return the records of a session that has none. Raises SessionGone when a reader knows some."""
+    if after_revision:
+        raise SessionGone(key)
+    return []

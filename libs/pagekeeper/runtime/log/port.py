@@ -4,7 +4,7 @@ A session's records form one sequence. A record is appended only at the revision
 writers that decided on the same state, exactly one succeeds, whatever happens to messages, connections and servers. The
 log carries opaque bytes and never looks inside a record.
 
-Every failure says whether it is definite. `LogUnavailable` alone is not: its `maybe_applied` tells whether the append
+Every failure says whether it is definite. `NoAnswer` alone is not: its `maybe_applied` tells whether the append
 may still have happened. Repeating the same append, with the same `operation_id` and `expected_revision`, is always safe
 and gives the revision of the first append.
 """
@@ -26,6 +26,16 @@ RECORD_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 8 * 1024
 
 TOUCHES_BYTES_MAX: Final = 4 * 1024
 """Beyond this a notice says "anything may have changed" rather than carry a long list of pages."""
+
+RESERVE_SHARE: Final = 16
+RESERVE_BYTES_MIN: Final = 2 * MESSAGE_BYTES_MAX
+RESERVE_SHARE_MAX: Final = 4
+"""See `reserve_bytes`."""
+
+TOMBSTONE_SECONDS: Final = 24 * 3600
+"""How long the last record of a deleted session stands. Whoever was away for less hears of the deletion from it."""
+AWAY_SECONDS_MAX: Final = TOMBSTONE_SECONDS / 2
+"""A feed that was away for longer may have missed a whole tombstone, so it begins anew (FeedRewound)."""
 
 APPEND_TIMEOUT_SECONDS: Final = 5.0
 READ_TIMEOUT_SECONDS: Final = 5.0
@@ -87,8 +97,11 @@ class AppendConflict(LogError):
         self.maybe_applied = maybe_applied
 
 
-class LogFull(LogError):
-    """The log has no room left. Definite: nothing was written. Passes when an operator gives it more room."""
+class NoRoom(LogError):
+    """The log has no room left. Definite: nothing was written.
+
+    Passes when an operator gives the log more room, or when sessions are deleted or written back.
+    """
 
 
 class RecordTooLarge(LogError):
@@ -100,12 +113,20 @@ class RecordTooLarge(LogError):
         self.limit_bytes = RECORD_BYTES_MAX
 
 
-class LogUnavailable(LogError):
+class NoAnswer(LogError):
     """No answer within the deadline. `maybe_applied` is False when the append certainly did not and will not happen."""
 
     def __init__(self, reason: str, *, maybe_applied: bool) -> None:
         super().__init__(reason)
         self.maybe_applied = maybe_applied
+
+
+class SessionGone(LogError):
+    """A reader knows records of a session that has none any more: its tombstone has been and gone. Definite."""
+
+    def __init__(self, key: SessionKey) -> None:
+        super().__init__(f"session {key.session!r} was deleted")
+        self.key = key
 
 
 class LogBroken(LogError):
@@ -152,12 +173,14 @@ class SessionLog(Protocol):
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None = (),
+        from_reserve: bool = False,
         timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
     ) -> int:
         """Append a record after `expected_revision` (0: the session has none yet) and return its revision.
 
-        When this returns the record is on disk, on a majority of replicas if there are several.
-        Errors: AppendConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        When this returns the record is on disk, on a majority of replicas if there are several. `from_reserve` is for
+        a record that lets the log become shorter: it may take the room that is kept back (`reserve_bytes`).
+        Errors: AppendConflict, NoRoom, RecordTooLarge, NoAnswer, InvalidField.
         """
         ...
 
@@ -172,8 +195,27 @@ class SessionLog(Protocol):
     ) -> int:
         """Replace the session's records by this one, if none came after `expected_revision`. Return its revision.
 
-        A rollup touches no pages, because the state stays the same. A full log refuses it like any other record.
-        Errors: AppendConflict, LogFull, RecordTooLarge, LogUnavailable, InvalidField.
+        A rollup touches no pages, because the state stays the same. It makes the log shorter, so it may take the room
+        that is kept back.
+        Errors: AppendConflict, NoRoom, RecordTooLarge, NoAnswer, InvalidField.
+        """
+        ...
+
+    async def bury(
+        self,
+        key: SessionKey,
+        *,
+        expected_revision: int,
+        operation_id: str,
+        data: bytes,
+        stands_seconds: int = TOMBSTONE_SECONDS,
+        timeout_seconds: float = APPEND_TIMEOUT_SECONDS,
+    ) -> int:
+        """Replace the session's records by a tombstone, if none came after `expected_revision`. Return its revision.
+
+        The tombstone goes by itself after `stands_seconds`, and the session has no record then. A tombstone may touch
+        any page. It may take the room that is kept back.
+        Errors: AppendConflict, NoRoom, RecordTooLarge, NoAnswer, InvalidField.
         """
         ...
 
@@ -189,7 +231,7 @@ class SessionLog(Protocol):
 
         Not strict may be stale: a prefix of what is there. Strict holds everything that was acknowledged before the
         call. A rollup after that revision is the first record of the answer, and the only one.
-        Errors: LogUnavailable, LogBroken, InvalidField.
+        Errors: NoAnswer, LogBroken, InvalidField; when strict and after a revision, SessionGone.
         """
         ...
 
@@ -199,16 +241,25 @@ class SessionLog(Protocol):
         """Up to `limit` sessions of a tenant that have records, sorted, those after `after` ("": from the start).
 
         Costs one request per partition and time in proportion to the tenant's sessions: for lists, not for lookups.
-        Errors: LogUnavailable, InvalidField.
+        Errors: NoAnswer, InvalidField.
         """
         ...
 
     def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> Feed:
         """The notices of everything stored after `after`, or from now on if None. Enter it before iterating.
 
-        Entering it raises LogUnavailable when the log cannot be reached in time and FeedRewound.
+        Entering it raises NoAnswer when the log cannot be reached in time and FeedRewound.
         """
         ...
+
+
+def reserve_bytes(max_bytes: int) -> int:
+    """The bytes of a partition of `max_bytes` that are kept for what makes the log shorter.
+
+    A server refuses any record once a stream is full, and a rollup stands beside what it replaces for a moment. The
+    reserve is max_bytes / 16, and at least two of the largest messages; a small log keeps a quarter.
+    """
+    return min(max_bytes // RESERVE_SHARE_MAX, max(max_bytes // RESERVE_SHARE, RESERVE_BYTES_MIN))
 
 
 def check_record(operation_id: str, data: bytes) -> None:

@@ -85,7 +85,7 @@ _log = logging.getLogger(__name__)
 
 
 class NatsQueue:
-    """Items of all kinds, in the streams that `ensure_streams` made for `partitions`."""
+    """Items of all kinds, in the streams that `make_streams` made for `partitions`."""
 
     def __init__(self, connection: Connection, retries: Retries, *, partitions: int) -> None:
         self._connection = connection
