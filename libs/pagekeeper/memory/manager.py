@@ -24,7 +24,6 @@ from pagekeeper.core.session_settings import checked as checked_settings
 from pagekeeper.core.tools import (
     FaultedPage,
     FaultEffects,
-    FoundPage,
     PageFaultCall,
     SearchPagesCall,
     ToolCallProblem,
@@ -369,20 +368,9 @@ class MemoryManager(Pager):
         self._application.beside = dict(saved.beside.get("pages", {}))
 
     def _found(self, call: SearchPagesCall) -> str:
-        session = self.session
+        self._begin_due_turn()
         where = SearchFilter(modality=call.modality)
-        results = [
-            FoundPage(
-                page.page_id,
-                page.modality,
-                session.tier(page),
-                tuple(one.level for one in page.current.representations),
-                found.snippet or page.hint,
-                found.relevance,
-            )
-            for page, found in self._process.search(call.query, call.limit, where)
-        ]
-        return render_search_result(results, self.searched(where))
+        return render_search_result(self._process.search(call.query, call.limit, where), self._process.searched(where))
 
     def _faulted_for_a_model(self, call: PageFaultCall) -> str:
         try:

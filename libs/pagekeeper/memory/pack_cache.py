@@ -7,7 +7,6 @@ used goes when there are more than `max_entries`.
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import NamedTuple
 
 from pagekeeper.core.lru import Lru
 from pagekeeper.memory.arguments import checked
@@ -16,21 +15,13 @@ from pagekeeper.memory.context_packer import PackedContext
 __all__ = ["ContextPackCache"]
 
 
-class _Key(NamedTuple):
-    session_id: str
-    model_id: str
-    token_budget: int
-    working_set_hash: str
-    toolset_hash: str
-
-
 @checked
 class ContextPackCache:
     def __init__(self, max_entries: int = 32) -> None:
         if max_entries < 1:
             raise ValueError(f"max_entries must be positive, not {max_entries}")
         self.max_entries = max_entries
-        self._packs: Lru[_Key, PackedContext] = Lru(count_max=max_entries)
+        self._packs: Lru[tuple[str, str, int, str, str], PackedContext] = Lru(count_max=max_entries)
         self._hits = self._lookups = 0
 
     def __repr__(self) -> str:
@@ -46,7 +37,7 @@ class ContextPackCache:
     def get(
         self, session_id: str, model_id: str, token_budget: int, working_set_hash: str, toolset_hash: str = ""
     ) -> PackedContext | None:
-        packed = self._packs.get(_Key(session_id, model_id, token_budget, working_set_hash, toolset_hash))
+        packed = self._packs.get((session_id, model_id, token_budget, working_set_hash, toolset_hash))
         self._lookups += 1
         self._hits += packed is not None
         return packed
@@ -60,11 +51,11 @@ class ContextPackCache:
         packed: PackedContext,
         toolset_hash: str = "",
     ) -> None:
-        self._packs.put(_Key(session_id, model_id, token_budget, working_set_hash, toolset_hash), packed)
+        self._packs.put((session_id, model_id, token_budget, working_set_hash, toolset_hash), packed)
 
     def invalidate_session(self, session_id: str) -> int:
         """Forget the session's packs, and say how many there were."""
-        stale = [key for key, _ in self._packs.items() if key.session_id == session_id]
+        stale = [key for key, _ in self._packs.items() if key[0] == session_id]
         for key in stale:
             self._packs.pop(key)
         return len(stale)

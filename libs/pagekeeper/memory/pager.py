@@ -5,6 +5,7 @@ turn's faults, the model alone spends any.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from pagekeeper.core import decisions
@@ -34,6 +35,7 @@ from pagekeeper.memory.models import (
     Modality,
     PageType,
     SearchResult,
+    SearchResultEntry,
     StorageTier,
     VMMetrics,
 )
@@ -41,7 +43,6 @@ from pagekeeper.memory.page_table import PageTable
 from pagekeeper.memory.prefetcher import SimplePrefetcher
 from pagekeeper.memory.process_prompts import ProcessPrompts
 from pagekeeper.memory.process_session import Faulted, ProcessSession, compressed
-from pagekeeper.memory.request_views import search_result_of
 from pagekeeper.memory.session_log import SessionLog
 from pagekeeper.memory.session_views import SessionMutationLog, fault_metrics_of, metrics_of
 from pagekeeper.memory.working_set import WorkingSetConfig, WorkingSetManager, of_session
@@ -310,15 +311,8 @@ class Pager:
         if modality is not None and modality not in tuple(Modality):
             return SearchResult(total_available=session.pages.mapped_total)
         where = SearchFilter(modality=None if modality is None else Modality(modality))
-        found = self._process.search(query, limit, where)
-        return search_result_of(session, found, self.searched(where))
-
-    def searched(self, where: SearchFilter) -> int:
-        """How many pages could have been found."""
-        pages = self._process.index().indexed
-        if where.modality is None:
-            return len(pages)
-        return sum(self._log.session.pages[page_id].modality is where.modality for page_id in pages)
+        results = [SearchResultEntry(**asdict(one)) for one in self._process.search(query, limit, where)]
+        return SearchResult(results=results, total_available=self._process.searched(where))
 
     def set_last_segment_summary(self, page_id: str) -> None:
         """Have this page fetched ahead: it says what the last segment was about."""
@@ -391,7 +385,7 @@ class Pager:
         if page is None:
             return []
         found = self._process.search(f"{page.hint} {self._process.text(page)}", limit + 1)
-        return [other.page_id for other, _ in found if other.page_id != page_id][:limit]
+        return [other.page_id for other in found if other.page_id != page_id][:limit]
 
     async def _compress_by_own(self, page_ids: Sequence[str] = ()) -> None:
         """Make lower levels by the application's compressors, of what the session has found worth it since."""

@@ -27,9 +27,10 @@ from pagekeeper.core.pages import (
     StoredRepresentation,
     TrustClass,
 )
-from pagekeeper.core.search import EVERYTHING, Found, SearchFilter
+from pagekeeper.core.search import EVERYTHING, SearchFilter
 from pagekeeper.core.session import Session
 from pagekeeper.core.shrinking import pages_to_compress
+from pagekeeper.core.tools import FoundPage
 from pagekeeper.memory.session_log import SessionLog
 from pagekeeper.runtime.tokens import (
     EncodingName,
@@ -213,9 +214,28 @@ class ProcessSession:
         indexed.reach(self.session.revision)
         return indexed
 
-    def search(self, query: str, limit: int, where: SearchFilter = EVERYTHING) -> list[tuple[PageState, Found]]:
-        found = self.index().index.search(query, limit=limit, where=where)
-        return [(page, one) for one in found if (page := self.session.page(one.page_id)) is not None]
+    def search(self, query: str, limit: int, where: SearchFilter = EVERYTHING) -> list[FoundPage]:
+        """Return pages by relevance to words, in the prompt or not, the best first."""
+        session = self.session
+        return [
+            FoundPage(
+                page.page_id,
+                page.modality,
+                session.tier(page),
+                tuple(level.level for level in page.current.representations),
+                one.snippet or page.hint,
+                one.relevance,
+            )
+            for one in self.index().index.search(query, limit=limit, where=where)
+            if (page := session.page(one.page_id)) is not None
+        ]
+
+    def searched(self, where: SearchFilter) -> int:
+        """How many pages could have been found."""
+        pages = self.index().indexed
+        if where.modality is None:
+            return len(pages)
+        return sum(self.session.pages[page_id].modality is where.modality for page_id in pages)
 
     def recall(self, words: str, room_tokens: int, *, residents_placed: bool) -> RecalledPages:
         """Select the pages that the words call for, of the whole session."""

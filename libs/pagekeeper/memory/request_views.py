@@ -1,14 +1,9 @@
 """Views of a request in the guide's models: the pages that it shows and lists."""
 
-from collections.abc import Sequence
-
-from pagekeeper.core.pages import PageState
 from pagekeeper.core.prompt_parts import fault_policies
-from pagekeeper.core.search import Found
-from pagekeeper.core.session import Session
 from pagekeeper.memory.context_packer import PackedContext
 from pagekeeper.memory.manifest import AvailablePageEntry, ManifestPolicies, NotListed, VMManifest, WorkingSetEntry
-from pagekeeper.memory.models import CompressionLevel, SearchResult, SearchResultEntry
+from pagekeeper.memory.models import CompressionLevel
 from pagekeeper.memory.process_prompts import Prompt
 from pagekeeper.memory.process_session import ProcessSession
 
@@ -69,19 +64,3 @@ def packed_of(prompt: Prompt) -> PackedContext:
         pages_included=[line.page_id for line in lines],
         pages_omitted=list(prompt.chat.omitted),
     )
-
-
-def search_result_of(session: Session, found: Sequence[tuple[PageState, Found]], searched: int) -> SearchResult:
-    """Pages that were found, the best first, of so many that were searched."""
-    results = [
-        SearchResultEntry(
-            page_id=page.page_id,
-            modality=page.modality,
-            tier=session.tier(page),
-            levels=[CompressionLevel(level.level) for level in page.current.representations],
-            hint=one.snippet or page.hint,
-            relevance=one.relevance,
-        )
-        for page, one in found
-    ]
-    return SearchResult(results=results, total_available=searched)

@@ -56,7 +56,7 @@ class PageSearchHandler:
             return _answered(self._search_fn(query, pages, limit), limit, len(pages))
         where = SearchFilter(modality=None if modality is None else Modality(modality))
         found = self._current_index().search(query, limit=limit, where=where)
-        results = [_result(self._indexed[hit.page_id], hit.relevance) for hit in found]
+        results = [SearchResultEntry(**dict(self._indexed[hit.page_id]), relevance=hit.relevance) for hit in found]
         return SearchResult(results=results, total_available=len(self._indexed))
 
     def _entries(self) -> dict[str, AvailablePageEntry]:
@@ -72,17 +72,6 @@ class PageSearchHandler:
                 hint = f"{entry.hint} {' '.join(_NAME_IN_ID.findall(page_id))}"
                 self._index.add(page_id, "", hint, modality=entry.modality)
         return self._index
-
-
-def _result(entry: AvailablePageEntry, relevance: float) -> SearchResultEntry:
-    return SearchResultEntry(
-        page_id=entry.page_id,
-        modality=entry.modality,
-        tier=entry.tier,
-        levels=entry.levels,
-        hint=entry.hint,
-        relevance=relevance,
-    )
 
 
 def _answered(
