@@ -41,6 +41,8 @@ class Client:
         self.dice = dice
         self.unknown: list[Call] = []
         """Mutations of which nobody told whether they happened."""
+        self.done: list[tuple[Call, Any]] = []
+        """Mutations that were answered, and their answers."""
         self.never: list[Call] = []
         """Mutations that were refused for good."""
 
@@ -55,8 +57,12 @@ class Client:
             told = await self.call(call)
             if call.mutates and isinstance(told.answer, Lost | PagekeeperError):
                 (self.unknown if told.open else self.never).append(call)
-            if call.mutates and not isinstance(told.answer, PagekeeperError | Lost) and self.dice.random() < 0.1:
-                await self._repeat(call, told.answer)
+            if call.mutates and not isinstance(told.answer, PagekeeperError | Lost):
+                self.done.append((call, told.answer))
+                if self.dice.random() < 0.1:
+                    await self._repeat(call, told.answer)
+            if self.done and self.dice.random() < 0.1:
+                await self._repeat(*self.dice.choice(self.done))
 
     async def call(self, call: Call, attempts_max: int = ATTEMPTS_MAX) -> Told:
         """Send a call until it is known what has become of it."""

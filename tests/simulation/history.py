@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from pagekeeper.core import session as folding
 from pagekeeper.core.effects import RecordedEffect, decisions_digest
 from pagekeeper.core.errors import ContentCorrupt, PagekeeperError
 from pagekeeper.core.ids import SessionKey, TenantId
-from pagekeeper.core.session import Session
+from pagekeeper.core.session import OPERATIONS_MAX, Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.work import COMPRESS, WRITEBACK, platform_caller
@@ -32,6 +33,8 @@ from tests.simulation.world import Replica, Weather, World, chaos, some_weather
 CLIENTS_PER_TENANT: Final = 2
 CALLS: Final = 12
 """Of each client."""
+OPERATIONS_OF_SHORT_MEMORY: Final = 4
+"""Requests that a state remembers in half of the histories, which are short."""
 PAGES_READ: Final = 6
 """Of each session, when all is well again."""
 PAGES_READ_SPOILED: Final = 2
@@ -55,10 +58,14 @@ def simulate(seed: int) -> Outcome:
     loop = SimulatedLoop(Random(dice.getrandbits(64)))
     world = World(loop, dice, replicas=dice.choice((2, 3)))
     violation: Exception | None = None
+    # So that many histories have repetitions of requests that only the archive knows.
+    vars(folding)["OPERATIONS_MAX"] = dice.choice((OPERATIONS_OF_SHORT_MEMORY, OPERATIONS_MAX))
     try:
         loop.run(_history(world, dice))
     except (Violation, PagekeeperError, RuntimeError) as broken:
         violation = broken
+    finally:
+        vars(folding)["OPERATIONS_MAX"] = OPERATIONS_MAX
     records = sum(len(truth.facts) for truth in world.log.truths.values())
     return Outcome(seed, world.digest(), loop.steps, records, world.trace, violation)
 

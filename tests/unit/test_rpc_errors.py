@@ -43,6 +43,7 @@ EXAMPLES: dict[type[errors.PagekeeperError], errors.PagekeeperError] = {
         errors.PageExists("p1"),
         errors.CheckpointExists("c1"),
         errors.RequestIdReused("r1"),
+        errors.OutcomeUnknown("r1", "revisions 3 to 5 cannot be read"),
         errors.SessionClosed("s1"),
         errors.RevisionConflict(3, 5),
         errors.ReleaseTooOld("policy reuse/9", "the policies reuse/1, reuse/2"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.bookkeeping import Checkpoint, Operation, SessionState
+from pagekeeper.core.bookkeeping import Checkpoint, SessionState
 from pagekeeper.core.errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -20,7 +20,6 @@ from pagekeeper.core.errors import (
     PageExists,
     PageNotFound,
     PinBudgetExceeded,
-    RequestIdReused,
     RevisionConflict,
     SessionClosed,
     SessionExists,
@@ -46,17 +45,6 @@ from pagekeeper.core.working_set import Resident
 METADATA_ENTRIES_MAX: Final = 32
 LINKS_MAX: Final = 256
 """Relations of one page: each is part of its entry, wherever that goes."""
-
-
-def earlier_operation(session: Session, operation_id: str, request_digest: bytes) -> Operation | None:
-    """The operation when this very request was carried out before.
-
-    Raises RequestIdReused when its id was used for another request.
-    """
-    operation = session.operations.get(operation_id)
-    if operation is not None and operation.request_digest != request_digest:
-        raise RequestIdReused(operation_id)
-    return operation
 
 
 def transaction(

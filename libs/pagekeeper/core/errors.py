@@ -156,6 +156,17 @@ class RequestIdReused(PagekeeperError):
         super().__init__(f"request_id {request_id!r} was already used for another request", request_id=request_id)
 
 
+class OutcomeUnknown(PagekeeperError):
+    """The request may be one that was carried out, and nothing tells whether it was."""
+
+    reason = "OUTCOME_UNKNOWN"
+
+    def __init__(self, request_id: str, problem: str) -> None:
+        super().__init__(
+            f"whether request {request_id!r} was carried out before cannot be told: {problem}", request_id=request_id
+        )
+
+
 class SessionClosed(PagekeeperError):
     reason = "SESSION_CLOSED"
 

@@ -198,13 +198,19 @@ class CheckpointDeleted:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSegment:
-    """A run of log records that a snapshot replaced, and where they are."""
+    """A run of log records that a snapshot replaced, and where they are.
+
+    `request_hashes` are those of the requests that wrote the records, in order, while they are remembered
+    (`pagekeeper.core.bookkeeping`). `last_written_unix_ms` is the time of the last record.
+    """
 
     first_revision: int
     last_revision: int
     last_turn: int
     extent: Extent
     digest: bytes
+    request_hashes: bytes = b""
+    last_written_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

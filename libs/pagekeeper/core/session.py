@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.bookkeeping import Checkpoint, Operation, SessionState
+from pagekeeper.core.bookkeeping import Checkpoint, Operation, SessionState, forget_old_requests
 from pagekeeper.core.effects import (
     Admitted,
     Compressed,
@@ -48,7 +48,8 @@ from pagekeeper.core.usage import with_report
 from pagekeeper.core.working_set import Resident, WorkingSet
 
 OPERATIONS_MAX: Final = 512
-"""Requests remembered per session so that a retry is answered alike. A retry comes within seconds."""
+"""Requests remembered in the state, so that a retry is answered alike: it mostly comes within seconds. Older requests
+are found in the archive (`pagekeeper.runtime.request_memory`)."""
 COMPRESS_BELOW: Final = 0.6
 """Going down a level must save at least the rest, else the page leaves: a small saving breaks the prompt's prefix
 for nothing."""
@@ -95,8 +96,12 @@ class Session(FoldedState):
         return [RecordedEffect(what, revision, turn := turn + isinstance(what, TurnStarted)) for what in effects]
 
     def roll_up(self, revision: int, archived: ev.ArchiveSegment) -> None:
-        """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is."""
+        """Pass a snapshot that folded exactly this state: nothing changes but the position and where history is.
+
+        Requests that were archived long ago are forgotten.
+        """
         self.archive.append(archived)
+        forget_old_requests(self.archive)
         self.revision = revision
 
     def _apply_event(  # noqa: C901, PLR0912 - the table of the state machine

@@ -68,6 +68,7 @@ RULES: Final[dict[type[errors.PagekeeperError], Rule]] = {
     errors.SessionClosed: Rule(_C.FAILED_PRECONDITION, definite=True),
     errors.LevelUnavailable: Rule(_C.FAILED_PRECONDITION, definite=True),
     errors.RevisionConflict: Rule(_C.ABORTED, definite=True),
+    errors.OutcomeUnknown: Rule(_C.ABORTED, definite=False),
     errors.LogFull: Rule(_C.RESOURCE_EXHAUSTED, definite=True, retry_delay_ms=5_000),
     errors.FaultLimitReached: Rule(_C.RESOURCE_EXHAUSTED, definite=True),
     errors.FaultTokensExceeded: Rule(_C.RESOURCE_EXHAUSTED, definite=True),

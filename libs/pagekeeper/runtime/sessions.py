@@ -32,6 +32,7 @@ from pagekeeper.core.errors import (
     LogUnavailable,
     PagekeeperError,
     ReleaseTooOld,
+    RequestIdReused,
     RevisionConflict,
     RevisionNotFound,
 )
@@ -40,6 +41,7 @@ from pagekeeper.core.lru import Lru
 from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
+from pagekeeper.runtime.cached_session import CachedSession
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import to_public_error
 from pagekeeper.runtime.log import port as logs
@@ -116,26 +118,12 @@ class RolledUp:
     snapshot: event_pb2.Snapshot | None
 
 
-class _Entry:
-    """A cached session: current when it was `confirmed` since the feed went live and no notice since is newer."""
-
-    __slots__ = ("confirmed", "heard_revision", "lock", "session", "tail_bytes", "tail_records")
-
-    def __init__(self) -> None:
-        self.session = Session()
-        self.lock = asyncio.Lock()
-        self.heard_revision = 0
-        self.confirmed = False
-        self.tail_records = 0
-        self.tail_bytes = 0
-
-
 class Sessions:
     def __init__(self, log: SessionLog, blobs: BlobReader, clock: Clock, cached_max: int = SESSIONS_CACHED_MAX) -> None:
         self._log = log
         self._blobs = blobs
         self._clock = clock
-        self._entries: Lru[SessionKey, _Entry] = Lru(count_max=cached_max)
+        self._entries: Lru[SessionKey, CachedSession] = Lru(count_max=cached_max)
         self._feed_is_live = False
 
     # Reading
@@ -172,6 +160,22 @@ class Sessions:
         entry = self._entry(key)
         return entry.tail_records, entry.tail_bytes
 
+    async def carried_out(self, key: SessionKey, request: Request, *, strict: bool = False) -> bool:
+        """Whether this very request was carried out before; `strict` asks the log's leader. Raises as `commit` does."""
+        await self.read(key, strict=strict)
+        entry = self._entry(key)
+        async with entry.lock:
+            return await self._earlier(key, entry, request) is not None
+
+    async def _earlier(self, key: SessionKey, entry: CachedSession, request: Request) -> Operation | None:
+        """The operation when this very request was carried out before. Raises RequestIdReused, OutcomeUnknown."""
+        earlier = await entry.operation(
+            request.operation_id, lambda segment: self._blobs.read_blob(key, segment.extent, segment.digest)
+        )
+        if earlier is not None and earlier.request_digest != request.digest:
+            raise RequestIdReused(request.operation_id)
+        return earlier
+
     # Changing
 
     async def commit(
@@ -186,8 +190,8 @@ class Sessions:
         """Carry out a request once: decide, append, fold.
 
         `decide` may run several times and must be pure. None or no events means that nothing has to happen.
-        Raises what `decide` raises, RequestIdReused, RevisionConflict when too many others write, LogFull,
-        LogUnavailable (not definite: a retry with the same request finds out).
+        Raises what `decide` raises, RequestIdReused, OutcomeUnknown, RevisionConflict when too many others write,
+        LogFull, LogUnavailable (not definite: a retry with the same request finds out).
         """
         entry = self._entry(key)
         async with entry.lock:
@@ -197,7 +201,7 @@ class Sessions:
             for _ in range(ATTEMPTS_MAX):
                 session = entry.session
                 try:
-                    earlier = decisions.earlier_operation(session, request.operation_id, request.digest)
+                    earlier = await self._earlier(key, entry, request)
                     if earlier is not None:
                         return _repeated(session, earlier)
                     events = _as_events(decide(session))
@@ -223,8 +227,7 @@ class Sessions:
                 if room is Room.TOMBSTONE:
                     session = entry.session = Session()
                 effects = session.apply(revision, transaction)
-                entry.tail_records += 1
-                entry.tail_bytes += len(data)
+                entry.note_tail(transaction.operation_id, len(data))
                 return Committed(session, revision, previous, effects, repeated=False)
             raise RevisionConflict(entry.session.revision, entry.session.revision)
 
@@ -239,7 +242,7 @@ class Sessions:
         async with entry.lock:
             for _ in range(ATTEMPTS_MAX):
                 await self._catch_up(key, entry, strict=True)
-                earlier = decisions.earlier_operation(entry.session, request.operation_id, request.digest)
+                earlier = await self._earlier(key, entry, request)
                 if earlier is not None:
                     return _repeated(entry.session, earlier)
                 decisions.absent(entry.session, key.session)
@@ -288,7 +291,7 @@ class Sessions:
     async def _append(
         self,
         key: SessionKey,
-        entry: _Entry,
+        entry: CachedSession,
         operation_id: str,
         data: bytes,
         touches: tuple[str, ...] | None,
@@ -334,19 +337,19 @@ class Sessions:
 
     # Folding
 
-    def _entry(self, key: SessionKey) -> _Entry:
+    def _entry(self, key: SessionKey) -> CachedSession:
         entry = self._entries.get(key)
         if entry is None:
-            entry = _Entry()
+            entry = CachedSession()
             self._entries.put(key, entry)
         return entry
 
-    def _is_current(self, entry: _Entry, min_revision: int) -> bool:
+    def _is_current(self, entry: CachedSession, min_revision: int) -> bool:
         return (
             self._feed_is_live and entry.confirmed and entry.session.revision >= max(min_revision, entry.heard_revision)
         )
 
-    async def _catch_up(self, key: SessionKey, entry: _Entry, *, strict: bool) -> None:
+    async def _catch_up(self, key: SessionKey, entry: CachedSession, *, strict: bool) -> None:
         """Read the tail. An entry that is not confirmed asks the leader: no notice would tell of what it missed."""
         strict = strict or not entry.confirmed
         feed_was_live = self._feed_is_live
@@ -359,15 +362,14 @@ class Sessions:
         if strict:
             entry.confirmed = feed_was_live and self._feed_is_live
 
-    async def _fold(self, key: SessionKey, entry: _Entry, records: Sequence[Record]) -> None:
+    async def _fold(self, key: SessionKey, entry: CachedSession, records: Sequence[Record]) -> None:
         for record in records:
             message = event_pb2.LogRecord.FromString(record.data)
             if message.HasField("transaction"):
                 if record.rollup or _begins(message.transaction):
                     entry.session = Session()
                 entry.session.apply(record.revision, codec.decode_transaction(message.transaction))
-                entry.tail_records += 1
-                entry.tail_bytes += len(record.data)
+                entry.note_tail(message.transaction.operation_id, len(record.data))
                 continue
             if not message.HasField("snapshot"):
                 raise ReleaseTooOld("a record of another kind", "transactions and snapshots")
@@ -376,7 +378,7 @@ class Sessions:
                 entry.session.roll_up(record.revision, codec.decode_archive_segment(snapshot.archived))
             else:
                 entry.session = await self.unpack(key, record.revision, snapshot)
-            entry.tail_records = entry.tail_bytes = 0
+            entry.begin_tail(founded=not snapshot.folded_revision)
 
     async def unpack(self, key: SessionKey, revision: int, snapshot: event_pb2.Snapshot) -> Session:
         """The state that a snapshot holds, as of its own revision. Raises ContentCorrupt, StoreUnavailable."""
@@ -438,7 +440,7 @@ async def from_log(asked: Coroutine[Any, Any, T]) -> T:
         raise to_public_error(error) or error from error
 
 
-async def _about(entry: _Entry, asked: Coroutine[Any, Any, T]) -> T:
+async def _about(entry: CachedSession, asked: Coroutine[Any, Any, T]) -> T:
     """`from_log` for one session, whose copy here counts no longer when an append may have happened, or may yet."""
     try:
         return await from_log(asked)

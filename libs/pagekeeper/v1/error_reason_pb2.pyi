@@ -85,6 +85,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """REVISION_CONFLICT is ABORTED, definite. The session moved on; the caller reads it again and decides again. Metadata:
     `expected`, `actual`.
     """
+    ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 51
+    """OUTCOME_UNKNOWN is ABORTED, not definite. The request was not carried out now, and may have been carried out before: its
+    id was made before the oldest request that the session remembers, or what would tell cannot be read. The caller reads
+    the session and decides again. Metadata: `request_id`.
+    """
     ERROR_REASON_LOG_FULL: _ErrorReason.ValueType  # 60
     """LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log has no room for what makes it longer, and nothing was
     written. Deletions and flushes go on.
@@ -194,6 +199,11 @@ ERROR_REASON_LEVEL_UNAVAILABLE: ErrorReason.ValueType  # 41
 ERROR_REASON_REVISION_CONFLICT: ErrorReason.ValueType  # 50
 """REVISION_CONFLICT is ABORTED, definite. The session moved on; the caller reads it again and decides again. Metadata:
 `expected`, `actual`.
+"""
+ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 51
+"""OUTCOME_UNKNOWN is ABORTED, not definite. The request was not carried out now, and may have been carried out before: its
+id was made before the oldest request that the session remembers, or what would tell cannot be read. The caller reads
+the session and decides again. Metadata: `request_id`.
 """
 ERROR_REASON_LOG_FULL: ErrorReason.ValueType  # 60
 """LOG_FULL is RESOURCE_EXHAUSTED with RetryInfo, definite. The log has no room for what makes it longer, and nothing was

@@ -68,8 +68,8 @@ class Transaction(_message.Message):
     request_digest: _builtins.bytes
     """request_digest is the SHA-256 of that request, so that another request under the same id is told apart."""
     written_unix_ms: _builtins.int
-    """written_unix_ms is the writer's wall clock, in milliseconds since 1970. The fold carries the time and never compares
-    it.
+    """written_unix_ms is the writer's wall clock, in milliseconds since 1970. The fold carries the time, and compares it only
+    to forget which requests were carried out long ago.
     """
     fold_version: _builtins.int
     """fold_version is the version of the fold rules that the events were decided by; 0 for those of releases that named none."""
@@ -849,6 +849,8 @@ class ArchiveSegment(_message.Message):
     LAST_TURN_FIELD_NUMBER: _builtins.int
     EXTENT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    REQUEST_HASHES_FIELD_NUMBER: _builtins.int
+    LAST_WRITTEN_UNIX_MS_FIELD_NUMBER: _builtins.int
     first_revision: _builtins.int
     """first_revision is the revision of the first record in the segment."""
     last_revision: _builtins.int
@@ -857,6 +859,12 @@ class ArchiveSegment(_message.Message):
     """last_turn is the turn after the last record in the segment."""
     digest: _builtins.bytes
     """digest is the SHA-256 of the segment's bytes."""
+    request_hashes: _builtins.bytes
+    """request_hashes holds 4 bytes of BLAKE2b of the id of each request that wrote a record of the segment, in order; empty
+    once those requests are forgotten.
+    """
+    last_written_unix_ms: _builtins.int
+    """last_written_unix_ms is when the last record of the segment was written, in milliseconds since 1970."""
     @_builtins.property
     def extent(self) -> _page_pb2.Extent:
         """extent is where the segment lies, as a serialized ArchivedHistory."""
@@ -869,10 +877,12 @@ class ArchiveSegment(_message.Message):
         last_turn: _builtins.int = ...,
         extent: _page_pb2.Extent | None = ...,
         digest: _builtins.bytes = ...,
+        request_hashes: _builtins.bytes = ...,
+        last_written_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["extent", b"extent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "extent", b"extent", "first_revision", b"first_revision", "last_revision", b"last_revision", "last_turn", b"last_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "extent", b"extent", "first_revision", b"first_revision", "last_revision", b"last_revision", "last_turn", b"last_turn", "last_written_unix_ms", b"last_written_unix_ms", "request_hashes", b"request_hashes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,9 @@
 isort:skip_file
 The public API. The tenant comes from the caller's token and from nowhere else.
 
-Every mutation takes a `request_id` (the same id with the same body is done once and answered alike) and answers the
-session's new `revision`. FlushSession alone takes none, since flushing twice moves nothing twice.
+Every mutation takes a `request_id` (the same id with the same body is done once and answered alike, for an hour at
+least; OUTCOME_UNKNOWN where nothing tells any more) and answers the session's new `revision`. FlushSession alone takes
+none, since flushing twice moves nothing twice.
 
 Every read says how new its answer must be: `min_revision` is the oldest revision that may be answered, and `strict` asks
 for the last one. Both hold where both are set. ListSessions has `strict` alone, for each session of its list.

@@ -39,8 +39,9 @@ class Forks:
         parent = session_key(caller.tenant, request.session_id)
         key = session_key(caller.tenant, request.new_session_id or derived_id("s", request.request_id, 0))
         done_once = request_of(request)
-        session = await self._sessions.read(key, strict=True)
-        if decisions.earlier_operation(session, done_once.operation_id, done_once.digest) is None:
+        carried_out = await self._sessions.carried_out(key, done_once, strict=True)
+        session = await self._sessions.read(key)
+        if not carried_out:
             decisions.absent(session, key.session)
             seed = await self._seed(caller, parent, request)
             state = await asyncio.to_thread(codec.encode_state, seed)

@@ -120,8 +120,8 @@ class Mapping:
         contents = [draft.content for draft in drafts]
         if not to_spill([len(content) for content in contents]):
             return {}
-        session = await self._sessions.read_existing(key)
-        if decisions.earlier_operation(session, request.operation_id, request.digest) is not None:
+        await self._sessions.read_existing(key)
+        if await self._sessions.carried_out(key, request):
             return {}
         return await spill(self._artifacts, caller, key, contents)
 

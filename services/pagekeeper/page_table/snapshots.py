@@ -23,6 +23,7 @@ from pagekeeper.runtime.history import archived_record
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import Record
 from pagekeeper.runtime.queue.port import WorkItem
+from pagekeeper.runtime.request_memory import request_hashes
 from pagekeeper.runtime.sessions import STATE_INLINE_BYTES_MAX, Sessions
 from pagekeeper.runtime.work import platform_caller
 from pagekeeper.v1 import event_pb2
@@ -107,7 +108,13 @@ async def archive(
         last_turn=session.turn,
         extent=extent,
         digest=sha256(data).digest(),
+        request_hashes=request_hashes(message for _, message in messages),
+        last_written_unix_ms=_written_unix_ms(messages[-1][1]),
     )
+
+
+def _written_unix_ms(record: event_pb2.LogRecord) -> int:
+    return (record.transaction if record.HasField("transaction") else record.snapshot).written_unix_ms
 
 
 async def packed_state(artifacts: ArtifactPort, caller: Caller, key: SessionKey, state: bytes) -> event_pb2.Snapshot:

@@ -67,7 +67,7 @@ class Past:
         key = session_key(caller.tenant, request.session_id)
         known = request_of(request)
         session = await self._sessions.read_existing(key, strict=True)
-        if decisions.earlier_operation(session, known.operation_id, known.digest) is None:
+        if not await self._sessions.carried_out(key, known):
             decisions.writable(session, key.session, request.expected_revision)
             then = await self._history.at_revision(key, _target_revision(session, request))
             event = decisions.restore(then, request.checkpoint_id)
