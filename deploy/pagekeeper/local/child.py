@@ -21,6 +21,8 @@ from pagekeeper.local.ports import is_free, is_listening
 
 LOG_LINES_SHOWN: Final = 15
 POLL_SECONDS: Final = 0.03
+PRIVATE_UMASK: Final = 0o077
+"""Whatever a child writes, and each socket that it makes, is for this user alone."""
 
 
 class ChildFailed(Exception):
@@ -128,7 +130,7 @@ class Child(ABC):
 
     def _spawn(self, command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
         assert not self.running, f"{self.name} is running"
-        with self.log_path.open("ab") as log:
+        with os.fdopen(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
                 leashed(command),
                 env=dict(environment),
@@ -137,6 +139,7 @@ class Child(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
 
     def _ended_early(self, ports: Sequence[int]) -> StartFailed:

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from pagekeeper.local.certificates import Certificate, issue
 from pagekeeper.local.child import Child, PortTaken, StartFailed
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.sweeper import Sweeper
@@ -68,7 +70,7 @@ class Server(Child):
 
     async def start(self) -> None:
         """Start, and return when clients are served. Raises StartFailed, and then it does not run."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         if self._ports:
             await self._start_on(self._ports)
             return
@@ -212,6 +214,8 @@ class SeaweedServer(S3Server):
         "-s3.autoCreateBucket=false",
         "-volume.preStopSeconds=0",
     )
+    _SERVED_OVER_GRPC: Final = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+    _SERVED_OVER_HTTP: Final = ("master", "volume", "filer", "admin", "client")
     _NAMES_IN_SQLITE: Final = '[sqlite]\nenabled = true\ndbFile = "names.db"\n'
     _SYNC_EVERY_WRITE: Final = b'{"locations": [{"locationPrefix": "/", "fsync": true}]}'
 
@@ -240,6 +244,9 @@ class SeaweedServer(S3Server):
                 index.unlink()
         self._ended_in_order.unlink(missing_ok=True)
         (self.directory / "filer.toml").write_text(self._NAMES_IN_SQLITE)
+        certificate = issue(self.directory / "tls")
+        (self.directory / "security.toml").write_text(self._security(certificate))
+        own = certificate.client_context()
         for option, port in by_option.items():
             socket = option.replace(".port.", "-").removesuffix(".port")
             self._sweeper.remove_at_end(Path(f"/tmp/seaweedfs-{socket}-{port}.sock"))  # noqa: S108 - its choice
@@ -248,7 +255,7 @@ class SeaweedServer(S3Server):
         async def ready() -> bool:
             # In this order: nobody can store anything before syncing is on.
             filer, s3 = by_option["filer.port"], by_option["s3.port"]
-            stored = await _status(filer, "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE)
+            stored = await _status(filer, "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE, own)
             return stored == HTTPStatus.CREATED and await _status(s3, "GET", "/healthz") == HTTPStatus.OK
 
         await self._run(
@@ -264,10 +271,36 @@ class SeaweedServer(S3Server):
             ports=ports,
         )
 
+    def _security(self, certificate: Certificate) -> str:
+        """The configuration of SeaweedFS' ports but S3's, which asks for credentials itself.
+
+        Each takes callers that show a certificate of the authority of this start, and no others: nobody else on this
+        machine reads objects around S3, from the filer or the volumes.
+        """
+        pair = f"cert = {json.dumps(str(certificate.certificate))}\nkey = {json.dumps(str(certificate.key))}\n"
+        ca = f"ca = {json.dumps(str(certificate.ca))}\n"
+        return "".join(
+            [
+                f"[grpc]\n{ca}",
+                *(f"[grpc.{part}]\n{pair}" for part in self._SERVED_OVER_GRPC),
+                *(f"[https.{part}]\n{pair}{ca}" for part in self._SERVED_OVER_HTTP),
+                "enabled = true\n",  # of the last part, client
+            ]
+        )
+
 
 def s3_server(directory: Path, sweeper: Sweeper) -> S3Server:
     """MinIO when it is on the PATH, else SeaweedFS."""
     return MinioServer(directory) if shutil.which("minio") else SeaweedServer(directory, sweeper)
+
+
+def make_private(directory: Path) -> None:
+    """Keep a directory, made now or earlier, from all other users. Raises StartFailed for one of another user."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        directory.chmod(0o700)
+    except PermissionError:
+        raise StartFailed(f"{directory} belongs to another user; DATA_DIR must be a directory of your own") from None
 
 
 def secret_in(path: Path) -> str:
@@ -304,11 +337,14 @@ async def _greeting(port: int) -> bytes:
         return b""
 
 
-async def _status(port: int, method: str, path: str, body: bytes = b"") -> int:
-    """The status that an HTTP request is answered with; 0 when it is not answered."""
+async def _status(port: int, method: str, path: str, body: bytes = b"", tls: ssl.SSLContext | None = None) -> int:
+    """The status that an HTTP request is answered with, over TLS when it is given; 0 when it is not answered."""
 
     def ask() -> int:
-        connection = http.client.HTTPConnection(HOST, port, timeout=PROBE_SECONDS_MAX)
+        if tls is None:
+            connection = http.client.HTTPConnection(HOST, port, timeout=PROBE_SECONDS_MAX)
+        else:
+            connection = http.client.HTTPSConnection(HOST, port, timeout=PROBE_SECONDS_MAX, context=tls)
         try:
             connection.request(method, path, body)
             return connection.getresponse().status

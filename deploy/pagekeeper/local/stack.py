@@ -19,7 +19,7 @@ from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
 from pagekeeper.local.nats_cluster import NatsCluster
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.processes import SERVE, Process
-from pagekeeper.local.servers import PORT_CHOICES_MAX, NatsServer, s3_server, secret_in
+from pagekeeper.local.servers import PORT_CHOICES_MAX, NatsServer, make_private, s3_server, secret_in
 from pagekeeper.local.sweeper import Sweeper
 from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE, mint_development_token
 from pagekeeper.runtime.clock import SystemClock
@@ -166,7 +166,7 @@ class LocalStack:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private(self.directory)
             opened.enter_context(_locked(self.directory / "lock"))
             opened.enter_context(self._sweeper)
             for path in (self._token_key, self._internal_key):
