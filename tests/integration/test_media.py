@@ -59,7 +59,7 @@ async def session(alice: Pagekeeper) -> Session:
         pages = [await session.page(page_id) for page_id in ("photo", "walk", "song")]
         return all(len(page.representations) > 1 for page in pages)
 
-    await eventually(looked_at)
+    await eventually(looked_at, timeout_seconds=120)  # the processes that decode have the lowest priority
     return session
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.compress.compressor import Compressed, Source
+from pagekeeper.core.compress.media import UNDECODABLE
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, Preview
@@ -18,6 +19,7 @@ from tests.unit.films import film, song
 
 image = pytest.importorskip("PIL.Image")
 numpy = pytest.importorskip("numpy")
+pictures = pytest.importorskip("pagekeeper.core.compress.pictures")
 
 FILM = Source("v1", Modality.VIDEO, media=MediaDescription("A walk through three rooms"))
 SONG = Source("a1", Modality.AUDIO, media=MediaDescription())
@@ -48,7 +50,7 @@ def shown(preview: Preview | None) -> tuple[int, int]:
 
 
 def levels(source: Source, data: bytes) -> Sequence[Compressed]:
-    return lowered(CompressorRegistry.default(), source, data, "", len)
+    return lowered(CompressorRegistry.default(), source, data, "", len).levels
 
 
 def test_a_film_tells_when_its_scenes_begin_and_what_colour_they_have() -> None:
@@ -107,8 +109,10 @@ def test_frames_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch
     media = seen.source.media
     assert (media.width, media.height, round(media.duration_seconds), media.scenes) == (64, 64, 4, ())
     assert seen.preview is None
+    monkeypatch.setattr(pictures, "PIXELS_MAX", 64 * 64 - 1)
     large = viewed(PICTURE, encoded(image.new("RGB", (64, 64))))
     assert (large.source.media, large.preview) == (MediaDescription("A dot", width=64, height=64), None)
+    assert large.problem == "a picture of 64 x 64 is too large to show"
 
 
 def test_what_was_written_stays() -> None:
@@ -182,7 +186,9 @@ def test_what_was_decoded_is_at_the_first_level_though_it_saves_nothing() -> Non
     assert shown(reduced.preview) == (31, 17)
     [bare] = levels(replace(PICTURE, media=MediaDescription()), encoded(image.new("RGB", (31, 17))))
     assert bare.text == "image, 31x17 pixels"
-    assert not levels(PICTURE, b"no picture")
+    [marked] = levels(PICTURE, b"no picture")
+    assert (marked.level, marked.text) == (CompressionLevel.REDUCED, "A dot\n(its bytes cannot be decoded)")
+    assert (marked.compressor, marked.preview) == (UNDECODABLE, None)
 
 
 def test_text_is_not_looked_at() -> None:

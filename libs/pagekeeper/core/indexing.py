@@ -8,7 +8,7 @@ Invariant: after `due`, a `put` for each of its answers and `reach`, the index s
 
 from dataclasses import dataclass
 
-from pagekeeper.core.compress.media import DECODED
+from pagekeeper.core.compress.media import DECODED, UNDECODABLE
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.pages import (
     CompressionLevel,
@@ -118,7 +118,8 @@ def _decoded(page: PageState) -> StoredRepresentation | None:
         return None
     level = version.at(CompressionLevel.REDUCED)
     described = page.modality is Modality.IMAGE and version.media.caption
-    return None if level is None or (described and level.compressor == DECODED) else level
+    nothing_more = (DECODED, UNDECODABLE) if described else (UNDECODABLE,)
+    return None if level is None or level.compressor in nothing_more else level
 
 
 def _to_index(page: PageState) -> PageToIndex:

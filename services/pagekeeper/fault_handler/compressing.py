@@ -4,20 +4,22 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from pagekeeper.core.compress.compressor import Compressed, Source
-from pagekeeper.core.compress.media import DECODED
+from pagekeeper.core.compress.media import DECODED, UNDECODABLE
 from pagekeeper.core.compress.registry import LOWER_LEVELS
 from pagekeeper.core.errors import PageNotFound, SessionClosed, SessionNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.pages import CompressionLevel, MediaDescription, Modality, PageType
 from pagekeeper.core.previews import joined
-from pagekeeper.fault_handler.compression_runner import CompressionRunner, Page
+from pagekeeper.fault_handler.compression_frames import Page
+from pagekeeper.fault_handler.compression_runner import CompressionRunner
 from pagekeeper.fault_handler.entries import Entries, Found
 from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.ports import PageTablePort
 from pagekeeper.fault_handler.summarising import NoSummariser, Summariser
+from pagekeeper.fault_handler.turns import Line
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.queue.port import WorkItem
@@ -42,6 +44,13 @@ _AT_ONCE = NoSummariser()
 _MEDIA = codec_of(MediaDescription)
 
 
+class _Manner(NamedTuple):
+    """How pages are compressed: in which line they wait, and in whose words their levels are."""
+
+    line: Line
+    summariser: Summariser
+
+
 class Compressing:
     def __init__(
         self,
@@ -58,7 +67,7 @@ class Compressing:
         self._summariser = summariser
 
     async def compress(self, caller: Caller, request: pb.CompressPagesRequest) -> pb.CompressPagesResponse:
-        """Raises SessionNotFound, SessionClosed, PageNotFound, StoreUnavailable, ContentCorrupt.
+        """Raises SessionNotFound, SessionClosed, PageNotFound, StoreUnavailable, ContentCorrupt, TooManyRequests.
 
         All levels are made, those that exist too: so a repeated request asks page-table for the same thing, and is
         told what it made the first time.
@@ -66,7 +75,7 @@ class Compressing:
         key = session_key(caller.tenant, request.session_id)
         found = await self._entries.look_up(caller, key, list(dict.fromkeys(request.page_ids)), 0)
         wanted = [(one, LOWER_LEVELS) for one in found]
-        return await self._compress(caller, key, wanted, request.request_id, _AT_ONCE)
+        return await self._compress(caller, key, wanted, request.request_id, _Manner(Line(key.tenant), _AT_ONCE))
 
     async def work(self, item: WorkItem) -> None:
         """Compress the pages that a work item names. Pages and sessions that were dropped or closed meanwhile need no
@@ -77,17 +86,18 @@ class Compressing:
         try:
             found = await self._entries.look_up(caller, item.key, page_ids, 0)
             wanted = [(one, _missing_levels(one.page)) for one in found]
-            await self._compress(caller, item.key, wanted, item.work_id, self._summariser)
+            manner = _Manner(Line(item.key.tenant, background=True), self._summariser)
+            await self._compress(caller, item.key, wanted, item.work_id, manner)
         except (SessionNotFound, SessionClosed, PageNotFound):
             return
 
     async def _compress(
-        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], request_id: str, summariser: Summariser
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], request_id: str, manner: _Manner
     ) -> pb.CompressPagesResponse:
         response = pb.CompressPagesResponse(revision=max((found.revision for found, _ in wanted), default=0))
         made: list[event_pb2.AddedRepresentation] = []
         for some in _batches(wanted):
-            made += await self._lower(caller, key, some, summariser)
+            made += await self._lower(caller, key, some, manner)
             made_bytes = sum(one.representation.size_bytes for one in made)
             if len(made) >= ADDED_PER_CALL or made_bytes >= ADDED_BYTES_PER_CALL:
                 await self._add(caller, key, request_id, made, response)
@@ -114,15 +124,15 @@ class Compressing:
         response.made.extend(added.made)
 
     async def _lower(
-        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], summariser: Summariser
+        self, caller: Caller, key: SessionKey, wanted: Sequence[Wanted], manner: _Manner
     ) -> list[event_pb2.AddedRepresentation]:
         """Of these levels, those that would save tokens."""
         read = [await self._page(caller, key, found) for found, _ in wanted]
-        heard = [_heard(page, found.page, summariser) for page, (found, _) in zip(read, wanted, strict=True)]
+        heard = [_heard(page, found.page, manner.summariser) for page, (found, _) in zip(read, wanted, strict=True)]
         pages = await asyncio.gather(*heard)
-        extracted = await self._lowering.lower(pages)
+        extracted = await self._lowering.lower(pages, manner.line)
         sources = map(_told, [page.source for page in pages], extracted)
-        lowered = await asyncio.gather(*map(summariser.rewrite, sources, extracted))
+        lowered = await asyncio.gather(*map(manner.summariser.rewrite, sources, extracted))
         return [
             _added(found.page, compressed)
             for (found, levels), made in zip(wanted, lowered, strict=True)
@@ -133,6 +143,8 @@ class Compressing:
     async def _page(self, caller: Caller, key: SessionKey, found: Found) -> Page:
         page = found.page
         modality = MODALITY_OF[page.modality]
+        if any(one.compressor == UNDECODABLE for one in page.representations):
+            return Page(Source(page.page_id, modality, media=_MEDIA.decode(page.media)), undecodable=True)
         _, data = await self._loader.read(caller, key, found, CompressionLevel.FULL)
         if page.HasField("media"):
             return Page(Source(page.page_id, modality, media=_MEDIA.decode(page.media)), data)

@@ -1,4 +1,4 @@
-"""What is said between the service and a process that compresses: frames of four bytes of length, then JSON.
+"""Messages between the service and a process that compresses: frames of four bytes of length, then JSON.
 
 A request is a list of pages. An answer says how the process that had the pages ended, and then their levels.
 """

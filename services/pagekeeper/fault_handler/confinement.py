@@ -1,4 +1,4 @@
-"""What a process that reads hostile bytes gives up before it reads them. Linux alone has all of it.
+"""Rights that a process gives up before it reads hostile bytes. Linux alone has all of it.
 
 Guarantees, once `confine` has returned, whatever then runs in the process:
 - No descriptor can be opened: no file, no socket, no pipe. `RLIMIT_NOFILE` is zero, on every kernel.

@@ -1,18 +1,20 @@
 """Fault-handler put together, for a process of its own or for one that holds all services."""
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
 from pagekeeper.core.compress.registry import CompressorRegistry
 from pagekeeper.core.lru import Lru
 from pagekeeper.fault_handler.compressing import Compressing
-from pagekeeper.fault_handler.compression_runner import CompressionRunner, InlineCompressor, SubprocessCompressor
+from pagekeeper.fault_handler.compression_runner import CompressionRunner, ConfinedCompressor, InlineCompressor
 from pagekeeper.fault_handler.entries import Entries
 from pagekeeper.fault_handler.loading import Loader
 from pagekeeper.fault_handler.ports import PageTablePort, WorkingSetPort
 from pagekeeper.fault_handler.service import FaultHandlerService
 from pagekeeper.fault_handler.summarising import ChatSummariser, NoSummariser, Summariser
 from pagekeeper.fault_handler.transcribing import Transcribing
+from pagekeeper.fault_handler.viewing import decoders_missing
 from pagekeeper.runtime.artifacts import GetBlobsPort
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.errors import CannotStart
@@ -23,8 +25,10 @@ from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.work import COMPRESS
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
-COMPRESSIONS_AT_ONCE: Final = 1
-"""The work is computation alone, by one process."""
+COMPRESSIONS_AT_ONCE: Final = 8
+"""Items of the background that are taken on, so that tenants can take turns at the few processes that compress."""
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,10 @@ def compose(
 
 
 def open_compression_runner() -> CompressionRunner:
-    return SubprocessCompressor(InlineCompressor(CompressorRegistry.default(), _count))
+    missing = decoders_missing()
+    if missing:
+        _log.warning("media are what was written about them: the extra `media` is not installed", extra={"no": missing})
+    return ConfinedCompressor(InlineCompressor(CompressorRegistry.default(), _count))
 
 
 def open_summariser(settings: SummariserSettings) -> Summariser:

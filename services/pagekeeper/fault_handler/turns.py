@@ -19,7 +19,7 @@ WAITING_MAX: Final = 256
 
 
 class Line(NamedTuple):
-    """Those who wait behind each other: what a tenant's callers ask for, or what the background does for a tenant."""
+    """Requests that wait behind each other: of a tenant's callers, or of the background for a tenant."""
 
     tenant: TenantId
     background: bool = False

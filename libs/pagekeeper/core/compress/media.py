@@ -13,6 +13,8 @@ from pagekeeper.core.previews import Preview
 
 DECODED = "decoded/1"
 """What makes the level that has what a medium's bytes tell."""
+UNDECODABLE = "undecodable/1"
+"""What makes the level of a medium whose bytes no decoder reads within its limits: the mark that they were tried."""
 WHOLE_CHARS_MAX = 2_000
 """Of what is said in a recording; of more, what says most is kept."""
 
@@ -59,6 +61,19 @@ def with_what_was_seen(
     text = text or _bare(seen)
     reduced = Compressed(CompressionLevel.REDUCED, text, count(text), DECODED, preview)
     return [reduced, *(made for made in levels if made.level > CompressionLevel.REDUCED)]
+
+
+def as_undecodable(written: Source, levels: Sequence[Compressed], count: Callable[[str], int]) -> list[Compressed]:
+    """`levels` of a medium that cannot be decoded: REDUCED is among them and says so, also where it saves no tokens.
+
+    A page with a lower level is not looked at again, so this level keeps every replica from trying the same bytes.
+    """
+    reduced = next((made.text for made in levels if made.level is CompressionLevel.REDUCED), "")
+    text = (
+        f"{reduced or _described(written, CompressionLevel.REDUCED) or _bare(written)}\n(its bytes cannot be decoded)"
+    )
+    marked = Compressed(CompressionLevel.REDUCED, text, count(text), UNDECODABLE)
+    return [marked, *(made for made in levels if made.level > CompressionLevel.REDUCED)]
 
 
 def _bare(source: Source) -> str:

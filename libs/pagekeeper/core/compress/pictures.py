@@ -10,6 +10,13 @@ from PIL import Image, ImageDraw, ImageOps
 
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, Preview
 
+FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+"""The formats that are read, whatever a picture's name or type says. EPS is not among them: Pillow hands it to
+Ghostscript, an interpreter of programs."""
+PIXELS_MAX: Final = 16 * 1024 * 1024
+"""Of a picture that is decoded, width times height: 64 MiB as Pillow keeps it."""
+SCALED_PIXELS_MAX: Final = 4 * PIXELS_MAX
+"""Of a JPEG, which its decoder makes smaller while it reads: a camera's picture has 50 million."""
 SIDE_PX_MAX: Final = 512
 """One tile of the vision models that count in tiles."""
 SMALLER_SIDES_PX: Final = (SIDE_PX_MAX, 384, 256, 192, 128, 96)
@@ -26,6 +33,17 @@ DARK_MAX: Final = 0.35
 LIGHT_MIN: Final = 0.75
 BLACK_MAX: Final = 0.1
 WHITE_MIN: Final = 0.9
+
+
+def fits(opened: Image.Image) -> bool:
+    """Tell whether an open picture is decoded within `PIXELS_MAX`. A JPEG is set to be decoded smaller where it can be.
+
+    A JPEG that is decoded smaller also takes a fraction of the time.
+    """
+    if opened.width * opened.height > SCALED_PIXELS_MAX:
+        return False
+    opened.draft("RGB", (2 * SIDE_PX_MAX, 2 * SIDE_PX_MAX))
+    return opened.width * opened.height <= PIXELS_MAX
 
 
 def upright(opened: Image.Image) -> Image.Image:
