@@ -21,6 +21,7 @@ from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import SystemClock
+from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
 from tests.fakes.memory_bucket import MemoryBucket
@@ -39,7 +40,8 @@ async def platform() -> AsyncIterator[Pagekeeper]:
     numbers = count()
     storage = artifact_storage.compose(store, lambda: f"{next(numbers):08x}")
     queue = MemoryQueue(Retries())
-    whole = compose(MemoryLog(), queue, storage, WordsAlone(), open_compression_runner(), NoSummariser(), clock)
+    pool = InlinePool()
+    whole = compose(MemoryLog(), queue, storage, WordsAlone(), open_compression_runner(), NoSummariser(), clock, pool)
     async with Background(clock, Random(SEED)) as background:
         whole.start(background)
         yield Pagekeeper(cast(MemoryService, local(MEMORY, whole.gateway)), clock, CALL_SECONDS)

@@ -19,6 +19,7 @@ from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -118,7 +119,7 @@ class Replica:
         storage = artifact_storage.compose(BlobStore(self.bucket, dice), world.new_object_id)
         self.blobs = ArtifactBlobReader(storage)
         self.platform: Platform = compose(
-            self.log, self.queue, storage, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock
+            self.log, self.queue, storage, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock, InlinePool()
         )
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)

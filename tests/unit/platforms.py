@@ -15,6 +15,7 @@ from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -45,7 +46,8 @@ class Platforms:
 
     def replica(self) -> "PlatformReplica":
         storage = artifact_storage.compose(BlobStore(self.bucket, Random(3)), lambda: f"{next(self._objects):08x}")
-        return PlatformReplica(compose(self.log, self.queue, storage, WordsAlone(), RUNNER, NoSummariser(), self.clock))
+        whole = compose(self.log, self.queue, storage, WordsAlone(), RUNNER, NoSummariser(), self.clock, InlinePool())
+        return PlatformReplica(whole)
 
 
 class PlatformReplica:

@@ -25,6 +25,7 @@ from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.pool import InlinePool, Pool
 from pagekeeper.runtime.queue.port import Retries, WorkQueue
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.tokens import Tokenizer
@@ -50,6 +51,7 @@ class WordTokenizer:
 
 
 WORDS: Final = WordTokenizer()
+IN_PLACE: Final = InlinePool()
 
 
 def caller(tenant: str = TENANT) -> Caller:
@@ -89,7 +91,11 @@ class Replica:
     """One process of the platform, without the parts that are not asked about here."""
 
     def __init__(
-        self, stores: Stores, name: str = "a", tokenizer_of: Callable[[str], Tokenizer] = lambda _model: WORDS
+        self,
+        stores: Stores,
+        name: str = "a",
+        tokenizer_of: Callable[[str], Tokenizer] = lambda _model: WORDS,
+        pool: Pool = IN_PLACE,
     ) -> None:
         self.stores = stores
         self.name = name
@@ -108,6 +114,7 @@ class Replica:
             WordsAlone(),
             self.outbox,
             stores.clock,
+            pool,
         )
         self._requests = count()
 

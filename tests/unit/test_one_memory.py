@@ -30,6 +30,7 @@ from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.memory import FaultResult, SessionManager, WorkingSetConfig
 from pagekeeper.memory.embedder import shared_embedder
 from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import PUBLISH_TIMEOUT_SECONDS, Retries, WorkItem
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
@@ -83,7 +84,7 @@ class Both:
         await store.ensure_bucket()
         storage = artifact_storage.compose(store, lambda: f"{next(numbers):08x}")
         runner = InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
-        stack = compose(MemoryLog(), queue, storage, shared_embedder(), runner, NoSummariser(), clock)
+        stack = compose(MemoryLog(), queue, storage, shared_embedder(), runner, NoSummariser(), clock, InlinePool())
         return cls(stack, queue, Pagekeeper(cast(MemoryService, local(MEMORY, stack.gateway)), clock, 600), **config)
 
     async def do(self, act: Act) -> tuple[Any, Any]:  # what the act answers

@@ -41,7 +41,7 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
     page_type: PageType = PageType.TRANSCRIPT,
     role: MessageRole = MessageRole.USER,
     trust: TrustClass | None = None,
-    hint: str = "",
+    hint: str | None = "",
     importance: float | None = None,
     pinned: bool = False,
     links: Sequence[PageLink] = (),
@@ -57,6 +57,8 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
 
     `text` is the content of a text or structured page, and empty of a medium, whose `media` says what it is.
 
+    An empty `hint` is made from the page's words; None stands for words that no hint can be made of.
+
     `trust` may lower what the role is trusted with, never raise it. The speaker of a tool's result is the tool.
     """
     allowed = TRUST_OF_ROLE[role]
@@ -67,7 +69,7 @@ def page_to_map(  # noqa: PLR0913 - a page's facts
         page_type=page_type,
         role=role,
         trust=allowed if trust is None else min(allowed, trust),
-        hint=hint or make_hint(text, modality, media),
+        hint="" if hint is None else hint or make_hint(text, modality, media),
         importance=IMPORTANCE if importance is None else importance,
         pinned=pinned,
         full=full,

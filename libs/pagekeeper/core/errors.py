@@ -4,6 +4,7 @@ The names are those of `ErrorReason` in `error_reason.proto`, which documents ea
 reason travels with is the runtime's business (`pagekeeper.runtime.errors`); what went wrong is said here.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -19,6 +20,16 @@ class PagekeeperError(Exception):
         super().__init__(message)
         self.message = message
         self.metadata = metadata
+
+    def __reduce__(self) -> "tuple[Callable[..., PagekeeperError], tuple[object, ...]]":
+        """For `pickle`: an error as it is, whatever its constructor takes."""
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[PagekeeperError], args: tuple[object, ...], facts: dict[str, object]) -> PagekeeperError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
 
 
 class TokenMissing(PagekeeperError):

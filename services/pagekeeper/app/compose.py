@@ -18,6 +18,7 @@ from pagekeeper.runtime.artifacts import ArtifactBlobReader
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.sessions import Sessions
@@ -39,7 +40,7 @@ class Platform:
         self.fault_handler.start(background)
 
 
-def compose(
+def compose(  # noqa: PLR0913, PLR0917 - what the services need
     log: SessionLog,
     queue: WorkQueue,
     artifact_storage: ArtifactStorageService,
@@ -47,12 +48,13 @@ def compose(
     compression_runner: CompressionRunner,
     summariser: Summariser,
     clock: Clock,
+    pool: Pool,
 ) -> Platform:
     """One process: one cache of folded sessions, no gRPC between services."""
     artifacts = local(ARTIFACT_STORAGE, artifact_storage)
     blobs = ArtifactBlobReader(artifacts)
     sessions = Sessions(log, blobs, clock)
-    table = page_table.compose(log, queue, sessions, blobs, artifacts, embedder, clock)
+    table = page_table.compose(log, queue, sessions, blobs, artifacts, embedder, clock, pool)
     tables = local(PAGE_TABLE, table.service)
     working = local(WORKING_SET, working_set.compose(log, sessions, blobs))
     faults = fault_handler.compose(log, queue, tables, working, artifacts, compression_runner, summariser)

@@ -22,6 +22,7 @@ from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.bearer_tokens import InternalTokens, TokenVerifier
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import Clock, SystemClock
+from pagekeeper.runtime.pool import ProcessPool, open_pool
 from pagekeeper.runtime.process import run
 from pagekeeper.runtime.rpc.health import Need
 from pagekeeper.runtime.rpc.peers import Peers, open_peers
@@ -63,6 +64,9 @@ class _Process:
 
     async def peers(self, addresses: str) -> Peers:
         return await self.exits.enter_async_context(open_peers(addresses, self.clock, WARM_UP_SECONDS))
+
+    async def pool(self) -> ProcessPool:
+        return await self.exits.enter_async_context(open_pool())
 
     def internal_tokens(self, settings: InternalKeySettings) -> InternalTokens:
         return InternalTokens(KeyFile(settings.internal_key, self.clock), self.clock)
@@ -113,6 +117,7 @@ async def _all(process: _Process) -> Serving:
         fault_handler.open_compression_runner(),
         fault_handler.open_summariser(settings),
         process.clock,
+        await process.pool(),
     )
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
@@ -164,7 +169,14 @@ async def _page_table(process: _Process) -> Serving:
     sessions = Sessions(bus.log, blobs, process.clock)
     process.background.start("feed", sessions.follow_log)
     composed = page_table.compose(
-        bus.log, bus.queue, sessions, blobs, artifacts, open_embedder(settings), process.clock
+        bus.log,
+        bus.queue,
+        sessions,
+        blobs,
+        artifacts,
+        open_embedder(settings),
+        process.clock,
+        await process.pool(),
     )
     composed.start(process.background)
     return Serving(settings, {PAGE_TABLE: composed.service}, tokens.verifier(), (bus.need,))

@@ -14,8 +14,8 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.decisions import NewPage
 from pagekeeper.core.drafts import MIME_TYPE_OF, page_to_map
 from pagekeeper.core.errors import InvalidField
+from pagekeeper.core.hints import make_hint
 from pagekeeper.core.ids import check_id
-from pagekeeper.core.lines import facts_of_mapped, page_line
 from pagekeeper.core.pages import (
     Extent,
     MediaDescription,
@@ -28,7 +28,7 @@ from pagekeeper.core.pages import (
 )
 from pagekeeper.page_table.configuration import labels_of
 from pagekeeper.runtime.codec import codec_of
-from pagekeeper.runtime.tokens import Tokenizer
+from pagekeeper.runtime.pool import HERE_BYTES_MAX, Pool
 from pagekeeper.runtime.views import LINK_KIND_OF, MODALITY_OF, PAGE_TYPE_OF, ROLE_OF
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -51,9 +51,12 @@ class Draft:
     content: bytes
 
 
-def drafts_of(request: pb.AppendPagesRequest) -> list[Draft]:
-    """Raises InvalidField, ContentTooLarge."""
-    return [_draft(f"pages[{index}]", page) for index, page in enumerate(request.pages)]
+def drafts_of(request: pb.AppendPagesRequest, hints: Sequence[str | None]) -> list[Draft]:
+    """The pages with these hints, as `page_to_map` takes them. Raises InvalidField, ContentTooLarge."""
+    return [
+        _draft(f"pages[{index}]", page, hint)
+        for index, (page, hint) in enumerate(zip(request.pages, hints, strict=True))
+    ]
 
 
 def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[NewPage]:
@@ -69,25 +72,36 @@ def new_pages(drafts: Sequence[Draft], spilled: Mapping[int, Extent]) -> list[Ne
     ]
 
 
-class LineTokens:
-    """Tokens of the drafts' lines: of each id and trust that a page is decided to have, counted once."""
-
-    def __init__(self, drafts: Sequence[Draft]) -> None:
-        self._contents = {draft.mapped.full.digest: draft.content for draft in drafts}
-        self._counted: dict[tuple[str, bytes, TrustClass, str], int] = {}
-
-    def count(self, tokenizer: Tokenizer, mapped: ev.MappedPage, trust: TrustClass) -> int:
-        """Tokens of the page's full line, should it be mapped with that trust."""
-        page_id, digest = mapped.page_id, mapped.full.digest
-        counted = self._counted.get((page_id, digest, trust, tokenizer.name))
-        if counted is None:
-            line = page_line(facts_of_mapped(mapped, trust), 0, self._contents[digest])
-            counted = tokenizer.count(line)
-            self._counted[page_id, digest, trust, tokenizer.name] = counted
-        return counted
+def hints_of(pages: Sequence[tuple[str, Modality, MediaDescription | None]]) -> list[str]:
+    """Hints of pages, from their texts or from what is said of media."""
+    return [make_hint(text, modality, media) for text, modality, media in pages]
 
 
-def _draft(where: str, page: page_pb2.PageInput) -> Draft:
+async def hinted(pool: Pool, tenant: str, request: pb.AppendPagesRequest) -> Sequence[str | None]:
+    """The hints of the pages: as their writer says, else made in the pool; empty in a small request, to be made."""
+    if content_bytes(request) <= HERE_BYTES_MAX:
+        return [page.hint for page in request.pages]
+    made = await pool.run(tenant, hints_of, [_to_hint(page) for page in request.pages])
+    return [page.hint or hint or None for page, hint in zip(request.pages, made, strict=True)]
+
+
+def content_bytes(request: pb.AppendPagesRequest) -> int:
+    """Characters and bytes of what a request's pages say."""
+    return sum(
+        len(page.text) + len(page.data) + (page.media.ByteSize() if page.HasField("media") else 0)
+        for page in request.pages
+    )
+
+
+def _to_hint(page: page_pb2.PageInput) -> tuple[str, Modality, MediaDescription | None]:
+    """Nothing of a page whose writer gave it a hint."""
+    modality = MODALITY_OF.get(page.modality, Modality.TEXT)
+    if page.hint:
+        return "", Modality.TEXT, None
+    return (page.text, modality, None) if modality in MIME_TYPE_OF else ("", modality, _MEDIA.decode(page.media))
+
+
+def _draft(where: str, page: page_pb2.PageInput, hint: str | None) -> Draft:
     if page.new_version and not page.page_id:
         raise InvalidField(f"{where}.page_id", "must name the page that gets a new version")
     modality = MODALITY_OF.get(page.modality, Modality.TEXT)
@@ -102,7 +116,7 @@ def _draft(where: str, page: page_pb2.PageInput) -> Draft:
         page_type=PAGE_TYPE_OF.get(page.page_type, PageType.TRANSCRIPT),
         role=ROLE_OF.get(page.role, MessageRole.USER),
         trust=TrustClass(page.trust) if page.trust else None,
-        hint=page.hint,
+        hint=hint,
         importance=page.importance if page.HasField("importance") else None,
         links=[page_link(f"{where}.links", link) for link in page.links],
         mime_type=page.mime_type,

@@ -13,6 +13,7 @@ from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.sessions import BlobReader, Sessions
 from pagekeeper.runtime.tokens import Tokenizer, for_model
@@ -45,7 +46,7 @@ def tokenizer_of(model: str) -> Tokenizer:
     return for_model(model).tokenizer
 
 
-def compose(
+def compose(  # noqa: PLR0913, PLR0917 - what its parts need
     log: SessionLog,
     queue: WorkQueue,
     sessions: Sessions,
@@ -53,6 +54,7 @@ def compose(
     artifacts: ArtifactPort,
     embedder: Embedder,
     clock: Clock,
+    pool: Pool,
 ) -> PageTable:
     """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`.
 
@@ -61,5 +63,5 @@ def compose(
     tokenizer_of(SessionConfig().model)
     outbox = Outbox(queue, clock)
     history = History(log, blobs, sessions)
-    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock)
+    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock, pool)
     return PageTable(service, outbox, queue)

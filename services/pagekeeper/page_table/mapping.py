@@ -15,15 +15,18 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.effects import Admitted, TurnStarted
 from pagekeeper.core.errors import InvalidField
 from pagekeeper.core.ids import SessionKey, session_key
-from pagekeeper.core.pages import Extent, KeyValue, Version
+from pagekeeper.core.lines import facts_of_mapped
+from pagekeeper.core.pages import Extent, KeyValue, TrustClass, Version
 from pagekeeper.core.session import Session
 from pagekeeper.core.shrinking import pages_to_compress
-from pagekeeper.page_table.drafts import Draft, LineTokens, drafts_of, new_pages, page_link
+from pagekeeper.page_table.drafts import Draft, content_bytes, drafts_of, hinted, new_pages, page_link
+from pagekeeper.page_table.line_tokens import LineTokens, decided
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.spilling import spill, to_spill
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.requests import request_of
 from pagekeeper.runtime.sessions import Committed, Request, Sessions
 from pagekeeper.runtime.tokens import Tokenizer
@@ -47,27 +50,39 @@ TokenizerOf = Callable[[str], Tokenizer]
 
 
 class Mapping:
-    def __init__(self, sessions: Sessions, tokenizer_of: TokenizerOf, artifacts: ArtifactPort, outbox: Outbox) -> None:
+    def __init__(
+        self, sessions: Sessions, tokenizer_of: TokenizerOf, artifacts: ArtifactPort, outbox: Outbox, pool: Pool
+    ) -> None:
         self._sessions = sessions
         self._tokenizer_of = tokenizer_of
         self._artifacts = artifacts
         self._outbox = outbox
+        self._pool = pool
 
     async def map_pages(self, caller: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
         key = session_key(caller.tenant, request.session_id)
         done_once = request_of(request)
-        drafts = drafts_of(request)
+        drafts = drafts_of(request, await hinted(self._pool, caller.tenant, request))
         new = new_pages(drafts, await self._spill(caller, key, done_once, drafts))
-        line_tokens = LineTokens(drafts)
+        line_tokens = LineTokens(self._pool, caller.tenant, content_bytes(request))
+        contents = {draft.mapped.full.digest: draft.content for draft in drafts}
 
         def decide(session: Session) -> ev.PagesMapped:
             decisions.writable(session, key.session, request.expected_revision)
             tokenizer = self._tokenizer_of(session.config.model)
-            return decisions.map_pages(session, new, partial(line_tokens.count, tokenizer))
+
+            def count(mapped: ev.MappedPage, trust: TrustClass) -> int:
+                return line_tokens.count(
+                    tokenizer, (facts_of_mapped(mapped, trust), 0, contents[mapped.full.digest], "")
+                )
+
+            decided = decisions.map_pages(session, new, count)
+            line_tokens.complete(tokenizer)
+            return decided
 
         # A page that is appended by name may be one that was dropped, whose entry a cache may still have.
         touches = tuple(dict.fromkeys(draft.mapped.page_id for draft in drafts if draft.mapped.page_id))
-        committed = await self._sessions.commit(key, done_once, decide, touches=touches)
+        committed = await decided(partial(self._sessions.commit, key, done_once, decide, touches=touches))
         decisions.readable(committed.session, key.session)
         mapped = _mapped(committed, drafts)
         self._note_work(key, committed)

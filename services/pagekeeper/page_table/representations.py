@@ -3,8 +3,9 @@
 Invariant: a representation's digest and size are those of its bytes, whoever computed them first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -12,10 +13,11 @@ from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.errors import InvalidField, PageNotFound
 from pagekeeper.core.ids import SessionKey, session_key
-from pagekeeper.core.lines import facts_of_version, page_line
+from pagekeeper.core.lines import facts_of_version
 from pagekeeper.core.pages import CompressionLevel, StoredRepresentation
 from pagekeeper.core.previews import PREVIEW_BYTES_MAX, PREVIEW_MIME_TYPES, parted
 from pagekeeper.core.session import Session
+from pagekeeper.page_table.line_tokens import LineTokens, decided
 from pagekeeper.page_table.mapping import TokenizerOf, note_tail
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.spilling import spill
@@ -23,6 +25,7 @@ from pagekeeper.runtime import limits
 from pagekeeper.runtime.artifacts import ArtifactPort, blob_of
 from pagekeeper.runtime.extents import extent_of
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.requests import request_of
 from pagekeeper.runtime.sessions import Committed, Sessions
 from pagekeeper.runtime.tokens import Tokenizer
@@ -43,11 +46,14 @@ class Made:
 
 
 class Representations:
-    def __init__(self, sessions: Sessions, tokenizer_of: TokenizerOf, artifacts: ArtifactPort, outbox: Outbox) -> None:
+    def __init__(
+        self, sessions: Sessions, tokenizer_of: TokenizerOf, artifacts: ArtifactPort, outbox: Outbox, pool: Pool
+    ) -> None:
         self._sessions = sessions
         self._tokenizer_of = tokenizer_of
         self._artifacts = artifacts
         self._outbox = outbox
+        self._pool = pool
 
     async def add_representations(
         self, caller: Caller, request: table_pb.AddRepresentationsRequest
@@ -55,15 +61,18 @@ class Representations:
         limits.check(request)
         key = session_key(caller.tenant, request.session_id)
         made = await self._made(caller, key, request.representations)
-        count_line = _counting_once()
+        line_tokens = LineTokens(self._pool, caller.tenant, sum(len(one.content) for one in made))
 
         def decide(session: Session) -> ev.RepresentationsAdded | None:
             decisions.writable(session, key.session)
             tokenizer = self._tokenizer_of(session.config.model)
-            return decisions.add_representations(session, [count_line(session, tokenizer, one) for one in made])
+            counted = [_counted(session, line_tokens, tokenizer, one) for one in made]
+            line_tokens.complete(tokenizer)
+            return decisions.add_representations(session, counted)
 
         touches = tuple(dict.fromkeys(one.added.page_id for one in made))
-        committed = await self._sessions.commit(key, request_of(request), decide, touches=touches)
+        done_once = request_of(request)
+        committed = await decided(partial(self._sessions.commit, key, done_once, decide, touches=touches))
         decisions.readable(committed.session, key.session)
         note_tail(self._sessions, self._outbox, key, committed.session)
         return table_pb.AddRepresentationsResponse(revision=committed.revision, made=_new_ones(committed, made))
@@ -137,29 +146,19 @@ def _check_preview(where: str, stored: event_pb2.StoredRepresentation, content: 
         raise InvalidField(f"{where}.inline", f"must have a preview of at most {PREVIEW_BYTES_MAX:,} bytes")
 
 
-CountLine = Callable[[Session, Tokenizer, Made], ev.AddedRepresentation]
-
-
-def _counting_once() -> CountLine:
-    """Fills in `size_tokens` where whoever made it did not count; each is counted once per tokenizer."""
-    counted: dict[tuple[str, int, int, str], int] = {}
-
-    def count_line(session: Session, tokenizer: Tokenizer, one: Made) -> ev.AddedRepresentation:
-        added, representation = one.added, one.added.representation
-        if representation.size_tokens:
-            return added
-        address = (added.page_id, added.version, representation.level, tokenizer.name)
-        if address not in counted:
-            page = decisions.known_page(session, added.page_id)
-            version = page.version(added.version)
-            if version is None:
-                raise PageNotFound(added.page_id)
-            facts = facts_of_version(page, version)
-            line = page_line(facts, representation.level, one.content, representation.preview_mime_type)
-            counted[address] = tokenizer.count(line)
-        return replace(added, representation=replace(representation, size_tokens=counted[address]))
-
-    return count_line
+def _counted(session: Session, line_tokens: LineTokens, tokenizer: Tokenizer, one: Made) -> ev.AddedRepresentation:
+    """With `size_tokens` where whoever made it did not count. Raises PageNotFound."""
+    added, representation = one.added, one.added.representation
+    if representation.size_tokens:
+        return added
+    page = decisions.known_page(session, added.page_id)
+    version = page.version(added.version)
+    if version is None:
+        raise PageNotFound(added.page_id)
+    facts = facts_of_version(page, version)
+    line = (facts, representation.level, one.content, representation.preview_mime_type)
+    tokens = line_tokens.count(tokenizer, line)
+    return replace(added, representation=replace(representation, size_tokens=tokens))
 
 
 def _new_ones(committed: Committed, made: Sequence[Made]) -> list[pb.MadeRepresentation]:

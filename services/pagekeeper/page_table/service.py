@@ -18,6 +18,7 @@ from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.log.port import SessionLog
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.sessions import Sessions
 
 
@@ -37,6 +38,7 @@ class PageTableService:
         embedder: Embedder,
         outbox: Outbox,
         clock: Clock,
+        pool: Pool,
     ) -> None:
         lifecycle = Lifecycle(sessions, log, tokenizer_of, clock)
         self.open_session = lifecycle.open_session
@@ -48,12 +50,13 @@ class PageTableService:
         write_back = WriteBack(sessions, artifacts)
         self.flush_session = write_back.flush_session
         self.fork_session = Forks(sessions, history, artifacts, write_back, clock).fork_session
-        mapping = Mapping(sessions, tokenizer_of, artifacts, outbox)
+        mapping = Mapping(sessions, tokenizer_of, artifacts, outbox, pool)
         self.map_pages = mapping.map_pages
         self.link_pages = mapping.link_pages
         self.annotate_page = mapping.annotate_page
         self.unmap_pages = mapping.unmap_pages
-        self.add_representations = Representations(sessions, tokenizer_of, artifacts, outbox).add_representations
+        representations = Representations(sessions, tokenizer_of, artifacts, outbox, pool)
+        self.add_representations = representations.add_representations
         queries = Queries(sessions)
         self.lookup = queries.lookup
         self.get_page = queries.get_page

@@ -10,7 +10,7 @@ with an ASCII letter, because no piece that the encodings split a text into span
 
 import gzip
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -102,6 +102,10 @@ class TiktokenTokenizer:
             mergeable_ranks=read_ranks(encoding, definition.ranks_sha256),
             special_tokens={},
         )
+
+    def __reduce__(self) -> "tuple[Callable[[EncodingName], Tokenizer], tuple[EncodingName]]":
+        """For `pickle`: the one of the process that reads it."""
+        return tokenizer, (EncodingName(self._name),)
 
     @property
     def name(self) -> str:
