@@ -129,9 +129,9 @@ class Surroundings:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
 
-    def caller(self, seconds: float | None = None) -> Caller:
+    def caller(self, seconds: float | None = None, tenant: str = "acme") -> Caller:
         deadline = None if seconds is None else self.clock.monotonic() + seconds
-        return Caller(TenantId("acme"), "alice", deadline, "trace-1")
+        return Caller(TenantId(tenant), "alice", deadline, "trace-1")
 
     def lines(self) -> list[dict[str, Any]]:
         self.calls.flush()

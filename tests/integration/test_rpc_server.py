@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from pagekeeper.core.errors import DeadlineExceeded, InternalError, PageNotFound, ServiceUnavailable, TooManyRequests
 from pagekeeper.runtime.blobs.port import BlobUnavailable
 from pagekeeper.runtime.errors import CannotStart
+from pagekeeper.runtime.fair_share import ShareLimits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.server import Limits
 from pagekeeper.v1.artifact_storage_service_pb2 import BlobItem, BlobRef, GetBlobsRequest, GetBlobsResponse
@@ -165,7 +166,7 @@ async def test_work_ends_when_its_caller_goes(surroundings: Surroundings) -> Non
 
 async def test_a_full_server_refuses_and_stays_healthy(surroundings: Surroundings) -> None:
     gate = Gate()
-    limits = Limits(calls=2)
+    limits = Limits(ShareLimits("calls", total=2, per_tenant=2, waiting_per_tenant=0, wait_seconds=5))
     async with (
         surroundings.server({STORAGE: Storage(gate)}, limits=limits) as server,
         surroundings.calling(STORAGE, server.port) as proxy,

@@ -105,7 +105,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `needed_tokens`.
     """
     ERROR_REASON_TOO_MANY_REQUESTS: _ErrorReason.ValueType  # 64
-    """TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
+    """TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The tenant, or all tenants together, have as many
+    calls at this replica as it serves, and as many wait; or the tenant's callers leave too many bytes of answers
+    unread. Metadata: `limit`, a number of calls, or `limit_bytes`.
+    """
     ERROR_REASON_LOG_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """LOG_UNAVAILABLE is UNAVAILABLE, not definite: an append may have happened. A retry carries the same `request_id`."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 71
@@ -220,7 +223,10 @@ ERROR_REASON_PIN_BUDGET_EXCEEDED: ErrorReason.ValueType  # 63
 `needed_tokens`.
 """
 ERROR_REASON_TOO_MANY_REQUESTS: ErrorReason.ValueType  # 64
-"""TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The replica is at its limit of concurrent calls."""
+"""TOO_MANY_REQUESTS is RESOURCE_EXHAUSTED with RetryInfo, definite. The tenant, or all tenants together, have as many
+calls at this replica as it serves, and as many wait; or the tenant's callers leave too many bytes of answers
+unread. Metadata: `limit`, a number of calls, or `limit_bytes`.
+"""
 ERROR_REASON_LOG_UNAVAILABLE: ErrorReason.ValueType  # 70
 """LOG_UNAVAILABLE is UNAVAILABLE, not definite: an append may have happened. A retry carries the same `request_id`."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 71

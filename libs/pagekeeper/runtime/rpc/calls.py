@@ -1,9 +1,14 @@
 """One call of a server, from its metadata to its line in the log; and the handlers that gRPC is given.
 
-The order of a call: metadata are measured, the token is verified, and only then is the message received and parsed.
-So nobody without a token makes the server hold or read a message. gRPC is told that each RPC takes a stream of
+The order of a call: metadata are measured, the token is verified, the call takes a place of its tenant's share
+(`pagekeeper.runtime.fair_share`), and only then is the message received and parsed. So nobody without a token, and
+nobody beyond their share, makes the server hold or read a message. gRPC is told that each RPC takes a stream of
 requests of which it knows no class: that is the one kind of handler which runs before the message is there. On the
 wire there is no difference.
+
+A call gives its place back when gRPC has written the last byte of its answer, or has given the answer up. gRPC says so
+to callbacks of the context: it writes no more than the caller's flow control lets it. So an answer that its caller does
+not read takes a place, and its bytes count.
 
 Every refusal carries an ErrorInfo, of what gRPC would refuse by itself too:
 - A message beyond MESSAGE_BYTES_MAX, and metadata beyond METADATA_BYTES_MAX, are received up to the transport's larger
@@ -24,12 +29,20 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from pagekeeper.core.errors import ContentTooLarge, DeadlineExceeded, MethodNotFound, PagekeeperError, TooManyRequests
+from pagekeeper.core.errors import (
+    ContentTooLarge,
+    DeadlineExceeded,
+    MethodNotFound,
+    PagekeeperError,
+    ServiceUnavailable,
+    TooManyRequests,
+)
 from pagekeeper.runtime.bearer_tokens import TokenVerifier
 from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.fair_share import FairShare, ShareLimits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods_of
-from pagekeeper.runtime.rpc.parsing import read_request
+from pagekeeper.runtime.rpc.parsing import M, parse, received
 from pagekeeper.runtime.rpc.refusals import answer_refusal, refusal_of, uncaught_cancellation
 from pagekeeper.runtime.telemetry import CallLog, enter_scope
 
@@ -56,12 +69,14 @@ _Stream = Callable[[Caller, Message], AsyncGenerator[Message, None]]
 class CallGate:
     """Where every call of a server is let in and seen out."""
 
-    def __init__(self, verifier: TokenVerifier, calls: CallLog, clock: Clock, random: Random, calls_max: int) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, calls: CallLog, clock: Clock, random: Random, limits: ShareLimits
+    ) -> None:
         self.verifier = verifier
         self.calls = calls
         self.clock = clock
         self.random = random
-        self.calls_max = calls_max
+        self.share = FairShare(limits)
         self.running = 0
         self._left = asyncio.Event()
 
@@ -96,6 +111,7 @@ class _Call:
         "_context",
         "_countdown",
         "_gate",
+        "_held_bytes",
         "_metadata_bytes",
         "_path",
         "_started",
@@ -113,6 +129,7 @@ class _Call:
         self._started = gate.clock.monotonic()
         self._tenant = ""
         self._countdown: asyncio.TimerHandle | None = None
+        self._held_bytes = 0
         self._time_is_up = False
         self._task: asyncio.Task[Any] | None = None
         self.outcome = _CANCELLED
@@ -130,10 +147,8 @@ class _Call:
         gate.running += 1
 
     def caller(self) -> Caller:
-        """Let the call in. Raises TooManyRequests, ContentTooLarge for metadata, and refusals of the token."""
+        """Tell who calls. Raises ContentTooLarge for metadata, and refusals of the token."""
         gate = self._gate
-        if gate.running > gate.calls_max:
-            raise TooManyRequests(f"this replica serves {gate.calls_max} calls at a time already")
         if self._metadata_bytes > METADATA_BYTES_MAX:
             raise ContentTooLarge("metadata", self._metadata_bytes, METADATA_BYTES_MAX)
         identity = gate.verifier.verify(self._authorization)
@@ -146,6 +161,26 @@ class _Call:
         self._count_down(seconds)
         return Caller(identity.tenant, identity.subject, self._started + seconds, self._trace)
 
+    async def enter(self) -> None:
+        """Take a place until the answer is flushed. Raises TooManyRequests."""
+        if not self._gate.share.take(self._tenant):
+            await self._gate.share.wait(self._tenant)
+        context: Any = self._context  # whose stub wants an object that grpc does not have
+        context.add_done_callback(self._flushed)
+
+    def _flushed(self, _: object) -> None:
+        self._gate.share.leave(self._tenant, self._held_bytes)
+
+    async def request(self, kind: type[M]) -> M:
+        """Receive the message. Raises TooManyRequests, InvalidField, ContentTooLarge."""
+        raw = await received(self._context, kind)
+        self._hold(len(raw))
+        return parse(kind, raw)
+
+    def _hold(self, size_bytes: int) -> None:
+        self._gate.share.hold(self._tenant, size_bytes)
+        self._held_bytes += size_bytes
+
     def _count_down(self, seconds: float) -> None:
         early = min(seconds * DEADLINE_SHARE, DEADLINE_SECONDS_MAX)
         self._task = asyncio.current_task()
@@ -156,11 +191,21 @@ class _Call:
         if self._task is not None:
             self._task.cancel()
 
-    def answer(self, response: Message) -> bytes:
-        """The bytes that are sent. An answer that gRPC would not send is a defect of the service that made it."""
+    def answer(self, response: Message, *, repeatable: bool) -> bytes:
+        """The bytes that are sent. An answer that gRPC would not send is a defect of the service that made it.
+
+        Raises TooManyRequests when the tenant leaves too much unread; what a request has changed stays done, so a
+        `repeatable` one gets ServiceUnavailable: its repetition is answered.
+        """
         raw = response.SerializeToString()
         if len(raw) > MESSAGE_BYTES_MAX:
             raise ValueError(f"an answer has {len(raw):,} bytes; at most {MESSAGE_BYTES_MAX:,} are sent")
+        try:
+            self._hold(len(raw))
+        except TooManyRequests as unread:
+            if repeatable:
+                raise ServiceUnavailable(f"{unread.message}, and repeat the request with its request_id") from unread
+            raise
         return raw
 
     async def refuse(self, error: Exception) -> NoReturn:
@@ -199,14 +244,15 @@ def handlers_of(gate: CallGate, service: ServiceDescriptor, target: object) -> d
 
 
 def _unary(gate: CallGate, method: Method, target: _Unary) -> Handler:
-    path, kind = method.path[1:], method.request
+    path, kind, repeatable = method.path[1:], method.request, method.repeatable_by_id
 
     async def handle(_: object, context: Context) -> bytes:
         call = _Call(gate, path, context)
         try:
             caller = call.caller()
-            response = await target(caller, await read_request(context, kind))
-            answer = call.answer(response)
+            await call.enter()
+            response = await target(caller, await call.request(kind))
+            answer = call.answer(response, repeatable=repeatable)
             call.outcome = "OK"
             return answer
         except asyncio.CancelledError as cancelled:
@@ -220,16 +266,17 @@ def _unary(gate: CallGate, method: Method, target: _Unary) -> Handler:
 
 
 def _stream(gate: CallGate, method: Method, target: _Stream) -> Handler:
-    path, kind = method.path[1:], method.request
+    path, kind, repeatable = method.path[1:], method.request, method.repeatable_by_id
 
     # Written, not yielded: a generator that grpc drops is closed whenever the garbage collector comes by.
     async def handle(_: object, context: Context) -> None:
         call = _Call(gate, path, context)
         try:
             caller = call.caller()
-            async with aclosing(target(caller, await read_request(context, kind))) as responses:
+            await call.enter()
+            async with aclosing(target(caller, await call.request(kind))) as responses:
                 async for response in responses:
-                    await context.write(call.answer(response))
+                    await context.write(call.answer(response, repeatable=repeatable))
             call.outcome = "OK"
         except asyncio.CancelledError as cancelled:
             await call.end(cancelled)

@@ -4,6 +4,7 @@ gRPC knows no deserializer of ours. gRPC answers bytes that its deserializer can
 words, and writes a traceback to the logs, before anything of ours has run.
 """
 
+import asyncio
 import zlib
 from typing import Any, Final, TypeVar
 
@@ -29,17 +30,21 @@ M = TypeVar("M", bound=Message)
 
 
 async def read_request(context: "grpc.aio.ServicerContext[Any, Any]", kind: type[M]) -> M:
-    """Receive the one request of a call whose messages are bytes. Raises InvalidField, ContentTooLarge."""
-    raw = await context.read()
+    """Receive and parse the one request of a call whose messages are bytes. Raises InvalidField, ContentTooLarge."""
+    return parse(kind, await received(context, kind))
+
+
+async def received(context: "grpc.aio.ServicerContext[Any, Any]", kind: type[Message]) -> bytes:
+    """Receive the one request of a call whose messages are bytes, compressed or not. Raises InvalidField."""
+    raw: Any = await context.read()
     if raw is grpc.aio.EOF:
         raise InvalidField("request", f"must be one {kind.DESCRIPTOR.full_name}; the call ended without a message")
-    return parse(kind, raw)
+    # A thread unpacks beside the loop: zlib does not hold the interpreter's lock.
+    return await asyncio.to_thread(_unpacked, raw) if raw.startswith(_GZIP) else raw
 
 
 def parse(kind: type[M], raw: bytes) -> M:
-    """The message of class `kind` that `raw` holds, compressed or not. Raises InvalidField, ContentTooLarge."""
-    if raw.startswith(_GZIP):
-        raw = _unpacked(raw)
+    """The message of class `kind` that `raw` holds. Raises InvalidField, ContentTooLarge."""
     if len(raw) > MESSAGE_BYTES_MAX:
         raise ContentTooLarge("request", len(raw), MESSAGE_BYTES_MAX)
     try:

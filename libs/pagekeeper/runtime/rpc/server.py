@@ -5,7 +5,13 @@ the service object with a `Caller`, turns an exception into a status, and logs o
 service object does none of these.
 
 Limits:
-- CALLS_MAX calls at a time; the next call is refused with TOO_MANY_REQUESTS. Health checks do not count.
+- CALLS says how many calls are served at a time, of one tenant and of all, and how many wait for a place; beyond that a
+  call is refused with TOO_MANY_REQUESTS before its message is received. Health checks do not count.
+- Of one tenant's requests and unread answers, CALLS.held_bytes are held before its next call is let in, and at most
+  twice as many. What gRPC has received of messages that are not complete does not count: at most
+  TRANSPORT_MESSAGE_BYTES_MAX of each call that has a place. An answer that nobody reads is kept until the caller's
+  deadline or its connection's end, CONNECTION_SECONDS and CONNECTION_GRACE_SECONDS at most.
+- A connection has at most STREAMS_MAX calls.
 - Messages have at most MESSAGE_BYTES_MAX, and metadata METADATA_BYTES_MAX. The transport takes several times as much,
   so that the refusal is ours and has an ErrorInfo; what exceeds the transport's limit too is refused by gRPC, with the
   code RESOURCE_EXHAUSTED alone.
@@ -25,6 +31,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from pagekeeper.runtime.bearer_tokens import TokenVerifier
 from pagekeeper.runtime.clock import Clock
+from pagekeeper.runtime.fair_share import ShareLimits
 from pagekeeper.runtime.rpc.accepting import GrpcServer
 from pagekeeper.runtime.rpc.calls import METADATA_BYTES_MAX, CallGate, handlers_of, unknown_method
 from pagekeeper.runtime.rpc.health import Health, Need
@@ -33,7 +40,17 @@ from pagekeeper.runtime.rpc.readiness import watch_needs
 from pagekeeper.runtime.rpc.reflection import reflection_of
 from pagekeeper.runtime.telemetry import CallLog
 
-CALLS_MAX: Final = 1_000
+CALLS: Final = ShareLimits(
+    "calls",
+    total=1_000,
+    per_tenant=128,
+    waiting_per_tenant=256,
+    wait_seconds=5.0,
+    waiting_total=4_000,
+    held_bytes=32 << 20,
+)
+STREAMS_MAX: Final = 2_000
+"""Calls of one connection: twice what is served, since calls of many tenants come over one connection of a gateway."""
 CONNECTION_SECONDS: Final = 300
 CONNECTION_GRACE_SECONDS: Final = 60
 DRAIN_SECONDS: Final = 20.0
@@ -41,10 +58,17 @@ CUT_OFF_SECONDS: Final = 2.0
 TRANSPORT_MESSAGE_BYTES_MAX: Final = 4 * MESSAGE_BYTES_MAX
 """What the transport receives of one message. A caller with a token can make the server hold so much for each call."""
 TRANSPORT_METADATA_BYTES_MAX: Final = 16 * METADATA_BYTES_MAX
+UNREAD_BYTES_MAX: Final = 65_535
+"""What is received of a message before its call has a place: the smallest window of HTTP/2. A message that is read gets
+the window that it needs."""
 
 _OPTIONS: Final = (
     # By default two servers share one port without a word.
     ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    # A window that grows with the bandwidth would have a call that waits for its place send megabytes already.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", UNREAD_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", TRANSPORT_MESSAGE_BYTES_MAX),
     # Messages are unpacked where they are parsed: gRPC answers what it cannot unpack with INTERNAL.
@@ -64,7 +88,7 @@ _OPTIONS: Final = (
 class Limits:
     """How much a server takes on, how long a connection lives, and how long the server takes to leave."""
 
-    calls: int = CALLS_MAX
+    calls: ShareLimits = CALLS
     drain_seconds: float = DRAIN_SECONDS
     connection_seconds: int = CONNECTION_SECONDS
 
