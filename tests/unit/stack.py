@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 from pagekeeper.artifact_storage.objects import Objects, Ref
 from pagekeeper.artifact_storage.service import ArtifactStorageService
@@ -39,6 +39,8 @@ from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_queue import MemoryQueue
 
 TENANT: Final = TenantId("acme")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class WordTokenizer:
@@ -52,6 +54,18 @@ class WordTokenizer:
 
 WORDS: Final = WordTokenizer()
 IN_PLACE: Final = InlinePool()
+
+
+class SeenPool(InlinePool):
+    """Computes in place, and remembers for whom and what."""
+
+    def __init__(self) -> None:
+        self.computed: list[tuple[str, str]] = []
+
+    async def run(self, tenant: str, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        self.computed.append((tenant, function.__name__))
+        await asyncio.sleep(0)
+        return await super().run(tenant, function, *args)
 
 
 def caller(tenant: str = TENANT) -> Caller:

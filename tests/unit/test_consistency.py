@@ -33,7 +33,7 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_log import MemoryLog
 from tests.unit.faulting import FaultingReplica, serving
-from tests.unit.stack import Stores, caller, key, ready
+from tests.unit.stack import IN_PLACE, Stores, caller, key, ready
 
 FILES = (
     memory_service_pb2,
@@ -108,6 +108,7 @@ def gateway_of(replica: FaultingReplica) -> GatewayService:
         replica.faults,
         contents,
         lambda: f"minted{next(ids)}",
+        IN_PLACE,
     )
 
 

@@ -1,5 +1,6 @@
 """A public request that is wrong is refused with the field's path and what would be right."""
 
+import json
 import math
 from typing import Any
 
@@ -8,9 +9,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
-from pagekeeper.gateway.validation import check
+from pagekeeper.gateway.validation import check, check_structured
+from pagekeeper.runtime.pool import HERE_BYTES_MAX
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
+from tests.unit.stack import SeenPool
 
 HOSTILE_IDS = ["*", ">", "a,b", "a=2Fb", "a\0b", "a" * 65, "ü", " ", "a b", "a\n", "x" * 1_000_000]
 MESSAGE = page_pb2.PageInput(text="hello")
@@ -68,7 +71,6 @@ def test_ids_in_lists_are_checked_too() -> None:
         (append(importance=1.5), "pages[0].importance"),
         (append(importance=math.nan), "pages[0].importance"),
         (append(trust=page_pb2.TRUST_CLASS_SYSTEM), "pages[0].trust"),
-        (append(modality=page_pb2.MODALITY_STRUCTURED, text="{"), "pages[0].text"),
         (append(modality=page_pb2.MODALITY_IMAGE), "pages[0].text"),
         (append(new_version=True), "pages[0].page_id"),
         (append(metadata={"": "x"}), "pages[0].metadata"),
@@ -77,8 +79,6 @@ def test_ids_in_lists_are_checked_too() -> None:
         (pb.FaultPageRequest(session_id="s", page_id="p", reason=77), "reason"),  # type: ignore[arg-type]
         (pb.AssemblePromptRequest(session_id="s", budget_tokens=2**31), "budget_tokens"),
         (pb.AssemblePromptRequest(session_id="s", budget_tokens=100, reserve_tokens=100), "reserve_tokens"),
-        (pb.AssemblePromptRequest(session_id="s", extra_tools_json=["[]"]), "extra_tools_json[0]"),
-        (pb.AssemblePromptRequest(session_id="s", extra_tools_json=["{"]), "extra_tools_json[0]"),
         (pb.SearchPagesRequest(session_id="s", query="  "), "query"),
         (pb.SearchPagesRequest(session_id="s", query="x", limit=101), "limit"),
         (pb.SearchPagesRequest(session_id="s", query="x", from_turn=5, to_turn=4), "to_turn"),
@@ -111,6 +111,26 @@ def test_too_much_says_how_much_is_accepted() -> None:
         check(pb.AppendPagesRequest(session_id="s", pages=[half, half]))
     with pytest.raises(ContentTooLarge, match="query has"):
         check(pb.SearchPagesRequest(session_id="s", query="x" * 1_000_000))
+
+
+def structured(*texts: str) -> pb.AppendPagesRequest:
+    pages = [page_pb2.PageInput(text=text, modality=page_pb2.MODALITY_STRUCTURED) for text in texts]
+    return pb.AppendPagesRequest(session_id="s", pages=[page_pb2.PageInput(text="{"), *pages])
+
+
+@pytest.mark.parametrize("size", [1, HERE_BYTES_MAX], ids=["small", "large"])
+@pytest.mark.parametrize("wrong", ["{", "[NaN]", "[1e999]", "[" * 100_000])
+async def test_a_structured_page_is_json(wrong: str, size: int) -> None:
+    pool = SeenPool()
+    right = json.dumps(["x" * size])
+    check(structured(right, wrong))
+    with pytest.raises(InvalidField) as refusal:
+        await check_structured(pool, "acme", structured(right, wrong, "{"))
+    assert refusal.value.field == "pages[2].text"
+    assert refusal.value.problem.startswith("must be JSON when modality is STRUCTURED: ")
+    await check_structured(pool, "acme", structured(right))
+    computed = ("acme", "first_that_is_no_json")
+    assert set(pool.computed) == (set() if size == 1 and len(wrong) < HERE_BYTES_MAX else {computed})
 
 
 def test_what_is_right_passes() -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.pages import Modality
 from pagekeeper.page_table import drafts, line_tokens
-from pagekeeper.runtime.pool import HERE_BYTES_MAX, InlinePool
+from pagekeeper.runtime.pool import HERE_BYTES_MAX
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
-from tests.unit.stack import WORDS, Replica, Stores, caller, ready
+from tests.unit.stack import WORDS, Replica, SeenPool, Stores, caller, ready
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,18 +26,6 @@ HOSTILE = {
     "emoji": "\U0001f600",
     "structure": "U (msg_001): ",
 }
-
-
-class SeenPool(InlinePool):
-    """Computes in place, and remembers for whom and what."""
-
-    def __init__(self) -> None:
-        self.computed: list[tuple[str, str]] = []
-
-    async def run(self, tenant: str, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        self.computed.append((tenant, function.__name__))
-        await asyncio.sleep(0)
-        return await super().run(tenant, function, *args)
 
 
 async def replicas() -> tuple[Replica, Replica, SeenPool]:

@@ -153,13 +153,22 @@ class AssembledChat:
 
         Equal exactly when messages and tools are.
         """
-        hashed = sha256()
-        canonical_tools = json.dumps(self.tools, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        said = [part for message in self.messages for part in (message.role.encode(), message.digest)]
-        for encoded in (*said, canonical_tools.encode()):
-            hashed.update(len(encoded).to_bytes(8, "big"))
-            hashed.update(encoded)
-        return hashed.digest()
+        return digest_of(self.messages, canonical_json(self.tools))
+
+
+def digest_of(messages: Iterable[ChatMessage], canonical_tools: str) -> bytes:
+    """The digest of a request with these messages and tools: see `AssembledChat.digest`."""
+    hashed = sha256()
+    said = [part for message in messages for part in (message.role.encode(), message.digest)]
+    for encoded in (*said, canonical_tools.encode()):
+        hashed.update(len(encoded).to_bytes(8, "big"))
+        hashed.update(encoded)
+    return hashed.digest()
+
+
+def canonical_json(value: object) -> str:
+    """The JSON text that equal values have alike: compact, with sorted keys."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)

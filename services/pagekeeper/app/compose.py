@@ -58,5 +58,5 @@ def compose(  # noqa: PLR0913, PLR0917 - what the services need
     tables = local(PAGE_TABLE, table.service)
     working = local(WORKING_SET, working_set.compose(log, sessions, blobs))
     faults = fault_handler.compose(log, queue, tables, working, artifacts, compression_runner, summariser)
-    public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts)
+    public = gateway.compose(tables, working, local(FAULT_HANDLER, faults.service), artifacts, pool)
     return Platform(public, sessions, table, faults)

@@ -143,6 +143,7 @@ async def _gateway(process: _Process) -> Serving:
         called(WORKING_SET, residents),
         called(FAULT_HANDLER, faults),
         called(ARTIFACT_STORAGE, artifacts),
+        await process.pool(),
     )
     # Without the other two most calls are served: appends, prompts of what is in the log, reads of state.
     needs = (

@@ -6,13 +6,12 @@ user's words may call for. The counts made when pages were written are added up,
 model's tokenizer.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat
+from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat, digest_of
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import DemandPaging, SessionConfig, VMMode
@@ -23,10 +22,11 @@ from pagekeeper.core.prompt_section import PromptPage, PromptSection
 from pagekeeper.gateway.contents import Contents
 from pagekeeper.gateway.counting import Counting, counting_for, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
-from pagekeeper.gateway.prompt_tools import PromptTools
+from pagekeeper.gateway.prompt_tools import PromptTools, Tools
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.gateway.resident_lines import KnownSession, wanted
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -55,12 +55,12 @@ class _NotAsked(Sequence[str]):
 
 
 class PromptAssembler:
-    def __init__(self, page_table: PageTablePort, working_set: WorkingSetPort, contents: Contents) -> None:
+    def __init__(self, page_table: PageTablePort, working_set: WorkingSetPort, contents: Contents, pool: Pool) -> None:
         self._page_table = page_table
         self._working_set = working_set
         self._contents = contents
         self._known: Lru[tuple[str, str], KnownSession] = Lru(count_max=REMEMBERED_SESSIONS_MAX)
-        self._tools = PromptTools()
+        self._tools = PromptTools(pool)
         self._prompts: Lru[tuple[str, str], _Remembered] = Lru(
             bytes_max=REMEMBERED_PROMPT_BYTES_MAX, size_bytes=attrgetter("size_bytes")
         )
@@ -116,7 +116,7 @@ class PromptAssembler:
             user_input = await self._words(caller, request.session_id, known, input_page_id, attribute=True)
         paging = demand_paging(request, known.config.demand_paging)
         mode = mode_for(paging, known.config.mode)
-        tools = self._tools.tools(request, counting.model, passive=mode is VMMode.PASSIVE)
+        tools = await self._tools.tools(caller.tenant, request, counting.model, passive=mode is VMMode.PASSIVE)
         limits = _limits(request, known.config, counting.model, tools.tokens)
         resident_tokens = context.tokens + faulted.tokens
         if resident_tokens > limits.budget_tokens - limits.reserve_tokens:
@@ -159,7 +159,6 @@ class PromptAssembler:
             ),
             pressure=_PRESSURES[stats.pressure],
             user_input=user_input,
-            tools=tools.definitions,
             instructions_role=counting.model.instructions_role,
         )
         try:
@@ -169,7 +168,7 @@ class PromptAssembler:
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
         transient = {page.page.page_id: _transient(page.page) for page in recalled.pages}
-        return _response(request, known, chat, transient, counting.model), chat.messages
+        return _response(request, known, chat, transient, counting.model, tools), chat.messages
 
     async def _words(
         self, caller: Caller, session_id: str, known: KnownSession, page_id: str, *, attribute: bool = False
@@ -270,13 +269,14 @@ def _response(
     chat: AssembledChat,
     transient: Mapping[str, session_pb2.ResidentPage],
     model: ModelTokens,
+    tools: Tools,
 ) -> pb.AssemblePromptResponse:
     stats = known.answer.stats
     response = pb.AssemblePromptResponse(
         revision=known.revision,
-        tools_json=json.dumps(chat.tools, ensure_ascii=False, separators=(",", ":")),
+        tools_json=tools.compact,
         tokens=tokens_message(chat, model, request.budget_tokens or known.config.max_l0_tokens),
-        digest=chat.digest,
+        digest=digest_of(chat.messages, tools.canonical),
         pages=[
             *(_shown(known.entries[line.page_id].resident, line) for line in (*chat.included, *chat.faulted)),
             *(_shown(transient[line.page_id], line) for line in chat.recalled),

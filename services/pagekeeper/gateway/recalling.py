@@ -6,6 +6,7 @@ faults remain the model's.
 
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import Final
 
 from pagekeeper.core.events import DemandPaging
 from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
@@ -15,6 +16,10 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
+
+ASKED_CHARS_MAX: Final = 4_096
+"""Characters of the beginning, and of the end, of the words that recall searches for: ranking pages takes page-table
+time that grows with the words, on the loop that answers everybody."""
 
 _DEMAND_PAGING = {
     number: who for who, number in enum_numbers(DemandPaging, session_pb2.DemandPaging.DESCRIPTOR).items()
@@ -61,6 +66,7 @@ async def recall(
 
     Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt.
     """
+    request.query = _cut(request.query)
     answer = await page_table.recall_pages(caller, request)
     # Page-table may know of later things than the prompt is about: of a page that has become resident lately there is
     # no more than its id, and a version that is newer than the prompt has no place in it.
@@ -72,6 +78,13 @@ async def recall(
     pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
     utility = {one.entry.page.page_id: one.worth for one in answer.pages}
     return Recall(utility, tuple(pages), answer.calls_before)
+
+
+def _cut(words: str) -> str:
+    """The beginning and the end of what the user says: what lies between in a long message is pasted."""
+    if len(words) <= 2 * ASKED_CHARS_MAX:
+        return words
+    return f"{words[:ASKED_CHARS_MAX]}\n{words[-ASKED_CHARS_MAX:]}"
 
 
 def _levels(entry: table_pb.PageEntry) -> list[Wanted]:

@@ -16,8 +16,9 @@ from pagekeeper.gateway.assembly import PromptAssembler
 from pagekeeper.gateway.contents import Contents, Wanted, is_text
 from pagekeeper.gateway.ports import FaultHandlerPort, PageTablePort, WorkingSetPort
 from pagekeeper.gateway.tool_calls import ToolCalls
-from pagekeeper.gateway.validation import check
+from pagekeeper.gateway.validation import check, check_structured
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
@@ -96,14 +97,16 @@ class GatewayService:
         faults: FaultHandlerPort,
         contents: Contents,
         new_request_id: Callable[[], str],
+        pool: Pool,
     ) -> None:
         self.page_table = page_table
         self.working_set = working_set
         self.faults = faults
         self.contents = contents
-        self.assembler = PromptAssembler(page_table, working_set, contents)
+        self.assembler = PromptAssembler(page_table, working_set, contents, pool)
         self.tool_calls = ToolCalls(page_table, faults)
         self._new_request_id = new_request_id
+        self._pool = pool
         self._seen = SeenRevisions()
 
     def prepare(self, caller: Caller, request: R) -> R:
@@ -135,7 +138,7 @@ class GatewayService:
     fork_session = change(lambda gateway: gateway.page_table.fork_session)
 
     # Turns, prompts, tool calls
-    append_pages = change(lambda gateway: gateway.page_table.map_pages)
+    append_pages = change(lambda gateway: gateway.map_pages)
     begin_turn = change(lambda gateway: gateway.working_set.begin_turn)
     assemble_prompt = read(lambda gateway: gateway.assembler.assemble)
     report_usage = change(lambda gateway: gateway.working_set.report_usage)
@@ -169,6 +172,11 @@ class GatewayService:
     replay_session = read(lambda gateway: gateway.working_set.replay_session)
 
     # Answered here
+
+    async def map_pages(self, caller: Caller, request: pb.AppendPagesRequest) -> pb.AppendPagesResponse:
+        """Append pages, once their contents were checked, too."""
+        await check_structured(self._pool, caller.tenant, request)
+        return await self.page_table.map_pages(caller, request)
 
     async def stream_fault(
         self, caller: Caller, request: pb.StreamFaultRequest

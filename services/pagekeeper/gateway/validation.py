@@ -4,6 +4,7 @@ The limits of single fields stand in the API, as options of the fields (`pagekee
 more than one field, or the content of a field, stand here.
 
 Raises InvalidField or ContentTooLarge for the first offence, naming the field by its path and what would be right.
+What has to be parsed for it is checked apart: structured pages by `check_structured`, tools where they are counted.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
 from pagekeeper.core.wellformed import read_json
 from pagekeeper.runtime import limits
+from pagekeeper.runtime.pool import HERE_BYTES_MAX, Pool
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 
@@ -75,11 +77,28 @@ def _problem_of_text(page: page_pb2.PageInput) -> tuple[str, str] | None:
         return "text", "must not be empty, except for a tool's result: an empty text with role TOOL"
     if page.HasField("media"):
         return "media", "must be absent unless modality is image, audio or video"
-    if page.modality == page_pb2.MODALITY_STRUCTURED:
+    return None
+
+
+async def check_structured(pool: Pool, tenant: str, request: pb.AppendPagesRequest) -> None:
+    """Raises InvalidField for the first structured page that is no JSON, and TooManyRequests."""
+    texts = {i: page.text for i, page in enumerate(request.pages) if page.modality == page_pb2.MODALITY_STRUCTURED}
+    if not texts:
+        return
+    here = sum(map(len, texts.values())) <= HERE_BYTES_MAX
+    wrong = first_that_is_no_json(texts) if here else await pool.run(tenant, first_that_is_no_json, texts)
+    if wrong is not None:
+        index, problem = wrong
+        raise InvalidField(f"pages[{index}].text", f"must be JSON when modality is STRUCTURED: {problem}")
+
+
+def first_that_is_no_json(texts: Mapping[int, str]) -> tuple[int, str] | None:
+    """The key of the first text that is no JSON, and its problem."""
+    for index, text in texts.items():
         try:
-            read_json(page.text)
+            read_json(text)
         except ValueError as problem:
-            return "text", f"must be JSON when modality is STRUCTURED: {problem}"
+            return index, str(problem)
     return None
 
 
@@ -92,14 +111,6 @@ def _is_empty_result(page: page_pb2.PageInput) -> bool:
 def _check_assemble(request: pb.AssemblePromptRequest) -> None:
     if request.budget_tokens and request.reserve_tokens >= request.budget_tokens:
         raise InvalidField("reserve_tokens", f"must be less than budget_tokens ({request.budget_tokens:,})")
-    for index, text in enumerate(request.extra_tools_json):
-        where = f"extra_tools_json[{index}]"
-        try:
-            tool = read_json(text)
-        except ValueError as problem:
-            raise InvalidField(where, f"must be a JSON object: {problem}") from problem
-        if not isinstance(tool, dict):
-            raise InvalidField(where, "must be a JSON object")
 
 
 def _check_usage(request: pb.ReportUsageRequest) -> None:
