@@ -18,7 +18,7 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.service import WorkingSetService
 from tests.unit.faulting import FaultingReplica, said, serving
 from tests.unit.page_table_scripts import Step, scripts, take
-from tests.unit.stack import Stores, caller, ready
+from tests.unit.stack import IN_PLACE, Stores, caller, ready
 
 INPUTS = ("", "What did we say of p1 and p3?")
 MODELS = ("", "gpt-4")
@@ -45,7 +45,7 @@ class EitherWorkingSet:
 def assembler(replica: FaultingReplica, working_set: object) -> PromptAssembler:
     """One that knows nothing yet. Of working-set, only what tells the residents is asked."""
     contents = Contents(content_cache(), replica.page_table, replica.artifacts)
-    return PromptAssembler(replica.page_table, cast(WorkingSetPort, working_set), contents)
+    return PromptAssembler(replica.page_table, cast(WorkingSetPort, working_set), contents, IN_PLACE)
 
 
 async def outcome(of: PromptAssembler, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse | str:

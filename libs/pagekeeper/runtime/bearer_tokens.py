@@ -4,7 +4,8 @@ Two audiences are never interchangeable. Callers come to the gateway with tokens
 the workers call services with tokens for INTERNAL_AUDIENCE, which they mint themselves for INTERNAL_TTL_SECONDS.
 """
 
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import jwt
 
@@ -28,8 +29,19 @@ DEVELOPMENT_TTL_SECONDS: Final = 30 * 24 * 3_600
 TOKEN_LENGTH_MAX: Final = 8_192
 SUBJECT_LENGTH_MAX: Final = 256
 REMEMBERED_TOKENS_MAX: Final = 10_000
+REMEMBERED_BYTES_MAX: Final = 16 * 1024 * 1024
+ENTRY_BYTES: Final = 1_024
+"""What a remembered token takes beside its characters, rounded up."""
 _LATEST_SECONDS: Final = 1 << 53  # beyond it a claim is not a time
 _SCHEME: Final = "bearer "
+
+
+class _Good(NamedTuple):
+    """A token that was found good: whose it is, until when, and the memory that it takes here."""
+
+    identity: Identity
+    until_ms: int
+    size_bytes: int
 
 
 class TokenVerifier:
@@ -44,7 +56,9 @@ class TokenVerifier:
         self._audience = audience
         self._clock = clock
         self._keys = key_file.current()
-        self._good: Lru[str, tuple[Identity, int]] = Lru(count_max=REMEMBERED_TOKENS_MAX)
+        self._good: Lru[str, _Good] = Lru(
+            count_max=REMEMBERED_TOKENS_MAX, bytes_max=REMEMBERED_BYTES_MAX, size_bytes=attrgetter("size_bytes")
+        )
 
     def verify(self, authorization: str | None) -> Identity:
         """Return who sent the header `authorization`.
@@ -58,8 +72,8 @@ class TokenVerifier:
             self._keys = keys
             self._good.clear()
         good = self._good.get(authorization)
-        if good is not None and self._clock.now_ms() < good[1]:
-            return good[0]
+        if good is not None and self._clock.now_ms() < good.until_ms:
+            return good.identity
         return self._check(authorization)
 
     def _check(self, authorization: str) -> Identity:
@@ -72,7 +86,7 @@ class TokenVerifier:
         claims = self._claims(token)
         good_until_ms = self._check_life(claims)
         identity = _identity(claims)
-        self._good.put(authorization, (identity, good_until_ms))
+        self._good.put(authorization, _Good(identity, good_until_ms, len(authorization) + ENTRY_BYTES))
         return identity
 
     def _claims(self, token: str) -> dict[str, Any]:

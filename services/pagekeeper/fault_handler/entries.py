@@ -15,6 +15,8 @@ from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 FOLLOW_RETRY_SECONDS: Final = 0.5
+ENTRY_BYTES_MAX: Final = 4_096
+"""A larger entry is asked for each time: with a megabyte of scenes in each, the TLB's entries would take 64 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class Entries:
         ]
         if self._hears and not version:
             kept = [Found(_lasting(one.page), one.revision, {}) for one in found]
-            self._tlb.fill(key, response.revision, zip(page_ids, kept, strict=True))
+            small = [(one.page.page_id, one) for one in kept if one.page.ByteSize() <= ENTRY_BYTES_MAX]
+            self._tlb.fill(key, response.revision, small)
         return found
 
     def advance(self, key: SessionKey, previous_revision: int, revision: int) -> None:

@@ -25,6 +25,8 @@ from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.runtime.work import COMPRESS
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
+ENTRY_BYTES: Final = 512
+"""What an entry of the cache takes beside its bytes, rounded up."""
 COMPRESSIONS_AT_ONCE: Final = 8
 """Items of the background that are taken on, so that tenants can take turns at the few processes that compress."""
 
@@ -63,7 +65,7 @@ def compose(
     summariser: Summariser,
 ) -> FaultHandler:
     entries = Entries(page_table, log)
-    loader = Loader(Lru(bytes_max=CACHE_BYTES_MAX, size_bytes=len), entries, artifacts)
+    loader = Loader(Lru(bytes_max=CACHE_BYTES_MAX, size_bytes=_size_bytes), entries, artifacts)
     compressing = Compressing(entries, loader, page_table, compression_runner, summariser)
     return FaultHandler(
         FaultHandlerService(entries, loader, working_set, compressing), entries, queue, compression_runner, summariser
@@ -93,6 +95,10 @@ def open_summariser(settings: SummariserSettings) -> Summariser:
         key = settings.transcriber_key.get_secret_value()
         summariser = Transcribing(summariser, settings.transcriber_url, model, key)
     return summariser
+
+
+def _size_bytes(data: bytes) -> int:
+    return ENTRY_BYTES + len(data)
 
 
 def _named(what: str, model: str) -> str:

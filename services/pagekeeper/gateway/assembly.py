@@ -8,6 +8,7 @@ model's tokenizer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 REMEMBERED_SESSIONS_MAX: Final = 2_048
+REMEMBERED_BYTES_MAX: Final = 512 * 1024 * 1024
+"""What the sessions take together, as `KnownSession.size_bytes` estimates it."""
 REMEMBERED_PROMPT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _PRESSURES: Final = {number: pressure for pressure, number in PRESSURE.items()}
@@ -59,7 +62,9 @@ class PromptAssembler:
         self._page_table = page_table
         self._working_set = working_set
         self._contents = contents
-        self._known: Lru[tuple[str, str], KnownSession] = Lru(count_max=REMEMBERED_SESSIONS_MAX)
+        self._known: Lru[tuple[str, str], KnownSession] = Lru(
+            count_max=REMEMBERED_SESSIONS_MAX, bytes_max=REMEMBERED_BYTES_MAX, size_bytes=attrgetter("size_bytes")
+        )
         self._tools = PromptTools(pool)
         self._prompts: Lru[tuple[str, str], _Remembered] = Lru(
             bytes_max=REMEMBERED_PROMPT_BYTES_MAX, size_bytes=attrgetter("size_bytes")
@@ -209,17 +214,17 @@ class _Remembered:
 
     @property
     def size_bytes(self) -> int:
-        """The messages as text, as UTF-8 and in the response."""
-        return 3 * sum([len(message.utf8) for message in self.messages])
+        """The response, and the messages as text and as UTF-8."""
+        return self.response.ByteSize() + 3 * sum([len(message.utf8) for message in self.messages])
 
 
 def _question(request: pb.AssemblePromptRequest) -> bytes:
-    """Return the key of a request: everything but the revision that the answer must reach."""
+    """Return the digest of a request: of everything but the revision that the answer must reach."""
     question = pb.AssemblePromptRequest()
     question.CopyFrom(request)
     question.ClearField("min_revision")
     question.ClearField("strict")
-    return question.SerializeToString(deterministic=True)
+    return sha256(question.SerializeToString(deterministic=True)).digest()
 
 
 def _told(known: KnownSession | None, answer: working_pb.ResidentResponse) -> KnownSession:

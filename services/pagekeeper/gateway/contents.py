@@ -7,6 +7,7 @@ first, by size. Every byte that comes from the object store was verified by arti
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from sys import getsizeof
 from typing import Final
 
 from pagekeeper.core.lines import LineFacts, page_line
@@ -22,6 +23,8 @@ from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 CACHE_BYTES_MAX: Final = 256 * 1024 * 1024
+ENTRY_BYTES: Final = 1_024
+"""What an entry takes beside its text, rounded up: addresses of empty pages would fill the memory."""
 LOOKUPS_PER_CALL_MAX: Final = limits_of(table_pb.LookupRequest, "page_ids").max_items
 
 _LINE_FACTS: Final = MessageReader(LineFacts, page_pb2.Page)
@@ -36,7 +39,8 @@ class Content:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.data) + len(self.line)
+        """Memory of the entry, with its address."""
+        return ENTRY_BYTES + len(self.data) + getsizeof(self.line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from hashlib import sha256
 from typing import Final
 
 from pagekeeper.core.assembly import AssembledChat
 from pagekeeper.core.lines import line_tokens
+from pagekeeper.core.lru import Lru
 from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.runtime.codec import codec_of
-from pagekeeper.runtime.tokens import EXACT_PERCENT, ModelTokens, Tokenizer, for_model
+from pagekeeper.runtime.tokens import EXACT_PERCENT, EncodingName, ModelTokens, for_model, tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
 
-REMEMBERED_COUNTS_MAX: Final = 65_536
-REMEMBERED_TEXT_CHARS_MAX: Final = 4_096
+REMEMBERED_COUNTS_MAX: Final = 16_384
+REMEMBERED_TEXT_CHARS_MAX: Final = 512
+"""Characters of a text that is remembered as it is: at most 16,384 * (512 * 4 + 150) bytes, 36 MB, for an encoding."""
+REMEMBERED_DIGESTS_MAX: Final = 65_536
+"""Longer texts are remembered by their digests: at most 65,536 * 200 bytes, 13 MB, for an encoding."""
+MODELS_REMEMBERED_MAX: Final = 16
 
 _USAGE: Final = codec_of(ProviderUsage)
 
@@ -42,19 +48,29 @@ class Counting:
         return self
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=MODELS_REMEMBERED_MAX)
 def counting_for(model: str, session_model: str) -> Counting:
     tokens = for_model(model)
     recount = tokens.tokenizer.name != for_model(session_model).tokenizer.name
-    return Counting(tokens, _remembering(tokens.tokenizer), recount)
+    return Counting(tokens, remembering(EncodingName(tokens.tokenizer.name)), recount)
 
 
-def _remembering(tokenizer: Tokenizer) -> Count:
-    """Counts short texts once: a prompt asks for the same ones at every call."""
-    remembered = lru_cache(maxsize=REMEMBERED_COUNTS_MAX)(tokenizer.count)
+@cache
+def remembering(encoding: EncodingName) -> Count:
+    """Counts texts once: a prompt asks for the same ones at every call. All models of an encoding share the memory."""
+    count_anew = tokenizer(encoding).count
+    remembered = lru_cache(maxsize=REMEMBERED_COUNTS_MAX)(count_anew)
+    by_digest: Lru[bytes, int] = Lru(count_max=REMEMBERED_DIGESTS_MAX)
 
     def count(text: str) -> int:
-        return remembered(text) if len(text) <= REMEMBERED_TEXT_CHARS_MAX else tokenizer.count(text)
+        if len(text) <= REMEMBERED_TEXT_CHARS_MAX:
+            return remembered(text)
+        digest = sha256(text.encode()).digest()
+        known = by_digest.get(digest)
+        if known is None:
+            known = count_anew(text)
+            by_digest.put(digest, known)
+        return known
 
     return count
 

@@ -23,6 +23,10 @@ from pagekeeper.runtime.views import MODALITY_OF, TIER_OF
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
+PAGE_BYTES: Final = 2_048
+"""What is known of a page: an entry of 600 bytes with its objects, a line of a manifest with its hint."""
+TOKEN_BYTES: Final = 8
+"""What the text of a line takes for each of its tokens: 4 characters of ordinary text, with its lower levels."""
 KEPT_MAX: Final = 8_192
 """Lines of manifests and of lower levels that are kept of a session; all are made anew when there are more."""
 
@@ -169,6 +173,13 @@ class KnownSession:
         if len(self._kept.lower) + len(self._kept.manifest) > KEPT_MAX:
             return KnownSession(answer, entries, stale, _Kept())
         return KnownSession(answer, entries, stale, self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the session takes here, estimated: the text of its lines, and what is known of each page."""
+        lines = (*self._lines.values(), *(stale.lines for stale in self._stale.values()))
+        known = len(self.entries) + len(self._kept.manifest) + len(self._kept.lower)
+        return PAGE_BYTES * (1 + known) + TOKEN_BYTES * sum(one.tokens for one in lines)
 
     async def lines(self, caller: Caller, session_id: str, contents: Contents, counting: Counting) -> ResidentLines:
         """The residents' lines, made anew where they have changed since an earlier revision.

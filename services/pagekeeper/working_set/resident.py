@@ -4,6 +4,7 @@ The order of what is offered is part of the prompt, so it is derived from the se
 """
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core.ids import SessionKey, session_key
@@ -23,12 +24,15 @@ from pagekeeper.working_set.shown import Shown
 
 SHOWN_MAX: Final = 512
 """Sessions that are kept up: those with a prompt or two a minute. One of 10,000 pages takes about 3 MB."""
+SHOWN_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
 class ResidentPages:
     def __init__(self, sessions: Sessions, shown_max: int = SHOWN_MAX) -> None:
         self._sessions = sessions
-        self._shown: Lru[SessionKey, Shown] = Lru(count_max=shown_max)
+        self._shown: Lru[SessionKey, Shown] = Lru(
+            count_max=shown_max, bytes_max=SHOWN_BYTES_MAX, size_bytes=attrgetter("size_bytes")
+        )
 
     async def resident(self, caller: Caller, request: working_pb.ResidentRequest) -> working_pb.ResidentResponse:
         """Raises SessionNotFound."""
@@ -76,8 +80,8 @@ class ResidentPages:
         shown = self._shown.get(key)
         if shown is None:
             shown = Shown()
-            self._shown.put(key, shown)
         shown.keep_up(session)
+        self._shown.put(key, shown)  # of another size now
         return shown
 
 

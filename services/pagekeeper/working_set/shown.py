@@ -29,6 +29,12 @@ class ChangesSince(NamedTuple):
     left_page_ids: list[str]
 
 
+PAGE_BYTES: Final = 512
+"""What is derived of a page: its account, its place and the revision of its last change (about 300 bytes)."""
+MESSAGE_BYTES: Final = 2_048
+"""A page as a message that is written: about 600 bytes, more with labels or a description of a medium."""
+
+
 class Shown:
     def __init__(self) -> None:
         self._offering = Offering()
@@ -42,6 +48,12 @@ class Shown:
         self._changed_at: dict[str, int] = {}
         """Pages by the revision of their last change, the last one at the end."""
         self._changes_known_after = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the facts take, estimated from the number of pages."""
+        written = len(self._entries) + len(self._pages)
+        return PAGE_BYTES * (1 + self._offering.total_pages) + MESSAGE_BYTES * written
 
     def keep_up(self, session: Session) -> None:
         """Move to the session's revision."""

@@ -24,6 +24,8 @@ from pagekeeper.core.languages import ENGLISH, Language, language_of
 from pagekeeper.core.sentences import is_filler, names_in
 
 WORDS_CACHED: Final = 4_096
+WORD_CHARS_CACHED_MAX: Final = 64
+"""A longer run of characters is no word, and may be a whole text."""
 """Most words of a language are a few hundred, over and over."""
 
 COURTESY_WORDS_MAX: Final = 3
@@ -152,11 +154,17 @@ def undecorated(sentence: str) -> str:
     return "" if _RULE.fullmatch(bare) else bare.strip("| \t")
 
 
-@lru_cache(maxsize=WORDS_CACHED)
 def core_of(chunk: str) -> str:
     """The word in lower case; empty for what has no letter or digit."""
+    return _remembered_core(chunk) if len(chunk) <= WORD_CHARS_CACHED_MAX else _core(chunk)
+
+
+def _core(chunk: str) -> str:
     core = chunk.strip(_EDGES).lower().replace("’", "'")
     return core if core.isalnum() or any(map(str.isalnum, core)) else ""
+
+
+_remembered_core = lru_cache(maxsize=WORDS_CACHED)(_core)
 
 
 def _bare(chunk: str) -> str:
