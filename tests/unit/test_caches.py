@@ -35,7 +35,7 @@ def test_models_of_one_encoding_share_what_is_remembered_of_texts() -> None:
 
 @pytest.mark.parametrize("chars", [counting.REMEMBERED_TEXT_CHARS_MAX, counting.REMEMBERED_TEXT_CHARS_MAX + 1, 5_000])
 def test_a_text_is_counted_once_whatever_its_length(chars: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = remembering(EncodingName.CL100K_BASE)
+    count = remembering(EncodingName.CL100K_BASE).count
     text = "".join(random.Random(chars).choices("harbour lights ", k=chars))
     counted = count(text)
     assert counted == tokenizer(EncodingName.CL100K_BASE).count(text)
@@ -44,7 +44,7 @@ def test_a_text_is_counted_once_whatever_its_length(chars: int, monkeypatch: pyt
 
 
 def test_long_texts_are_not_kept_to_remember_their_counts() -> None:
-    count = remembering(EncodingName.O200K_BASE)
+    count = remembering(EncodingName.O200K_BASE).count
 
     def remember() -> None:
         for number in range(400):

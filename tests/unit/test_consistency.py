@@ -100,7 +100,7 @@ class HeldUpLog(MemoryLog):
 
 
 def gateway_of(replica: FaultingReplica) -> GatewayService:
-    contents = Contents(content_cache(), replica.page_table, replica.artifacts)
+    contents = Contents(content_cache(), replica.page_table, replica.artifacts, IN_PLACE)
     ids = count()
     return GatewayService(
         replica.page_table,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar, TypeVarTuple
 
 import pytest
@@ -10,10 +11,16 @@ from hypothesis import strategies as st
 
 from pagekeeper.core.hints import make_hint
 from pagekeeper.core.pages import Modality
+from pagekeeper.gateway import assembly, counting
+from pagekeeper.gateway import contents as contents_of_pages
+from pagekeeper.gateway.contents import Contents, content_cache
+from pagekeeper.gateway.counting import counting_for, remembering
+from pagekeeper.gateway.service import GatewayService
 from pagekeeper.page_table import drafts, line_tokens
 from pagekeeper.runtime.pool import HERE_BYTES_MAX
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
+from tests.unit.faulting import FaultingReplica
 from tests.unit.stack import WORDS, Replica, SeenPool, Stores, caller, ready
 
 T = TypeVar("T")
@@ -115,3 +122,49 @@ async def test_a_refusal_comes_before_anything_is_counted() -> None:
     with pytest.raises(Exception, match="does not exist"):
         await replica.page_table.map_pages(caller(), request)
     assert ("acme", "count_lines") not in pool.computed
+
+
+def gateway(replica: FaultingReplica, pool: SeenPool) -> GatewayService:
+    contents = Contents(content_cache(), replica.page_table, replica.artifacts, pool)
+    ids = count()
+    minted = lambda: f"minted{next(ids)}"  # noqa: E731 - a name of its own would say no more
+    return GatewayService(replica.page_table, replica.working_set, replica.faults, contents, minted, pool)
+
+
+@pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE)
+async def test_a_prompt_of_large_parts_is_the_prompt_that_the_loop_would_make(
+    piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another model than the session's, so that lines are counted, too."""
+    pool = SeenPool()
+    replica = FaultingReplica(await ready(Stores()))
+    large = piece * (HERE_BYTES_MAX // len(piece) + 1)
+    await replica.open(max_l0_tokens=2_000_000)
+    await replica.append(page_pb2.PageInput(text=large), page_pb2.PageInput(text="a harbour"))
+    request = pb.AssemblePromptRequest(
+        session_id="s1", user_input=large, system_prompt=large, model="gpt-4", budget_tokens=5_000_000
+    )
+    apart = await gateway(replica, pool).assemble_prompt(caller(), request)
+    assert [name for _, name in pool.computed] == ["page_line", "counts_of", "counts_of", "assemble_apart"]
+    remembering.cache_clear()
+    counting_for.cache_clear()
+    for module in (assembly, contents_of_pages, counting):
+        monkeypatch.setattr(module, "HERE_BYTES_MAX", 1 << 30)
+    pool.computed.clear()
+    here = await gateway(replica, pool).assemble_prompt(caller(), request)
+    assert not pool.computed
+    assert here == apart
+
+
+async def test_instructions_that_come_again_are_counted_once() -> None:
+    pool = SeenPool()
+    replica = FaultingReplica(await ready(Stores()))
+    await replica.open()
+    await replica.append(page_pb2.PageInput(text="a harbour"))
+    asking = gateway(replica, pool)
+    for words in ("where?", "when?"):
+        request = pb.AssemblePromptRequest(
+            session_id="s1", user_input=words, system_prompt="be kind; " * HERE_BYTES_MAX, budget_tokens=90_000
+        )
+        await asking.assemble_prompt(caller(), request)
+    assert [name for _, name in pool.computed] == ["counts_of"]

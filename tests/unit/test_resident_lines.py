@@ -44,7 +44,7 @@ class EitherWorkingSet:
 
 def assembler(replica: FaultingReplica, working_set: object) -> PromptAssembler:
     """One that knows nothing yet. Of working-set, only what tells the residents is asked."""
-    contents = Contents(content_cache(), replica.page_table, replica.artifacts)
+    contents = Contents(content_cache(), replica.page_table, replica.artifacts, IN_PLACE)
     return PromptAssembler(replica.page_table, cast(WorkingSetPort, working_set), contents, IN_PLACE)
 
 

@@ -7,7 +7,7 @@ shared with the loop in slices of 5 ms.
 Rules for callers:
 - What is small is computed in place: HERE_BYTES_MAX says how small. A hop to a process costs more than such work.
 - A function that is handed over stands at the top of a module, is pure, and takes and returns values that `pickle`
-  knows.
+  knows. It raises PagekeeperError or ValueError; anything else is a defect.
 
 Guarantees of `ProcessPool`:
 - A tenant has at most all processes but one, and tenants take turns (`fair_share`).
@@ -234,7 +234,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             return
         try:
             answer = (True, function(*args))
-        except PagekeeperError as refusal:
+        except (PagekeeperError, ValueError) as refusal:
             answer = (False, refusal)
         except Exception as defect:  # noqa: BLE001 - the edge of the process: whoever asked raises it
             answer = (False, RuntimeError(f"{function.__qualname__}: {defect!r}"))

@@ -12,6 +12,7 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
 
+from pagekeeper.core import prompt
 from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat, digest_of
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
@@ -21,14 +22,14 @@ from pagekeeper.core.packing import ContextPage, PackedLine, attributed
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.prompt_section import PromptPage, PromptSection
 from pagekeeper.gateway.contents import Contents
-from pagekeeper.gateway.counting import Counting, counting_for, tokens_message
+from pagekeeper.gateway.counting import Counting, counting_for, remembering, tokens_message
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
 from pagekeeper.gateway.prompt_tools import PromptTools, Tools
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
 from pagekeeper.gateway.resident_lines import KnownSession, wanted
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.pool import Pool
-from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, ModelTokens
+from pagekeeper.runtime.pool import HERE_BYTES_MAX, Pool
+from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, EncodingName, ModelTokens
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
@@ -65,6 +66,7 @@ class PromptAssembler:
         self._known: Lru[tuple[str, str], KnownSession] = Lru(
             count_max=REMEMBERED_SESSIONS_MAX, bytes_max=REMEMBERED_BYTES_MAX, size_bytes=attrgetter("size_bytes")
         )
+        self._pool = pool
         self._tools = PromptTools(pool)
         self._prompts: Lru[tuple[str, str], _Remembered] = Lru(
             bytes_max=REMEMBERED_PROMPT_BYTES_MAX, size_bytes=attrgetter("size_bytes")
@@ -143,6 +145,8 @@ class PromptAssembler:
                 everything_shown=not known.answer.available_total and lines.all_full,
             )
             recalled = await self._recall(caller, request, known, words, room)
+            shown = [content for page in recalled.pages for _, content in page.contents]
+            await self._contents.count(caller, counting, shown)
             limits = replace(limits, recall_tokens_max=room.tokens(recalled.calls_before))
         stats = known.answer.stats
         parts = ChatParts(
@@ -167,13 +171,30 @@ class PromptAssembler:
             instructions_role=counting.model.instructions_role,
         )
         try:
-            chat = assemble_chat(parts, limits, counting.count, earlier)
+            chat = await self._chat(caller, parts, limits, counting, earlier)
         except BudgetTooSmall as small:
             # Said in the model's own tokens, and of the budget that was asked for.
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
         transient = {page.page.page_id: _transient(page.page) for page in recalled.pages}
         return _response(request, known, chat, transient, counting.model, tools), chat.messages
+
+    async def _chat(
+        self, caller: Caller, parts: ChatParts, limits: ChatLimits, counting: Counting, earlier: ChatMessage | None
+    ) -> AssembledChat:
+        """The request, made in the pool when the user says much; a long text of instructions is counted there once.
+
+        Raises BudgetTooSmall, TooManyRequests.
+        """
+        if len(parts.system_prompt) > HERE_BYTES_MAX:
+            instructions = prompt.instructions(parts.mode, parts.system_prompt)
+            await counting.memory.prepare(self._pool, caller.tenant, [instructions])
+        if len(parts.user_input) <= HERE_BYTES_MAX:
+            return assemble_chat(parts, limits, counting.count, earlier)
+        if isinstance(parts.eviction_order, _NotAsked):
+            raise _OrderWanted  # which the pool cannot ask for
+        encoding = EncodingName(counting.model.tokenizer.name)
+        return await self._pool.run(caller.tenant, assemble_apart, parts, limits, encoding)
 
     async def _words(
         self, caller: Caller, session_id: str, known: KnownSession, page_id: str, *, attribute: bool = False
@@ -198,6 +219,11 @@ class PromptAssembler:
             residents_placed=room.residents_placed,
         )
         return await recall(caller, self._page_table, self._contents, known.entries, question)
+
+
+def assemble_apart(parts: ChatParts, limits: ChatLimits, encoding: EncodingName) -> AssembledChat:
+    """`assemble_chat` for the pool, whose processes have memories of their own. Raises BudgetTooSmall."""
+    return assemble_chat(parts, limits, remembering(encoding).count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A version's bytes at a level never change, so nothing here is ever invalidated, 
 first, by size. Every byte that comes from the object store was verified by artifact-storage.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -12,11 +13,13 @@ from typing import Final
 
 from pagekeeper.core.lines import LineFacts, page_line
 from pagekeeper.core.lru import Lru
+from pagekeeper.gateway.counting import Counting
 from pagekeeper.gateway.ports import PageTablePort
 from pagekeeper.runtime.artifacts import GetBlobsPort, blob_batches, blob_of
 from pagekeeper.runtime.codec import MessageReader
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.limits import limits_of
+from pagekeeper.runtime.pool import HERE_BYTES_MAX, Pool
 from pagekeeper.runtime.views import representation_of
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import page_pb2
@@ -66,10 +69,12 @@ def content_cache() -> ContentCache:
 class Contents:
     """Reads contents through the cache."""
 
-    def __init__(self, cache: ContentCache, page_table: PageTablePort, artifacts: GetBlobsPort) -> None:
+    def __init__(self, cache: ContentCache, page_table: PageTablePort, artifacts: GetBlobsPort, pool: Pool) -> None:
         self._cache = cache
         self._page_table = page_table
         self._artifacts = artifacts
+        self._pool = pool
+        self._made_bytes = 0
 
     async def load(self, caller: Caller, session_id: str, wanted: Sequence[Wanted]) -> list[Content]:
         """Contents in the order asked for.
@@ -83,7 +88,7 @@ class Contents:
             address = _address(caller, session_id, want)
             content = self._cache.get(address)
             if content is None and want.inline is not None:
-                content = self._keep(address, want, want.inline)
+                content = await self._keep(address, want, want.inline)
             if content is not None:
                 found[address] = content
             elif representation_of(want.page, want.level).placement.HasField("inline"):
@@ -92,15 +97,30 @@ class Contents:
                 in_store.append(want)
         for want, data in await self._from_log(caller, session_id, in_log, in_store):
             address = _address(caller, session_id, want)
-            found[address] = self._keep(address, want, data)
+            found[address] = await self._keep(address, want, data)
         for want, data in await self._from_store(caller, in_store):
             address = _address(caller, session_id, want)
-            found[address] = self._keep(address, want, data)
+            found[address] = await self._keep(address, want, data)
         return [found[_address(caller, session_id, want)] for want in wanted]
 
-    def _keep(self, address: Address, want: Wanted, data: bytes) -> Content:
+    async def count(self, caller: Caller, counting: Counting, contents: Iterable[Content]) -> None:
+        """Have the lines counted that are slow to count, so that `counting.of_line` finds them counted."""
+        lines = counting.to_count(content.line for content in contents)
+        await counting.memory.prepare(self._pool, caller.tenant, lines)
+
+    async def _keep(self, address: Address, want: Wanted, data: bytes) -> Content:
         preview_mime_type = representation_of(want.page, want.level).preview_mime_type
-        content = Content(data, page_line(_LINE_FACTS.decode(want.page), want.level, data, preview_mime_type))
+        facts = _LINE_FACTS.decode(want.page)
+        if len(data) <= HERE_BYTES_MAX:
+            line = page_line(facts, want.level, data, preview_mime_type)
+            # Many pages are as much work as a large one: others are served in between.
+            self._made_bytes += len(data)
+            if self._made_bytes > HERE_BYTES_MAX:
+                self._made_bytes = 0
+                await asyncio.sleep(0)
+        else:
+            line = await self._pool.run(address[0], page_line, facts, want.level, data, preview_mime_type)
+        content = Content(data, line)
         self._cache.put(address, content)
         return content
 

@@ -20,5 +20,5 @@ def compose(
 ) -> GatewayService:
     """Loads the default model's tokenizer, which takes half a second: the first prompt must not wait for it."""
     for_model(SessionConfig().model)
-    contents = Contents(content_cache(), page_table, artifacts)
+    contents = Contents(content_cache(), page_table, artifacts, pool)
     return GatewayService(page_table, working_set, faults, contents, lambda: uuid4().hex, pool)

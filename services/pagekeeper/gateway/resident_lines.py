@@ -195,6 +195,7 @@ class KnownSession:
         changed = [self.entries[page_id] for page_id in stale.changed if page_id in self.entries]
         anew = [one for one in changed if lines.fingerprint_of(one.resident.page_id) != _fingerprint(one)]
         loaded = await contents.load(caller, session_id, [wanted(entry) for entry in anew])
+        await contents.count(caller, counting, loaded)
         made = {}
         for entry, content in zip(anew, loaded, strict=True):
             made[entry.resident.page_id] = self._made(entry, content, counting)
@@ -232,7 +233,9 @@ class KnownSession:
             else:
                 missing.append((entry, page, levels_below(entry.page, entry.resident.level)))
         levels = [Wanted(entry.page, one.level) for entry, _, below in missing for one in below]
-        loaded = iter(await contents.load(caller, session_id, levels))
+        lower_contents = await contents.load(caller, session_id, levels)
+        await contents.count(caller, counting, lower_contents)
+        loaded = iter(lower_contents)
         for entry, page, below in missing:
             page_id = entry.resident.page_id
             lines = []
