@@ -25,11 +25,18 @@ accounts {{
     users: [ {{ user: {user}, password: {password} }} ]
     imports: [ {imports} ]
   }}
-  SYS: {{ exports: [ {{ service: "$SYS.REQ.SERVER.PING.JSZ", accounts: [PAGEKEEPER], response_type: stream }} ] }}
+  SYS: {{
+    exports: [
+      {{ service: "$SYS.REQ.SERVER.PING.JSZ", accounts: [PAGEKEEPER], response_type: stream }}
+      {{ service: "$SYS.REQ.SERVER.PING.HEALTHZ", accounts: [PAGEKEEPER], response_type: stream }}
+    ]
+  }}
 }}
 system_account: SYS
 """
-_IMPORT = '{ service: { account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }, to: "pk.server.jetstream" }'
+_IMPORT = """
+      { service: { account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }, to: "pk.server.jetstream" }
+      { service: { account: SYS, subject: "$SYS.REQ.SERVER.PING.HEALTHZ" }, to: "pk.server.health" }"""
 
 
 def free_port() -> int:

@@ -42,10 +42,18 @@ accounts {{
   PAGEKEEPER: {{
     jetstream: enabled
     users: [ {{ user: {user}, password: {password} }} ]
-    # Lets services ask whether every write is synced, and nothing else.
-    imports: [ {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }}, to: "pk.server.jetstream" }} ]
+    # Lets services ask whether every write is synced and which streams are not written to, and nothing else.
+    imports: [
+      {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }}, to: "pk.server.jetstream" }}
+      {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.HEALTHZ" }}, to: "pk.server.health" }}
+    ]
   }}
-  SYS: {{ exports: [ {{ service: "$SYS.REQ.SERVER.PING.JSZ", accounts: [PAGEKEEPER], response_type: stream }} ] }}
+  SYS: {{
+    exports: [
+      {{ service: "$SYS.REQ.SERVER.PING.JSZ", accounts: [PAGEKEEPER], response_type: stream }}
+      {{ service: "$SYS.REQ.SERVER.PING.HEALTHZ", accounts: [PAGEKEEPER], response_type: stream }}
+    ]
+  }}
 }}
 system_account: SYS
 """

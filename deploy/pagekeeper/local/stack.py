@@ -16,6 +16,7 @@ from typing import Any, Final, Never, Self, TypeVar
 
 from pagekeeper.app.bus import init_log
 from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
+from pagekeeper.local.healing import HEAL_SECONDS, heal
 from pagekeeper.local.nats_cluster import NatsCluster
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.processes import SERVE, Process
@@ -146,11 +147,19 @@ class LocalStack:
         return mint_development_token(KeyFile(self._token_key, clock), clock, tenant, subject, PUBLIC_AUDIENCE)
 
     async def watch(self) -> Never:
-        """Wait until something of the stack has ended that should run. Raises ChildFailed, which says what."""
+        """Wait until something of the stack has ended that should run. Raises ChildFailed, which says what.
+
+        A NATS server whose disk was full is started again meanwhile, when there is space.
+        """
+        clock = SystemClock()
+        healed_at = clock.monotonic()
         while True:
             for child in (*self.nats_servers, self.s3, *self.processes.values()):
                 if not child.running:
                     raise child.failure()
+            if self._nats_servers == 1 and clock.monotonic() - healed_at > HEAL_SECONDS:
+                await heal(self.nats)
+                healed_at = clock.monotonic()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def watched(self, work: Coroutine[Any, Any, T]) -> T:

@@ -14,6 +14,8 @@ leader:
 What makes the log longer is refused before it is sent when only the reserve is left (`room`). The log is asked then,
 too: a repetition of an append that was applied gets its revision from a full log.
 
+A server whose disk was full drops messages without an answer (`store_health`). That is a want of room, too.
+
 The operation id travels in a header of Pagekeeper's own. The server's own `Nats-Msg-Id` does not serve: the server
 forgets ids after minutes, each id costs RAM, and a single server checks the compare first and so never recognises a
 repetition.
@@ -63,12 +65,14 @@ from pagekeeper.runtime.log.port import (
     whole_tail,
 )
 from pagekeeper.runtime.log.room import Room, record_bytes
+from pagekeeper.runtime.log.store_health import StoreHealth
 from pagekeeper.runtime.log.subjects import log_stream, log_subject, partition_of, split_subject, tenant_filter
 
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """The second: a replicated stream is still busy with another append to the subject, which may yet fail."""
 _TOO_LARGE: Final = 10054
 _FULL: Final = "the partition's room is used up, but for the reserve"
+_DISK_FULL: Final = "no space was left on the server's disk, and the server has not been started again since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class NatsLog:
     def __init__(self, connection: Connection, *, partitions: int) -> None:
         self._connection = connection
         self._partitions = partitions
+        self._health = StoreHealth(connection)
         self._rooms = [Room(connection, log_stream(partition)) for partition in range(partitions)]
 
     async def append(
@@ -206,14 +211,20 @@ class NatsLog:
 
     async def _send(self, place: _Place, message: _Message, deadline: float) -> int:
         """The revision of the stored message. Errors: NoRoom, RecordTooLarge, Refused, Unreachable."""
+        if await self._health.fails(place.stream, deadline=deadline):
+            raise NoRoom(_DISK_FULL)
         size_bytes = record_bytes(place.subject, message.headers, message.data)
         if message.longer and not await place.room.take(size_bytes, deadline=deadline):
             raise NoRoom(_FULL)
-        answer = await self._connection.request(
-            place.subject, message.data, message.headers, deadline=deadline, patience_seconds=PATIENCE_SECONDS
-        )
         try:
+            answer = await self._connection.request(
+                place.subject, message.data, message.headers, deadline=deadline, patience_seconds=PATIENCE_SECONDS
+            )
             return int(check_answer(place.subject, answer)["seq"])
+        except Unreachable as error:
+            if error.sent and place.stream in await self._health.ask(deadline=deadline):
+                raise NoRoom(_DISK_FULL) from error
+            raise
         except Refused as refusal:
             if refusal.error_code == _TOO_LARGE:
                 raise RecordTooLarge(len(message.data)) from refusal
