@@ -12,6 +12,7 @@ from pagekeeper.runtime.log.port import (
     FeedToken,
     NoRoom,
     Notice,
+    OldRecord,
     Record,
     SessionGone,
     SessionLog,
@@ -161,6 +162,30 @@ async def test_a_feed_tells_of_a_tombstone(log: SessionLog, key: SessionKey) -> 
         assert await _notice_of(feed, key) == notice
     async with log.follow(FeedToken(start.positions)) as later:
         assert await _notice_of(later, key) == notice
+
+
+async def test_a_partition_tells_how_full_it_is_and_what_is_oldest(small_log: SessionLog, tenant: str) -> None:
+    assert small_log.partitions == 1
+    assert await small_log.fill(0) == 0
+    assert await small_log.oldest(0, after_revision=0, limit=10) == []
+    first, second = session_key(tenant, "first"), session_key(tenant, "second")
+    early = await small_log.append(first, expected_revision=0, operation_id="a", data=b"x" * 1_000)
+    late = await small_log.append(second, expected_revision=0, operation_id="b", data=b"x" * 2_000)
+    kept = [
+        OldRecord(first, early, 1_000, rollup=False),
+        OldRecord(second, late, 2_000, rollup=False),
+    ]
+    assert await small_log.oldest(0, after_revision=0, limit=10) == kept
+    assert await small_log.oldest(0, after_revision=0, limit=1) == kept[:1]
+    assert await small_log.oldest(0, after_revision=early, limit=10) == kept[1:]
+    assert 3_000 / 15_000 <= await small_log.fill(0) < 4_000 / 15_000
+    rolled = await small_log.rollup(first, expected_revision=early, operation_id="s", data=b"x" * 100)
+    assert await small_log.oldest(0, after_revision=0, limit=10) == [
+        kept[1],
+        OldRecord(first, rolled, 100, rollup=True),
+    ]
+    await fill(small_log, second, late)
+    assert 0.9 < await small_log.fill(0) <= 1
 
 
 async def _notice_of(feed: Feed, key: SessionKey) -> Notice:

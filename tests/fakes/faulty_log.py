@@ -23,6 +23,7 @@ from pagekeeper.runtime.log.port import (
     LogError,
     NoAnswer,
     Notice,
+    OldRecord,
     Record,
     SessionLog,
 )
@@ -67,6 +68,10 @@ class FaultyLog:
         self.faults = faults
         self._sleep = sleep
         self._late: list[_Append] = []
+
+    @property
+    def partitions(self) -> int:
+        return self._inner.partitions
 
     async def append(
         self,
@@ -158,6 +163,18 @@ class FaultyLog:
     ) -> list[SessionId]:
         await self._before_read()
         return await self._inner.sessions(tenant, after=after, limit=limit, timeout_seconds=timeout_seconds)
+
+    async def fill(self, partition: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> float:
+        await self._before_read()
+        return await self._inner.fill(partition, timeout_seconds=timeout_seconds)
+
+    async def oldest(
+        self, partition: int, *, after_revision: int, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[OldRecord]:
+        await self._before_read()
+        return await self._inner.oldest(
+            partition, after_revision=after_revision, limit=limit, timeout_seconds=timeout_seconds
+        )
 
     def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> "_SlowFeed":
         return _SlowFeed(self._inner.follow(after, timeout_seconds=timeout_seconds), self._delay)

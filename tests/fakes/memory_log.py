@@ -23,6 +23,7 @@ from pagekeeper.runtime.log.port import (
     FeedToken,
     NoRoom,
     Notice,
+    OldRecord,
     Record,
     SessionGone,
     check_record,
@@ -63,6 +64,10 @@ class MemoryLog:
     def __init__(self, *, partitions: int = 4, partition_bytes_max: int = 1024**3) -> None:
         self._partitions = [_Partition() for _ in range(partitions)]
         self._partition_bytes_max = partition_bytes_max
+
+    @property
+    def partitions(self) -> int:
+        return len(self._partitions)
 
     async def append(
         self,
@@ -129,6 +134,21 @@ class MemoryLog:
         self._remove_old_tombstones()
         keys = (key for partition in self._partitions for key in partition.sessions)
         return sorted(key.session for key in keys if key.tenant == tenant and key.session > after)[:limit]
+
+    async def fill(self, partition: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> float:
+        await _others_first()
+        self._remove_old_tombstones()
+        room_bytes = self._partition_bytes_max - reserve_bytes(self._partition_bytes_max)
+        return self._partitions[partition].size_bytes / room_bytes
+
+    async def oldest(
+        self, partition: int, *, after_revision: int, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[OldRecord]:
+        await _others_first()
+        self._remove_old_tombstones()
+        entries = self._partitions[partition].entries
+        kept = [entries[revision] for revision in sorted(entries) if revision > after_revision]
+        return [OldRecord(e.key, e.record.revision, len(e.record.data), e.record.rollup) for e in kept[:limit]]
 
     def follow(
         self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS

@@ -188,26 +188,43 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 
 async def test_a_full_log_refuses_whole_requests_and_answers_reads(narrow: LocalStack, tenant: str) -> None:
+    """Without the object store a log cannot make room by itself; with it, it does."""
     async with client(narrow, tenant, call_seconds=DEADLINE_SECONDS) as greedy:
-        session = await greedy.open_session()
-        kept = [f"p{number}" for number in range(6)]
-        await session.append(*[user("x" * 1_000, page_id=page_id) for page_id in kept])
-        filled = [await _fill(greedy, page_bytes) for page_bytes in (28_000, 10_000, 1_000, 10)]
-        await _begin_turns_until_full(session)
-        revision = (await session.get()).revision
-        assert 10 < len(filled[0]) < 20
-        with pytest.raises(LogFull):
-            await session.append(user("first", page_id="first"), user("second", page_id="second"))
-        for refused in (session.pin("p0"), session.begin_turn(), greedy.open_session(), session.checkpoint("full")):
-            assert type(await refusal(refused)) is LogFull
-        assert (await session.get()).revision == revision
-        assert [page.page_id async for page in session.pages()] == kept
-        for page_id in kept[:3] + kept[-3:]:
-            assert len(await session.read(page_id)) == 1_000
-        assert (await session.search("xx", limit=1)) is not None
-        assert (await session.assemble()).tokens.total > 0
+        async with away(narrow.s3):
+            session = await greedy.open_session()
+            kept = [f"p{number}" for number in range(6)]
+            await session.append(*[user("x" * 1_000, page_id=page_id) for page_id in kept])
+            filled = [await _fill(greedy, page_bytes) for page_bytes in (28_000, 10_000, 1_000, 10)]
+            await _begin_turns_until_full(session)
+            revision = (await session.get()).revision
+            assert 10 < len(filled[0]) < 20
+            with pytest.raises(LogFull):
+                await session.append(user("first", page_id="first"), user("second", page_id="second"))
+            for refused in (session.pin("p0"), session.begin_turn(), greedy.open_session(), session.checkpoint("full")):
+                assert type(await refusal(refused)) is LogFull
+            assert (await session.get()).revision == revision
+            assert [page.page_id async for page in session.pages()] == kept
+            for page_id in kept[:3] + kept[-3:]:
+                assert len(await session.read(page_id)) == 1_000
+            assert (await session.search("xx", limit=1)) is not None
+            assert (await session.assemble()).tokens.total > 0
+            assert (await session.replay()).matches_served_state
+            await _is_told_so_without_our_client(narrow, tenant, session)
+            for deleted in filled[0][:2]:
+                await deleted.delete()
+            await eventually(lambda: _takes(session), timeout_seconds=5)
+            listed = {one.session_id async for one in greedy.list_sessions()}
+            assert listed & {one.session_id for one in filled[0]} == {one.session_id for one in filled[0][2:]}
+        assert (await session.flush()).placed >= len(kept)
+        for page_id in kept:
+            assert await session.read(page_id) == b"x" * 1_000
         assert (await session.replay()).matches_served_state
+        await eventually(lambda: _takes_many(greedy), timeout_seconds=120)
+        for one in filled[0][2:]:
+            assert [len(await one.read(page.page_id)) async for page in one.pages()] == [28_000, 28_000]
 
+
+async def _is_told_so_without_our_client(narrow: LocalStack, tenant: str, session: Session) -> None:
     async with grpc.aio.insecure_channel(narrow.endpoint) as channel:
         stub: Any = memory_service_pb2_grpc.MemoryServiceStub(channel)
         request = pb.AppendPagesRequest(session_id=session.session_id, pages=[user("z" * 1_000)])
@@ -220,23 +237,22 @@ async def test_a_full_log_refuses_whole_requests_and_answers_reads(narrow: Local
         assert (info.reason, info.domain) == ("LOG_FULL", "pagekeeper")
         assert retry.retry_delay.seconds >= 1
 
-    async with client(narrow, tenant, call_seconds=DEADLINE_SECONDS) as greedy:
-        session = greedy.session(session.session_id)
-        flushed = await session.flush()
-        assert flushed.placed >= len(kept)
-        assert (await session.replay()).matches_served_state
-        for page_id in kept:
-            assert await session.read(page_id) == b"x" * 1_000
-        for deleted in filled[0][:2]:
-            await greedy.session(deleted.session_id).delete()
-        await eventually(lambda: _takes(session), timeout_seconds=5)
-        assert not {one.session_id for one in filled[0][:2]} & {one.session_id async for one in greedy.list_sessions()}
-
 
 async def _takes(session: Session) -> bool:
     """Whether the log takes an append."""
     try:
         await session.append(user("there is room again"))
+    except LogFull:
+        return False
+    return True
+
+
+async def _takes_many(pagekeeper: Pagekeeper) -> bool:
+    """Whether the log takes six sessions of 28 KB twice: more than three deletions make room for."""
+    try:
+        for _ in range(6):
+            session = await pagekeeper.open_session()
+            await session.append(user("x" * 28_000), user("y" * 28_000))
     except LogFull:
         return False
     return True

@@ -3,6 +3,7 @@
 | kind | left behind by | done by | data |
 |---|---|---|---|
 | `writeback` | page-table, when a log has grown | page-table: flush, then replace the log by its fold | none |
+| `thin` | page-table, when a partition fills | page-table: flush, then one small record in place of the log | none |
 | `compress` | page-table, when pages were mapped | fault-handler: make lower representations | CompressWork |
 
 All of it may be lost but delays nothing for good, and all of it may be done twice.
@@ -16,6 +17,7 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.v1 import event_pb2
 
 WRITEBACK: Final = "writeback"
+THIN: Final = "thin"
 COMPRESS: Final = "compress"
 
 SUBJECT: Final = "pagekeeper"

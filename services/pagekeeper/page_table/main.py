@@ -8,6 +8,9 @@ from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.events import SessionConfig
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.service import PageTableService
+from pagekeeper.page_table.snapshots import Snapshots
+from pagekeeper.page_table.thinning import THINNED_AT_ONCE, Thinning
+from pagekeeper.page_table.write_back import WriteBack
 from pagekeeper.runtime.artifacts import ArtifactPort
 from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.clock import Clock
@@ -30,6 +33,7 @@ class PageTable:
 
     service: PageTableService
     outbox: Outbox
+    thinning: Thinning
     queue: WorkQueue
 
     def start(self, background: Background) -> None:
@@ -38,6 +42,8 @@ class PageTable:
             "write-back",
             lambda: self.queue.consume(WRITEBACK, self.service.work, concurrency=WRITEBACKS_AT_ONCE),
         )
+        background.start("thinning", self.thinning.run)
+        background.start("thin", self.thinning.work)
 
 
 @lru_cache(maxsize=MODELS_REMEMBERED_MAX)
@@ -64,4 +70,13 @@ def compose(  # noqa: PLR0913, PLR0917 - what its parts need
     outbox = Outbox(queue, clock)
     history = History(log, blobs, sessions)
     service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock, pool)
-    return PageTable(service, outbox, queue)
+    return PageTable(service, outbox, open_thinning(log, queue, blobs, artifacts, clock), queue)
+
+
+def open_thinning(
+    log: SessionLog, queue: WorkQueue, blobs: BlobReader, artifacts: ArtifactPort, clock: Clock
+) -> Thinning:
+    """Thinning, with folds that are kept no longer than its work takes, and that ask the log's leader each time."""
+    sessions = Sessions(log, blobs, clock, cached_max=THINNED_AT_ONCE)
+    snapshots = Snapshots(log, sessions, artifacts, WriteBack(sessions, artifacts))
+    return Thinning(log, queue, snapshots, clock)

@@ -48,7 +48,6 @@ class PageTableService:
         self.close_session = lifecycle.close_session
         self.delete_session = lifecycle.delete_session
         write_back = WriteBack(sessions, artifacts)
-        self.flush_session = write_back.flush_session
         self.fork_session = Forks(sessions, history, artifacts, write_back, clock).fork_session
         mapping = Mapping(sessions, tokenizer_of, artifacts, outbox, pool)
         self.map_pages = mapping.map_pages
@@ -70,6 +69,7 @@ class PageTableService:
         self.get_checkpoint = checkpoints.get_checkpoint
         self.delete_checkpoint = checkpoints.delete_checkpoint
         self.get_page_history = PageHistory(sessions, history).get_page_history
-        snapshots = Snapshots(sessions, artifacts, write_back)
+        snapshots = Snapshots(log, sessions, artifacts, write_back)
+        self.flush_session = snapshots.flush_session
         self.snapshot_session = snapshots.snapshot_session
         self.work = snapshots.work

@@ -58,6 +58,7 @@ from pagekeeper.runtime.log.port import (
     FeedToken,
     NoAnswer,
     NoRoom,
+    OldRecord,
     Record,
     RecordTooLarge,
     SessionGone,
@@ -102,6 +103,10 @@ class NatsLog:
         self._partitions = partitions
         self._health = StoreHealth(connection)
         self._rooms = [Room(connection, log_stream(partition)) for partition in range(partitions)]
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
 
     async def append(
         self,
@@ -175,6 +180,25 @@ class NatsLog:
         except (Unreachable, Refused) as error:
             raise NoAnswer(str(error), maybe_applied=False) from error
         return heapq.nsmallest(limit, (session for part in found for session in part if session > after))
+
+    async def fill(self, partition: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> float:
+        try:
+            return await self._rooms[partition].fill(deadline=now() + timeout_seconds)
+        except (Unreachable, Refused) as error:
+            raise NoAnswer(str(error), maybe_applied=False) from error
+
+    async def oldest(
+        self, partition: int, *, after_revision: int, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[OldRecord]:
+        stream, start, deadline = log_stream(partition), {"seq": after_revision + 1}, now() + timeout_seconds
+        try:
+            batch = await read_batch(self._connection, stream, start, deadline=deadline, messages_max=limit)
+        except (Unreachable, Refused) as error:
+            raise NoAnswer(str(error), maybe_applied=False) from error
+        return [
+            OldRecord(split_subject(one.subject)[1], one.sequence, len(one.data), record_of(one).rollup)
+            for one in batch.messages
+        ]
 
     def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> NatsFeed:
         return NatsFeed(self._connection, self._partitions, after, timeout_seconds)

@@ -71,6 +71,16 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class OldRecord:
+    """A record as a partition keeps it, and whose it is. `size_bytes` is that of its data."""
+
+    key: SessionKey
+    revision: int
+    size_bytes: int
+    rollup: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FeedToken:
     """Where a feed stands: the last position seen in each partition. Survives a restart of the follower."""
 
@@ -165,6 +175,11 @@ class Feed(Protocol):
 class SessionLog(Protocol):
     """All sessions' logs. Safe to share between tasks of one event loop."""
 
+    @property
+    def partitions(self) -> int:
+        """How many parts the sessions are divided over: `subjects.partition_of`."""
+        ...
+
     async def append(
         self,
         key: SessionKey,
@@ -242,6 +257,22 @@ class SessionLog(Protocol):
 
         Costs one request per partition and time in proportion to the tenant's sessions: for lists, not for lookups.
         Errors: NoAnswer, InvalidField.
+        """
+        ...
+
+    async def fill(self, partition: int, *, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> float:
+        """The share of a partition's room that is used; 1 is full but for the reserve, 0 has no limit.
+
+        Errors: NoAnswer.
+        """
+        ...
+
+    async def oldest(
+        self, partition: int, *, after_revision: int, limit: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> list[OldRecord]:
+        """Some of the records of a partition after a revision, oldest first; none when there are no more.
+
+        At most `limit`, and fewer when they are large. May be stale. Errors: NoAnswer.
         """
         ...
 

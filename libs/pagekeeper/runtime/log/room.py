@@ -12,7 +12,7 @@ below the reserve unless the log is nearly full, when each of them asks for each
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from pagekeeper.runtime.log.connection import Connection, Unreachable, now
 from pagekeeper.runtime.log.jetstream import Refused, ask
@@ -63,6 +63,11 @@ class Room:
             self._known_until = now() + KNOWN_SECONDS_MAX
             return True
 
+    async def fill(self, *, deadline: float) -> float:
+        """The share of the room that is used. Errors: Unreachable, Refused."""
+        answer = await ask(self._connection, f"STREAM.INFO.{self._stream}", {}, deadline=deadline)
+        return int(answer["state"]["bytes"]) / _room_bytes(answer)
+
     def _has(self, size_bytes: int) -> bool:
         if size_bytes > self._granted_bytes or now() >= self._known_until:
             return False
@@ -71,10 +76,13 @@ class Room:
 
     async def _ask(self, deadline: float) -> int:
         answer = await ask(self._connection, f"STREAM.INFO.{self._stream}", {}, deadline=deadline)
-        max_bytes = int(answer["config"]["max_bytes"])
-        if max_bytes <= 0:
-            return UNLIMITED_BYTES
-        return max_bytes - reserve_bytes(max_bytes) - int(answer["state"]["bytes"])
+        return _room_bytes(answer) - int(answer["state"]["bytes"])
+
+
+def _room_bytes(answer: Mapping[str, Any]) -> int:
+    """The bytes of a stream but for the reserve, by the stream's information."""
+    max_bytes = int(answer["config"]["max_bytes"])
+    return max_bytes - reserve_bytes(max_bytes) if max_bytes > 0 else UNLIMITED_BYTES
 
 
 def record_bytes(subject: str, headers: Mapping[str, str], data: bytes) -> int:
