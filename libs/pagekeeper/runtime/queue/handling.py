@@ -24,4 +24,6 @@ async def run(
     finally:
         task.cancel()
         await asyncio.wait({task})
-    return asyncio.CancelledError("the handler was cancelled") if task.cancelled() else task.exception()
+        # Here, so that the loop is not told of an exception that nobody looked at when the caller was cancelled.
+        error = asyncio.CancelledError("the handler was cancelled") if task.cancelled() else task.exception()
+    return error
