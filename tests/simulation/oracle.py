@@ -122,13 +122,12 @@ class OracleLog(MemoryLog):
             stands_seconds=stands_seconds,
             timeout_seconds=timeout_seconds,
         )
-        truth = self.truths.setdefault(key, Truth())
-        if revision > truth.revision:
-            truth.session = Session()
-        await self._see(key, revision, data, None)
+        await self._see(key, revision, data, None, buried=True)
         return revision
 
-    async def _see(self, key: SessionKey, revision: int, data: bytes, touches: tuple[str, ...] | None) -> None:
+    async def _see(
+        self, key: SessionKey, revision: int, data: bytes, touches: tuple[str, ...] | None, *, buried: bool = False
+    ) -> None:
         """Nothing here waits for anything, so what is seen is seen with the append."""
         truth = self.truths.setdefault(key, Truth())
         if revision <= truth.revision:
@@ -136,7 +135,8 @@ class OracleLog(MemoryLog):
         record = event_pb2.LogRecord.FromString(data)
         try:
             if record.HasField("transaction"):
-                self._transaction(key, truth, revision, codec.decode_transaction(record.transaction), touches)
+                transaction = codec.decode_transaction(record.transaction)
+                self._transaction(key, truth, revision, transaction, touches, buried=buried)
             else:
                 await self._snapshot(key, truth, revision, record.snapshot)
         except Violation as violation:
@@ -145,13 +145,23 @@ class OracleLog(MemoryLog):
         truth.facts[revision] = facts_of(truth.session)
 
     def _transaction(
-        self, key: SessionKey, truth: Truth, revision: int, transaction: ev.Transaction, touches: tuple[str, ...] | None
+        self,
+        key: SessionKey,
+        truth: Truth,
+        revision: int,
+        transaction: ev.Transaction,
+        touches: tuple[str, ...] | None,
+        *,
+        buried: bool,
     ) -> None:
         session, operation_id = truth.session, transaction.operation_id
         check(operation_id not in truth.operations, f"{key}: {operation_id} is applied twice, now at {revision}")
         truth.operations[operation_id] = revision
         for event in transaction.events:
             check_event(session, event, revision)
+        if buried:
+            session, truth.effects = Session(), []
+            truth.session = session
         never_leave = {p.page_id for p in session.mapped_pages() if session.is_pinned(p)}
         effects = session.apply(revision, transaction)
         gave_way = {h.what.page_id for h in effects if isinstance(h.what, Evicted)}
