@@ -26,6 +26,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return await run_replay(
             endpoint=stack.endpoint,
             token=stack.token(),
+            ca=stack.ca,
             conversation=options.conversation,
             model=options.model,
             console=console,

@@ -44,6 +44,7 @@ async def replay(
     status = await replaying.run_replay(
         endpoint=target.endpoint,
         token=target.token,
+        ca=target.ca,
         conversation=conversation,
         model=model,
         console=Printer(),

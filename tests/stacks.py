@@ -36,7 +36,7 @@ def running_stack(
 
 
 def client(stack: LocalStack, tenant: str, *, call_seconds: float = 30.0) -> AbstractAsyncContextManager[Pagekeeper]:
-    return connect(stack.endpoint, stack.token(tenant), call_seconds=call_seconds)
+    return connect(stack.endpoint, stack.token(tenant), call_seconds=call_seconds, ca=stack.ca)
 
 
 def new_tenant(name: str) -> str:

@@ -66,10 +66,11 @@ def model_from_environment(environment: Mapping[str, str] = os.environ) -> Model
     return OpenAiCompatibleModel(url, name, environment.get("MODEL_KEY", ""))
 
 
-async def run_replay(
+async def run_replay(  # noqa: PLR0913 - by name: where, as whom, what, by which model, shown how
     *,
     endpoint: str,
     token: str,
+    ca: Path | None = None,
     conversation: Path | None,
     model: Model,
     console: Printer,
@@ -96,7 +97,7 @@ async def run_replay(
     for one in chosen:
         display.broken_characters(one)
     try:
-        async with connect(endpoint, token) as pagekeeper:
+        async with connect(endpoint, token, ca=ca) as pagekeeper:
             reports = [await _replayed(pagekeeper, one, model, display, options) for one in chosen]
     except ModelFailed as error:
         display.problem(str(error))

@@ -19,7 +19,8 @@ from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.health import Need
 from pagekeeper.runtime.rpc.peers import open_peers
 from pagekeeper.runtime.rpc.remote import remote
-from pagekeeper.runtime.rpc.server import LIMITS, Limits, RpcServer
+from pagekeeper.runtime.rpc.server import LIMITS, Limits, Listening, RpcServer
+from pagekeeper.runtime.rpc.tls import ServerTls
 from pagekeeper.runtime.telemetry import CallLog
 from pagekeeper.runtime.token_keys import KeyFile
 from pagekeeper.v1 import artifact_storage_service_pb2 as storage_pb
@@ -109,8 +110,13 @@ class Surroundings:
         address: str = "127.0.0.1:0",
         limits: Limits = LIMITS,
         needs: Sequence[Need] = (),
+        *,
+        tls: ServerTls | None = None,
+        reflection: bool = True,
     ) -> RpcServer:
-        return RpcServer(address, services, self.tokens.verifier(), self.calls, self.clock, Random(1), limits, needs)
+        listening = Listening(address, tls, reflection)
+        verifier = self.tokens.verifier()
+        return RpcServer(listening, services, verifier, self.calls, self.clock, Random(1), limits, needs)
 
     @asynccontextmanager
     async def calling(self, service: ServiceDescriptor, port: int) -> AsyncIterator[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
@@ -31,6 +31,11 @@ class Certificate:
     certificate: Path
     key: Path
 
+    @classmethod
+    def in_directory(cls, directory: Path) -> Self:
+        """The files that `issue` writes into a directory."""
+        return cls(directory / "ca.pem", directory / "certificate.pem", directory / "key.pem")
+
     def client_context(self) -> ssl.SSLContext:
         """For a client that believes the authority, and shows the certificate."""
         context = ssl.create_default_context(cafile=self.ca)
@@ -41,7 +46,7 @@ class Certificate:
 def issue(directory: Path) -> Certificate:
     """Issue a certificate for servers and clients on `HOST`, in files that only their owner may read."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    issued = Certificate(directory / "ca.pem", directory / "certificate.pem", directory / "key.pem")
+    issued = Certificate.in_directory(directory)
     authority_key, key = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
     authority = _name("Pagekeeper on this machine")
     root = _draft(authority, authority_key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

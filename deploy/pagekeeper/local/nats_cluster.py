@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pagekeeper.local.certificates import Certificate
 from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
 from pagekeeper.local.ports import HOST, free_ports
 from pagekeeper.local.servers import PORT_CHOICES_MAX, START_SECONDS_MAX, USER, NatsServer, secret_in
@@ -44,8 +45,10 @@ class _Membership:
 class NatsNode(NatsServer):
     """One server of a cluster, `number` from 1."""
 
-    def __init__(self, directory: Path, number: int, client_port: int, members: _Membership) -> None:
-        super().__init__(directory, name=f"nats-server-{number}")
+    def __init__(
+        self, directory: Path, number: int, client_port: int, members: _Membership, tls: Certificate | None
+    ) -> None:
+        super().__init__(directory, f"nats-server-{number}", tls)
         self._ports = [client_port, members.ports[number - 1]]
         self._members = members
 
@@ -60,10 +63,11 @@ class NatsNode(NatsServer):
 class NatsCluster:
     """`size` NATS servers, one of SIZES. A cluster has `servers` once it is started."""
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, tls: Certificate | None = None) -> None:
+        self._tls = tls
         self._directory = directory.absolute()
         self._size = size
-        self.servers: tuple[NatsServer, ...] = (NatsServer(self._directory),) if size == 1 else ()
+        self.servers: tuple[NatsServer, ...] = (NatsServer(self._directory, tls=tls),) if size == 1 else ()
 
     @property
     def url(self) -> str:
@@ -92,14 +96,15 @@ class NatsCluster:
         self._directory.mkdir(parents=True, exist_ok=True)
         members = _Membership(tuple(ports[self._size :]), self._directory / "password")
         return tuple(
-            NatsNode(self._directory / str(number), number, ports[number - 1], members)
+            NatsNode(self._directory / str(number), number, ports[number - 1], members, self._tls)
             for number in range(1, self._size + 1)
         )
 
     async def _until_led(self) -> None:
         """Wait until JetStream answers, which takes a leader that a majority of the servers elected."""
         try:
-            async with connect([server.url for server in self.servers], name="pagekeeper-launcher") as connection:
+            urls, ca = [server.url for server in self.servers], self._tls.ca if self._tls else None
+            async with connect(urls, name="pagekeeper-launcher", ca=ca) as connection:
                 await ask(connection, "INFO", {}, deadline=now() + START_SECONDS_MAX)
         except (Unreachable, Refused) as error:
             raise StartFailed(f"the {self._size} NATS servers did not become a cluster: {error}") from error

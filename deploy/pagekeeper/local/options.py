@@ -3,6 +3,7 @@
 TOPOLOGY   five (the default) or one: how many processes our services run in
 REPLICAS   processes of a service, such as `gateway=2 fault-handler=4`; one of each that is not named
 NATS       1 (the default), 3 or 5: servers of the NATS cluster
+TLS        1: everything speaks TLS to everything, with certificates that are issued at the start
 DATA_DIR   a directory to keep everything in; one that is removed at the end when empty
 """
 
@@ -30,6 +31,7 @@ class StackOptions:
     directory: Path | None
     replicas: Mapping[str, int] = field(default_factory=dict)
     nats_servers: int = 1
+    tls: bool = False
 
 
 def read_stack_options(environment: Mapping[str, str]) -> StackOptions:
@@ -40,6 +42,7 @@ def read_stack_options(environment: Mapping[str, str]) -> StackOptions:
         _directory(environment.get("DATA_DIR", "")),
         _replicas(environment.get("REPLICAS", ""), topology),
         _nats_servers(environment.get("NATS", "")),
+        _tls(environment.get("TLS", "")),
     )
 
 
@@ -77,3 +80,9 @@ def _nats_servers(value: str) -> int:
     if value and value not in sizes:
         raise WrongOption(f"NATS is {value!r}: it is {', '.join(sizes[:-1])} or {sizes[-1]} servers")
     return int(value or SIZES[0])
+
+
+def _tls(value: str) -> bool:
+    if value not in {"", "0", "1"}:
+        raise WrongOption(f"TLS is {value!r}: it is 1, or 0 for none")
+    return value == "1"

@@ -50,4 +50,5 @@ class Process(Child):
         )
 
     async def _is_serving(self) -> bool:
-        return await health_of(self.address) == SERVING
+        ca = self._environment.get("PK_TLS_CA")
+        return await health_of(self.address, ca=Path(ca) if ca else None) == SERVING

@@ -73,7 +73,11 @@ class _Run:
             directory = self._options.directory or _temporary(sweeper)
             options = self._options
             async with LocalStack(
-                directory, options.topology, replicas=options.replicas, nats_servers=options.nats_servers
+                directory,
+                options.topology,
+                replicas=options.replicas,
+                nats_servers=options.nats_servers,
+                tls=options.tls,
             ) as stack:
                 files.enter_context(_announced(stack, sweeper))
                 self._introduce(stack, clock.monotonic() - started)

@@ -36,7 +36,7 @@ USER: Final = "pagekeeper"
 _NATS_CONFIGURATION: Final = """\
 server_name: {name}
 listen: "{host}:{port}"
-{cluster}max_payload: 1MB
+{cluster}{tls}max_payload: 1MB
 jetstream {{ store_dir: {directory}, sync_interval: always }}
 accounts {{
   PAGEKEEPER: {{
@@ -101,13 +101,15 @@ class Server(Child):
 class NatsServer(Server):
     """nats-server with JetStream, every write synced, and one account for the platform."""
 
-    def __init__(self, directory: Path, name: str = "nats-server") -> None:
+    def __init__(self, directory: Path, name: str = "nats-server", tls: Certificate | None = None) -> None:
+        """`tls` is what clients are shown, when they have to use TLS."""
         super().__init__(name, directory, port_count=1)
+        self._tls = tls
 
     @property
     def url(self) -> str:
         """With the user and the password."""
-        return f"nats://{USER}:{self._password()}@{HOST}:{self.port}"
+        return f"{'tls' if self._tls else 'nats'}://{USER}:{self._password()}@{HOST}:{self.port}"
 
     async def version(self) -> str:
         """Return the version of the server, such as 2.15.1."""
@@ -125,6 +127,7 @@ class NatsServer(Server):
                 host=HOST,
                 port=port,
                 cluster=self._cluster_block(password),
+                tls=self._tls_block(),
                 directory=json.dumps(str(self.directory)),
                 user=USER,
                 password=json.dumps(password),
@@ -146,6 +149,13 @@ class NatsServer(Server):
     def _cluster_block(self, _: str) -> str:
         """The part of the configuration about other servers: nothing, since the server is alone."""
         return ""
+
+    def _tls_block(self) -> str:
+        """The part of the configuration about TLS of clients: nothing without it."""
+        if self._tls is None:
+            return ""
+        certificate, key = json.dumps(str(self._tls.certificate)), json.dumps(str(self._tls.key))
+        return f"tls {{ cert_file: {certificate}, key_file: {key}, timeout: 5 }}\n"
 
     def _password(self) -> str:
         return secret_in(self.directory / "password")
@@ -227,9 +237,10 @@ class SeaweedServer(S3Server):
     _NAMES_IN_SQLITE: Final = '[sqlite]\nenabled = true\ndbFile = "names.db"\n'
     _SYNC_EVERY_WRITE: Final = b'{"locations": [{"locationPrefix": "/", "fsync": true}]}'
 
-    def __init__(self, directory: Path, sweeper: Sweeper) -> None:
-        """`sweeper` removes the sockets that it leaves in /tmp."""
+    def __init__(self, directory: Path, sweeper: Sweeper, tls: Certificate | None = None) -> None:
+        """`sweeper` removes the sockets that it leaves in /tmp; `tls` is what clients are shown when they use TLS."""
         super().__init__("seaweedfs", directory, port_count=len(self._PORTS))
+        self._tls = tls
         self._sweeper = sweeper
 
     async def stop(self) -> bool:
@@ -259,12 +270,17 @@ class SeaweedServer(S3Server):
             socket = option.replace(".port.", "-").removesuffix(".port")
             self._sweeper.remove_at_end(Path(f"/tmp/seaweedfs-{socket}-{port}.sock"))  # noqa: S108 - its choice
         options = [f"-{option}={port}" for option, port in by_option.items()]
+        if self._tls is not None:
+            options += [f"-s3.cert.file={self._tls.certificate}", f"-s3.key.file={self._tls.key}"]
+        as_clients = self._tls.client_context() if self._tls else None
 
         async def ready() -> bool:
             # In this order: nobody can store anything before syncing is on.
             filer, s3 = by_option["filer.port"], by_option["s3.port"]
             stored = await _status(filer, "PUT", "/etc/seaweedfs/filer.conf", self._SYNC_EVERY_WRITE, own)
-            return stored == HTTPStatus.CREATED and await _status(s3, "GET", "/healthz") == HTTPStatus.OK
+            return (
+                stored == HTTPStatus.CREATED and await _status(s3, "GET", "/healthz", tls=as_clients) == HTTPStatus.OK
+            )
 
         await self._run(
             [_program("weed"), "-logtostderr", "mini", f"-dir={volumes}", *self._OPTIONS, *options],
@@ -297,9 +313,11 @@ class SeaweedServer(S3Server):
         )
 
 
-def s3_server(directory: Path, sweeper: Sweeper) -> S3Server:
-    """MinIO when it is on the PATH, else SeaweedFS."""
-    return MinioServer(directory) if shutil.which("minio") else SeaweedServer(directory, sweeper)
+def s3_server(directory: Path, sweeper: Sweeper, tls: Certificate | None = None) -> S3Server:
+    """MinIO when it is on the PATH, else SeaweedFS. With TLS always SeaweedFS."""
+    if tls is None and shutil.which("minio"):
+        return MinioServer(directory)
+    return SeaweedServer(directory, sweeper, tls)
 
 
 def make_private(directory: Path) -> None:

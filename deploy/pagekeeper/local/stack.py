@@ -15,6 +15,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final, Never, Self, TypeVar
 
 from pagekeeper.app.bus import init_log
+from pagekeeper.local.certificates import Certificate, issue
 from pagekeeper.local.child import PortTaken, StartFailed, all_of, stop_all
 from pagekeeper.local.healing import HEAL_SECONDS, heal
 from pagekeeper.local.nats_cluster import NatsCluster
@@ -74,7 +75,8 @@ class LocalStack:
     A stack may go on with the directory of an earlier one, whatever ended that. `settings` are further variables for
     our processes; `serve` is the command that becomes one of them when the name of a service is added to it. `replicas`
     says how many processes a service has, 1 where it says nothing; `nats_servers` is the size of the NATS cluster.
-    Entering raises StartFailed, and leaves nothing running.
+    With `tls`, everything speaks TLS to everything, with certificates of an authority of this start (`ca`). Entering
+    raises StartFailed, and leaves nothing running.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class LocalStack:
         *,
         replicas: Mapping[str, int] = MappingProxyType({}),
         nats_servers: int = 1,
+        tls: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self.topology = topology
@@ -96,8 +99,10 @@ class LocalStack:
         self._addresses: dict[str, list[str]] = {}
         self._opened = AsyncExitStack()
         self._nats_servers = nats_servers
-        self._cluster = NatsCluster(self.directory / "nats", nats_servers)
-        self.s3 = s3_server(self.directory / "s3", self._sweeper)
+        self._certificate = Certificate.in_directory(self.directory / "tls") if tls else None
+        self._of_servers = Certificate.in_directory(self.directory / "tls-of-servers") if tls else None
+        self._cluster = NatsCluster(self.directory / "nats", nats_servers, self._of_servers)
+        self.s3 = s3_server(self.directory / "s3", self._sweeper, self._of_servers)
         self.processes: dict[str, Process] = {}
         """By the name of the service, or `all`; the second replica is `gateway-2`. None before the stack is entered."""
 
@@ -117,6 +122,11 @@ class LocalStack:
         return ",".join(self._addresses[self.topology.services[-1]])
 
     @property
+    def ca(self) -> Path | None:
+        """The file of the authority that callers have to believe; None without TLS."""
+        return self._certificate.ca if self._certificate else None
+
+    @property
     def environment(self) -> dict[str, str]:
         """Return the settings of every Pagekeeper process, besides its own PK_LISTEN."""
         addresses = {
@@ -133,13 +143,23 @@ class LocalStack:
             "PK_S3_SECRET_KEY": self.s3.secret_key,
             "PK_S3_BUCKET": BUCKET,
             "PK_S3_SECURE": "false",
+            "PK_REFLECTION": "true",
             "PK_TOKEN_KEY": str(self._token_key),
             "PK_TOKEN_AUDIENCE": PUBLIC_AUDIENCE,
             "PK_INTERNAL_KEY": str(self._internal_key),
             **({"PK_LOG_REPLICAS": str(LOG_REPLICAS)} if self._nats_servers > 1 else {}),
             **addresses,
+            **self._tls_environment,
             **self._settings,
         }
+
+    @property
+    def _tls_environment(self) -> dict[str, str]:
+        if self._certificate is None or self._of_servers is None:
+            return {}
+        ca, ca_of_servers = str(self._certificate.ca), str(self._of_servers.ca)
+        own = {"PK_TLS_CERTIFICATE": str(self._certificate.certificate), "PK_TLS_KEY": str(self._certificate.key)}
+        return {**own, "PK_TLS_CA": ca, "PK_NATS_CA": ca_of_servers, "PK_S3_CA": ca_of_servers, "PK_S3_SECURE": "true"}
 
     def token(self, tenant: str = TENANT, subject: str = SUBJECT) -> str:
         """Return a token for callers of this stack, without the word Bearer. Raises InvalidField."""
@@ -180,6 +200,8 @@ class LocalStack:
             opened.enter_context(self._sweeper)
             for path in (self._token_key, self._internal_key):
                 secret_in(path)
+            for certificate in filter(None, (self._certificate, self._of_servers)):
+                issue(certificate.ca.parent)
             opened.push_async_callback(self._stop_servers)
             await all_of((self._cluster.start(), self.s3.start()))
             opened.push_async_callback(self._stop_processes)

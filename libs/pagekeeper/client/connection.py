@@ -7,6 +7,7 @@ carried out once however often it is sent.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -107,16 +108,19 @@ def new_request_id() -> str:
 
 
 @asynccontextmanager
-async def connect(address: str, token: str, *, call_seconds: float = CALL_SECONDS) -> AsyncIterator[Pagekeeper]:
+async def connect(
+    address: str, token: str, *, call_seconds: float = CALL_SECONDS, ca: Path | None = None
+) -> AsyncIterator[Pagekeeper]:
     """Connect to the gateway at `address` with a bearer token. Calls take at most `call_seconds`.
 
     `address` is `host:port`, or several with commas between; a name stands for all addresses that it has. With several,
     a session's calls go to one gateway while that one serves, and to another when it hangs or is gone.
-    Raises ValueError for what is no address.
+    `ca` is a file of the authorities, in PEM, one of which has signed the gateway's certificate; without it there is no
+    TLS. Raises ValueError for what is no address, CannotStart for a file without certificates.
     """
     clock = SystemClock()
     manner = Manner(ATTEMPTS_MAX, call_seconds, names_session=True)
-    async with open_peers(address, clock) as peers:
+    async with open_peers(address, clock, ca=ca) as peers:
         service = pb.DESCRIPTOR.services_by_name["MemoryService"]
         api = remote(service, peers, BearerToken(token), clock, Random(), manner)
         yield Pagekeeper(cast(MemoryService, api), clock, call_seconds)

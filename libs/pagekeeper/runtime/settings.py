@@ -66,6 +66,17 @@ class ListenSettings(Settings):
         le=86_400,
         description="1 to 86400: how long a caller's connection lives before it has to connect again",
     )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="the file with this server's certificate and chain, in PEM; without it there is no TLS",
+    )
+    tls_key: Path | None = Field(default=None, description="the file with the key of that certificate, in PEM")
+    tls_ca: Path | None = Field(
+        default=None, description="the file with the authorities of other services' certificates, in PEM"
+    )
+    reflection: bool = Field(
+        default=False, description="true for development: then gRPC reflection tells anybody the API; false"
+    )
 
 
 class InternalKeySettings(Settings):
@@ -87,13 +98,16 @@ class LogSettings(Settings):
     """Settings of a process that reads or appends to the log."""
 
     nats_url: SecretStr = Field(
-        description="the NATS servers, such as nats://user:password@127.0.0.1:4222; several with commas between"
+        description="the NATS servers, such as nats://user:password@127.0.0.1:4222, or tls://; commas between several"
     )
     log_partitions: int = Field(
         default=4,
         ge=1,
         le=PARTITIONS_MAX,
         description=f"1 to {PARTITIONS_MAX}: how the log was divided at its installation",
+    )
+    nats_ca: Path | None = Field(
+        default=None, description="the file with the authorities of the NATS servers' certificates, in PEM"
     )
 
 
@@ -127,6 +141,9 @@ class StoreSettings(Settings):
         default="pagekeeper-hot", min_length=3, max_length=63, description="a bucket, of 3 to 63 characters"
     )
     s3_secure: bool = Field(default=False, description="true for TLS, false without")
+    s3_ca: Path | None = Field(
+        default=None, description="the file with the authorities of the object store's certificate, in PEM"
+    )
 
 
 class RecallSettings(Settings):

@@ -27,6 +27,7 @@ def bucket_of(settings: StoreSettings, clock: Clock) -> Bucket:
             access_key=settings.s3_access_key,
             secret_key=settings.s3_secret_key.get_secret_value(),
             secure=settings.s3_secure,
+            ca=settings.s3_ca,
             clock=clock,
         )
     except ValueError as problem:

@@ -63,7 +63,7 @@ async def open_bus(settings: LogSettings, name: str) -> AsyncIterator[Bus]:
 async def _connected(settings: LogSettings, name: str) -> AsyncIterator[Connection]:
     servers = [server.strip() for server in settings.nats_url.get_secret_value().split(",")]
     try:
-        async with connect(servers, name=f"pagekeeper-{name}") as connection:
+        async with connect(servers, name=f"pagekeeper-{name}", ca=settings.nats_ca) as connection:
             await check_server(connection)
             yield connection
     except (ServerUnfit, StreamUnfit, Refused, Unreachable) as problem:

@@ -39,7 +39,7 @@ P = ParamSpec("P")
 @asynccontextmanager
 async def connected() -> AsyncIterator[Pagekeeper]:
     target = find_target()
-    async with connect(target.endpoint, target.token) as pagekeeper:
+    async with connect(target.endpoint, target.token, ca=target.ca) as pagekeeper:
         yield pagekeeper
 
 
@@ -117,7 +117,7 @@ async def doctor() -> None:
     from pagekeeper.app.doctor import examine  # noqa: PLC0415 - a client command must not import the servers
 
     target = find_target()
-    healthy = await examine(target.endpoint, target.token, Printer(soft_wrap=True))
+    healthy = await examine(target, Printer(soft_wrap=True))
     if not healthy:
         sys.exit(1)
 

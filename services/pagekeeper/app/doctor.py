@@ -10,23 +10,24 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
-import grpc
-from grpc_health.v1 import health_pb2
 from rich.text import Text
 
 from pagekeeper.app.bucket import open_store
 from pagekeeper.app.bus import open_bus
 from pagekeeper.app.printing import Printer
-from pagekeeper.app.target import STACK_FILE
+from pagekeeper.app.target import STACK_FILE, Target
 from pagekeeper.client import Session, connect, user
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.rpc.addresses import ask_dns, endpoints_of
+from pagekeeper.runtime.rpc.probe import SERVING, health_of
 from pagekeeper.runtime.settings import LogSettings, StoreSettings, load
 
 PROBE_SECONDS: Final = 10.0
+HEALTH_SECONDS: Final = 2.0
 SERVICE_VARIABLES: Final = {
     "page-table": "PK_PAGE_TABLE",
     "working-set": "PK_WORKING_SET",
@@ -41,18 +42,18 @@ class NotHealthy(Exception):
     """A check that failed; the message says what was found."""
 
 
-async def examine(endpoint: str, token: str, console: Printer) -> bool:
+async def examine(target: Target, console: Printer) -> bool:
     """Run every check that can be run from here and print one line each. True when all are well."""
     _adopt_local_environment()
-    checks: list[tuple[str, Check]] = [("gateway", lambda: _health(endpoint))]
+    checks: list[tuple[str, Check]] = [("gateway", lambda: _health(target.endpoint, target.ca))]
     for name, variable in SERVICE_VARIABLES.items():
         if address := os.environ.get(variable):
-            checks.append((name, lambda address=address: _health(address)))  # type: ignore[misc]
+            checks.append((name, lambda address=address: _health(address, target.ca)))  # type: ignore[misc]
     if os.environ.get("PK_NATS_URL"):
         checks.append(("log", _log))
     if os.environ.get("PK_S3_ENDPOINT"):
         checks.append(("object store", _store))
-    checks.append(("write and read", lambda: _round_trip(endpoint, token)))
+    checks.append(("write and read", lambda: _round_trip(target)))
     console.print(f"pagekeeper {version('pagekeeper')}")
     results = [await _run(name, check, console) for name, check in checks]
     return all(results)
@@ -76,28 +77,19 @@ async def _run(name: str, check: Check, console: Printer) -> bool:
     return True
 
 
-async def _health(addresses: str) -> str:
+async def _health(addresses: str, ca: Path | None) -> str:
     """Ask every replica of a setting. Raises NotHealthy for the first that does not serve."""
     try:
         endpoints = await endpoints_of(addresses, ask_dns)
     except OSError as error:
         raise NotHealthy(f"{addresses}: {error}") from error
-    return ", ".join([await _health_of(endpoint.name) for endpoint in endpoints])
+    return ", ".join([await _health_of(endpoint.name, ca) for endpoint in endpoints])
 
 
-async def _health_of(address: str) -> str:
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            check = channel.unary_unary(
-                "/grpc.health.v1.Health/Check",
-                health_pb2.HealthCheckRequest.SerializeToString,
-                health_pb2.HealthCheckResponse.FromString,
-            )
-            answer = await check(health_pb2.HealthCheckRequest(), timeout=2)
-        except grpc.aio.AioRpcError as error:
-            raise NotHealthy(f"{address}: {error.code().name}") from error
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise NotHealthy(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+async def _health_of(address: str, ca: Path | None) -> str:
+    status = await health_of(address, timeout_seconds=HEALTH_SECONDS, ca=ca)
+    if status != SERVING:
+        raise NotHealthy(f"{address}: {status}")
     return f"serving at {address}"
 
 
@@ -114,8 +106,8 @@ async def _store() -> str:
     return f"{settings.s3_endpoint}, bucket {settings.s3_bucket}: written, read, deleted"
 
 
-async def _round_trip(endpoint: str, token: str) -> str:
-    async with connect(endpoint, token, call_seconds=PROBE_SECONDS) as pagekeeper:
+async def _round_trip(target: Target) -> str:
+    async with connect(target.endpoint, target.token, call_seconds=PROBE_SECONDS, ca=target.ca) as pagekeeper:
         session = await pagekeeper.open_session(labels={"purpose": "doctor"})
         async with _deleted_at_the_end(session):
             text = "The doctor was here."

@@ -22,12 +22,14 @@ from pagekeeper.runtime.background import Background
 from pagekeeper.runtime.bearer_tokens import InternalTokens, TokenVerifier
 from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.clock import Clock, SystemClock
+from pagekeeper.runtime.errors import CannotStart
 from pagekeeper.runtime.pool import ProcessPool, open_pool
 from pagekeeper.runtime.process import run
 from pagekeeper.runtime.rpc.health import Need
 from pagekeeper.runtime.rpc.peers import Peers, open_peers
 from pagekeeper.runtime.rpc.remote import remote
-from pagekeeper.runtime.rpc.server import Limits, RpcServer
+from pagekeeper.runtime.rpc.server import Limits, Listening, RpcServer
+from pagekeeper.runtime.rpc.tls import ServerTls
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.settings import (
     InternalKeySettings,
@@ -63,7 +65,8 @@ class _Process:
         return remote(service, await self.peers(addresses), tokens, self.clock, self.random)
 
     async def peers(self, addresses: str) -> Peers:
-        return await self.exits.enter_async_context(open_peers(addresses, self.clock, WARM_UP_SECONDS))
+        opened = open_peers(addresses, self.clock, WARM_UP_SECONDS, ca=load(ListenSettings).tls_ca)
+        return await self.exits.enter_async_context(opened)
 
     async def pool(self) -> ProcessPool:
         return await self.exits.enter_async_context(open_pool())
@@ -249,9 +252,10 @@ def run_service(name: str) -> None:
         calls = start_logging(load(Settings).log_level, sys.stderr, clock)
         async with _process(clock, random) as process:
             serving = await _SERVICES[name](process)
-            listen, limits = serving.settings.listen, Limits(connection_seconds=serving.settings.connection_seconds)
+            listening = _listening(serving.settings)
+            limits = Limits(connection_seconds=serving.settings.connection_seconds)
             async with RpcServer(
-                listen, serving.services, serving.verifier, calls, clock, random, limits, serving.needs
+                listening, serving.services, serving.verifier, calls, clock, random, limits, serving.needs
             ) as server:
                 process.background.start("readiness", server.watch_needs)
                 _log.info("serving", extra={"service": name, "port": server.port})
@@ -259,6 +263,16 @@ def run_service(name: str) -> None:
                 _log.info("draining", extra={"service": name})
 
     run(main)
+
+
+def _listening(settings: ListenSettings) -> Listening:
+    """Raises CannotStart for a half of a certificate and its key."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if (certificate is None) != (key is None):
+        missing = "PK_TLS_KEY" if key is None else "PK_TLS_CERTIFICATE"
+        raise CannotStart(f"{missing} is not set: a certificate and its key are two files, and both are needed")
+    tls = ServerTls(certificate, key) if certificate is not None and key is not None else None
+    return Listening(settings.listen, tls, settings.reflection)
 
 
 @asynccontextmanager

@@ -18,16 +18,22 @@ class Target:
 
     endpoint: str
     token: str
+    ca: Path | None
+    """The file of the authorities whose certificates are believed; None without TLS."""
 
 
 def find_target() -> Target:
     """Raises CannotStart when nothing says where the platform is."""
     endpoint, token = os.environ.get("PK_ENDPOINT"), os.environ.get("PK_TOKEN")
     if endpoint and token:
-        return Target(endpoint, token)
+        return Target(endpoint, token, _path(os.environ.get("PK_TLS_CA")))
     if STACK_FILE.exists():
         stack = json.loads(STACK_FILE.read_text())
-        return Target(stack["endpoint"], stack["token"])
+        return Target(stack["endpoint"], stack["token"], _path(stack["environment"].get("PK_TLS_CA")))
     raise CannotStart(
         f"no platform is known: set PK_ENDPOINT and PK_TOKEN, or start one here with `make run` ({STACK_FILE})"
     )
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import urllib3
@@ -58,8 +59,8 @@ T = TypeVar("T")
 class _Connections(urllib3.PoolManager):
     """Connections whose requests end by the time that their thread was given."""
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(maxsize=THREADS, retries=False)
+    def __init__(self, clock: Clock, ca: Path | None) -> None:
+        super().__init__(maxsize=THREADS, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=ca and str(ca))
         self._clock = clock
         self._thread = threading.local()
 
@@ -83,7 +84,7 @@ class _Connections(urllib3.PoolManager):
 class MinioBucket:
     """A `Bucket` at `endpoint` (`host:port`). `close` ends its threads and connections."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one has to say of an S3 server
         self,
         bucket: str,
         *,
@@ -92,16 +93,20 @@ class MinioBucket:
         secret_key: str,
         secure: bool,
         clock: Clock,
+        ca: Path | None = None,
         region: str = "us-east-1",
     ) -> None:
-        """Connects to nothing yet. Raises ValueError for a name or endpoint that no S3 server would have."""
+        """Connects to nothing yet. `ca` is a file of the authorities that are believed; without it, the machine's own.
+
+        Raises ValueError for a name or endpoint that no S3 server would have.
+        """
         if not BUCKET_LENGTH_MIN <= len(bucket) <= BUCKET_LENGTH_MAX:
             raise ValueError(
                 f"a bucket has a name of {BUCKET_LENGTH_MIN} to {BUCKET_LENGTH_MAX} characters, not {bucket!r}"
             )
         self._bucket = bucket
         self._clock = clock
-        self._connections = _Connections(clock)
+        self._connections = _Connections(clock, ca)
         self._client = Minio(
             endpoint,
             access_key=access_key,

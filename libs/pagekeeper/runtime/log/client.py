@@ -8,7 +8,9 @@ lives as long as one connection, and `connection` makes another client.
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import nats.errors
@@ -49,9 +51,10 @@ def new_client() -> Client:
     return _Client()
 
 
-async def dial(client: Client, server: str, name: str, on_closed: Callable[[], None]) -> None:
+async def dial(client: Client, server: str, name: str, on_closed: Callable[[], None], ca: Path | None) -> None:
     """Connect, once. `on_closed` is called when the connection has ended, however it did.
 
+    A server at a URL of `tls://` must have a certificate of one of the authorities in `ca`, or of the machine's own.
     Errors: nats.errors.Error, OSError, TimeoutError; the client then has to be discarded.
     """
 
@@ -68,9 +71,15 @@ async def dial(client: Client, server: str, name: str, on_closed: Callable[[], N
         ping_interval=PING_INTERVAL_SECONDS,
         max_outstanding_pings=PINGS_OUTSTANDING_MAX,
         pending_size=0,  # nothing is buffered while there is no connection, and no publish waits for a flush
+        tls=_trusting(ca) if server.startswith("tls://") else None,
         error_cb=_ignore_error,
         closed_cb=closed,
     )
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext:
+    """Errors: OSError, for a file that cannot be read or holds no certificate."""
+    return ssl.create_default_context(cafile=ca)
 
 
 async def discard(client: Client) -> None:

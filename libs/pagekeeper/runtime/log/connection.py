@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -95,7 +96,8 @@ def now() -> float:
 class Connection:
     """Requests, publishing and subscriptions on whichever server can be reached. Made by `connect`."""
 
-    def __init__(self, servers: Sequence[str], *, name: str) -> None:
+    def __init__(self, servers: Sequence[str], *, name: str, ca: Path | None) -> None:
+        self._ca = ca
         self._servers = itertools.cycle(servers)
         self._name = name
         self._client: Client | None = None
@@ -289,7 +291,7 @@ class Connection:
             pause = min(2 * pause, DIAL_PAUSE_SECONDS_MAX)
 
     async def _open(self, client: Client, server: str, closed: asyncio.Event) -> None:
-        await dial(client, server, self._name, closed.set)
+        await dial(client, server, self._name, closed.set, self._ca)
         await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0)
         for subscription in list(self._subscriptions):
             await self._attach(client, subscription)
@@ -312,14 +314,16 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    servers: Sequence[str], *, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS
+    servers: Sequence[str], *, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS, ca: Path | None = None
 ) -> AsyncIterator[Connection]:
     """A connection that is up when the block is entered and stays up until it is left.
 
     `servers` are URLs, `nats://user:password@host:port`, of one server or of several of a cluster; `name` is what the
-    server's operator sees. Errors: Unreachable, if none answers in time.
+    server's operator sees. With `tls://` a server must have a certificate of an authority in the file `ca`, which is
+    read for each connection; without the file, of one that the machine believes.
+    Errors: Unreachable, if none answers in time.
     """
-    connection = Connection(servers, name=name)
+    connection = Connection(servers, name=name, ca=ca)
     # Not a TaskGroup: it would wrap every exception of the block in a group.
     keeper = asyncio.get_running_loop().create_task(connection.stay_connected())
     try:

@@ -76,9 +76,16 @@ class GrpcServer:
         """Must run in the loop that will serve. Raises CannotStart for a release of grpcio that this does not fit."""
         self._core = _Core(options, handlers, unknown)
 
-    def listen(self, address: str) -> int:
-        """Bind to `address` (`host:port`), and return the port. Raises CannotStart."""
-        port: int = self._core.add_insecure_port(address.encode())
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        """Bind to `address` (`host:port`), with TLS where there are credentials, and return the port.
+
+        Raises CannotStart.
+        """
+        port: int
+        if credentials is None:
+            port = self._core.add_insecure_port(address.encode())
+        else:
+            port = self._core.add_secure_port(address.encode(), credentials)
         if not port:
             raise CannotStart(f"cannot listen on {address}: the port is taken, or the host is not this one")
         return port

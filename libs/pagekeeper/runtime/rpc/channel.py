@@ -25,9 +25,14 @@ _OPTIONS: Final = (
 )
 
 
-def new_channel(target: str, authority: str) -> grpc.aio.Channel:
+def new_channel(target: str, authority: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Make a channel to one address. It connects when it is first used.
 
-    `target` is gRPC's, such as `ipv4:127.0.0.1:7400`; `authority` is the name that the address was found by.
+    `target` is gRPC's, such as `ipv4:127.0.0.1:7400`; `authority` is the name that the address was found by,
+    which the server's certificate must have. Without credentials the channel has no TLS.
     """
-    return grpc.aio.insecure_channel(target, options=(*_OPTIONS, ("grpc.default_authority", authority)))
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=(*_OPTIONS, ("grpc.default_authority", authority)))
+    name = authority.rpartition(":")[0].strip("[]")
+    named = (("grpc.default_authority", authority), ("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(target, credentials, options=(*_OPTIONS, *named))

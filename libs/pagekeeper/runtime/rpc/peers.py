@@ -15,7 +15,8 @@ Health. A replica gets calls while it says SERVING by grpc.health.v1, to a probe
 
 So a replica that hangs costs each caller one call of at most SLOW_SECONDS + SWEEP_SECONDS + PROBE_SECONDS more.
 
-Addresses are asked for again every RESOLVE_SECONDS. When that fails, the addresses of before count.
+Addresses are asked for again every RESOLVE_SECONDS. When that fails, the addresses of before count. The authorities
+that are believed are read again as often: when they have changed, all channels are made anew.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from math import inf
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -36,6 +38,7 @@ from pagekeeper.runtime.rpc.addresses import Endpoint, Resolve, ask_dns, endpoin
 from pagekeeper.runtime.rpc.channel import new_channel
 from pagekeeper.runtime.rpc.methods import Method
 from pagekeeper.runtime.rpc.rendezvous import home_of, salt_of
+from pagekeeper.runtime.rpc.tls import Trust
 
 SWEEP_SECONDS: Final = 0.2
 SLOW_SECONDS: Final = 0.4
@@ -61,9 +64,9 @@ Call = grpc.aio.Call
 class Peer:
     """One replica: a channel to one address, and what is known of it."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, trust: Trust) -> None:
         self.endpoint = endpoint
-        self.channel = new_channel(endpoint.target, endpoint.authority)
+        self.channel = new_channel(endpoint.target, endpoint.authority, trust.credentials())
         self.calls: dict[Call, float] = {}
         """Calls under way, the oldest first, and when each began."""
         self.serves = False
@@ -104,8 +107,9 @@ class Peer:
 class Peers:
     """The replicas behind a setting. Made by `open_peers`."""
 
-    def __init__(self, addresses: str, clock: Clock, resolve: Resolve = ask_dns) -> None:
+    def __init__(self, addresses: str, clock: Clock, trust: Trust, resolve: Resolve = ask_dns) -> None:
         split(addresses)
+        self._trust = trust
         self.addresses = addresses
         self._resolve = resolve
         self._monotonic = clock.monotonic
@@ -226,12 +230,13 @@ class Peers:
     def _have(self, endpoints: Sequence[Endpoint]) -> None:
         """Take over the addresses of now. No address at all is taken for a fault of who was asked."""
         wanted = {endpoint.name: endpoint for endpoint in endpoints}
-        if not wanted or wanted.keys() == self._peers.keys():
+        stale = self._peers.keys() if self._trust.has_changed() else self._peers.keys() - wanted.keys()
+        if not wanted or (not stale and wanted.keys() == self._peers.keys()):
             return
-        for name in self._peers.keys() - wanted.keys():
+        for name in list(stale):
             self._leaving.append(self._peers.pop(name))
         for name in wanted.keys() - self._peers.keys():
-            self._peers[name] = Peer(wanted[name])
+            self._peers[name] = Peer(wanted[name], self._trust)
         _log.info("%s has %d addresses", self.addresses, len(self._peers))
         self._recount()
 
@@ -293,14 +298,20 @@ def _salt(peer: Peer) -> bytes:
 
 @asynccontextmanager
 async def open_peers(
-    addresses: str, clock: Clock, warm_up_seconds: float = WARM_UP_SECONDS, resolve: Resolve = ask_dns
+    addresses: str,
+    clock: Clock,
+    warm_up_seconds: float = WARM_UP_SECONDS,
+    resolve: Resolve = ask_dns,
+    *,
+    ca: Path | None = None,
 ) -> AsyncIterator[Peers]:
     """Open channels to the replicas at `addresses`, of which one serves before the first call needs it.
 
-    A service that is not there yet is waited for, then started without: calls to it fail until it is.
-    Raises ValueError when `addresses` are none.
+    A service that is not there yet is waited for, then started without: calls to it fail until it is. `ca` is a file of
+    the authorities whose certificates are believed; without it there is no TLS.
+    Raises ValueError when `addresses` are none, CannotStart when the file cannot be read.
     """
-    peers = Peers(addresses, clock, resolve)
+    peers = Peers(addresses, clock, Trust(ca), resolve)
     watching = asyncio.get_running_loop().create_task(peers.watch())
     try:
         await peers.ready(warm_up_seconds)

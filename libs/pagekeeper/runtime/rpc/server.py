@@ -38,6 +38,7 @@ from pagekeeper.runtime.rpc.health import Health, Need
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
 from pagekeeper.runtime.rpc.readiness import watch_needs
 from pagekeeper.runtime.rpc.reflection import reflection_of
+from pagekeeper.runtime.rpc.tls import ServerTls
 from pagekeeper.runtime.telemetry import CallLog
 
 CALLS: Final = ShareLimits(
@@ -96,6 +97,15 @@ class Limits:
 LIMITS: Final = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server takes calls, `host:port` (port 0 chooses one), and whether with TLS and with reflection."""
+
+    address: str
+    tls: ServerTls | None = None
+    reflection: bool = False
+
+
 class RpcServer:
     """A gRPC server for some services: bound to its port when made, serving inside `async with`.
 
@@ -105,7 +115,7 @@ class RpcServer:
 
     def __init__(  # noqa: PLR0913, PLR0917 - what every process has one of
         self,
-        address: str,
+        listening: Listening,
         services: Mapping[ServiceDescriptor, object],
         verifier: TokenVerifier,
         calls: CallLog,
@@ -114,7 +124,7 @@ class RpcServer:
         limits: Limits = LIMITS,
         needs: Sequence[Need] = (),
     ) -> None:
-        """Bind `services` to `address` (`host:port`; port 0 chooses one). Must run in the loop that will serve.
+        """Bind `services` to an address. Must run in the loop that will serve.
 
         `needs` are what the services depend on; `watch_needs` checks them.
         Raises CannotStart when the port is taken, and TypeError when a service lacks a method of its descriptor.
@@ -124,12 +134,12 @@ class RpcServer:
         self._limits = limits
         self._needs = needs
         self._health = Health(names, needs)
-        handlers = self._health.handlers() | reflection_of(names)
+        handlers = self._health.handlers() | (reflection_of(names) if listening.reflection else {})
         for service, target in services.items():
             handlers |= handlers_of(self._gate, service, target)
         age = ("grpc.max_connection_age_ms", limits.connection_seconds * 1_000)
         self._server = GrpcServer((*_OPTIONS, age), handlers, unknown_method(self._gate))
-        self.port = self._server.listen(address)
+        self.port = self._server.listen(listening.address, listening.tls.credentials() if listening.tls else None)
 
     async def watch_needs(self) -> None:
         """Check what the services depend on until cancelled, and let health tell of it."""
