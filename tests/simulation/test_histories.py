@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.history import Outcome, simulate
 
-SEEDS = 250
+SEEDS = 220
 SEEDS_PER_TEST = 10
 TRACE_LINES_MAX = 60
 
