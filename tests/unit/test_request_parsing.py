@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagekeeper.core.errors import ContentTooLarge, InvalidField
+from pagekeeper.runtime.rpc import parsing
 from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
-from pagekeeper.runtime.rpc.parsing import FIELDS_READ_MAX, parse
+from pagekeeper.runtime.rpc.parsing import FIELDS_MAX, FIELDS_READ_MAX, parse
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.unit.test_limits import REQUESTS, fields_of
@@ -104,3 +105,55 @@ def test_the_search_for_a_bad_field_ends() -> None:
     with pytest.raises(InvalidField) as refusal:
         parse(pb.SearchPagesRequest, fields + broken)
     assert refusal.value.field == "request"
+
+
+REPEATED_PAGE = bytes([pb.AppendPagesRequest.DESCRIPTOR.fields_by_name["pages"].number << 3 | 2, 0])
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_a_message_of_very_many_fields_is_refused_before_it_is_parsed(
+    depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any depth: pages, their links, and entries of what no class knows."""
+    links = bytes([page_pb2.PageInput.DESCRIPTOR.fields_by_name["links"].number << 3 | 2, 0]) * (FIELDS_MAX + 1)
+    inner = pb.AppendPagesRequest(pages=[page_pb2.PageInput.FromString(b"")]).SerializeToString()
+    raw = [REPEATED_PAGE * (FIELDS_MAX + 1), _wrapped(links), b"\x08\x01" * (FIELDS_MAX + 1) + inner][depth]
+    monkeypatch.setattr(parsing, "parse", None)
+    with pytest.raises(InvalidField, match="at most 160,000 fields") as refusal:
+        await parsing.parsed(pb.AppendPagesRequest, raw)
+    assert refusal.value.field == "request"
+
+
+async def test_a_request_that_uses_every_limit_is_parsed() -> None:
+    page = page_pb2.PageInput(
+        text="x",
+        links=[page_pb2.PageLink(target_page_id="p1")] * 64,
+        metadata={f"label{number}": "x" for number in range(32)},
+        media=page_pb2.MediaDescription(scenes=["x"] * 256),
+    )
+    request = pb.AppendPagesRequest(session_id="s", pages=[page] * 256)
+    assert await parsing.parsed(pb.AppendPagesRequest, request.SerializeToString()) == request
+
+
+@given(st.binary(max_size=200))
+async def test_long_bytes_are_refused_as_short_ones_are(raw: bytes) -> None:
+    long = raw + bytes(parsing.LONG_BYTES_MIN)
+    outcomes: list[Message | str] = []
+    for read in (parsing.parsed(pb.AppendPagesRequest, long), _at_once(pb.AppendPagesRequest, long)):
+        try:
+            outcomes.append(await read)
+        except InvalidField as refusal:
+            outcomes.append(str(refusal))
+    assert outcomes[0] == outcomes[1]
+
+
+async def _at_once(kind: type[Message], raw: bytes) -> Message:
+    return parse(kind, raw)
+
+
+def _wrapped(page: bytes) -> bytes:
+    """A request with one page of these bytes."""
+    length, size = b"", len(page)
+    while size >= 0x80:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return REPEATED_PAGE[:1] + length + bytes([size]) + page

@@ -193,6 +193,7 @@ class PromptAssembler:
             return assemble_chat(parts, limits, counting.count, earlier)
         if isinstance(parts.eviction_order, _NotAsked):
             raise _OrderWanted  # which the pool cannot ask for
+        parts = replace(parts, eviction_order=tuple(parts.eviction_order))  # of a message, which cannot be sent
         encoding = EncodingName(counting.model.tokenizer.name)
         return await self._pool.run(caller.tenant, assemble_apart, parts, limits, encoding)
 

@@ -42,7 +42,7 @@ from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.fair_share import FairShare, ShareLimits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.rpc.methods import AUTHORIZATION, MESSAGE_BYTES_MAX, TRACE, Method, methods_of
-from pagekeeper.runtime.rpc.parsing import M, parse, received
+from pagekeeper.runtime.rpc.parsing import M, parsed, received
 from pagekeeper.runtime.rpc.refusals import answer_refusal, refusal_of, uncaught_cancellation
 from pagekeeper.runtime.telemetry import CallLog, enter_scope
 
@@ -175,7 +175,7 @@ class _Call:
         """Receive the message. Raises TooManyRequests, InvalidField, ContentTooLarge."""
         raw = await received(self._context, kind)
         self._hold(len(raw))
-        return parse(kind, raw)
+        return await parsed(kind, raw)
 
     def _hold(self, size_bytes: int) -> None:
         self._gate.share.hold(self._tenant, size_bytes)
