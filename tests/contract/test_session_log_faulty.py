@@ -74,6 +74,7 @@ async def test_time_passes_as_the_simulation_says() -> None:
 
     log = FaultyLog(MemoryLog(), Random(1), Faults(delay_seconds_max=0.5), sleep)
     async with log.follow() as feed:
+        feed.watch(KEY)
         revision = await log.append(KEY, expected_revision=0, operation_id="a", data=b"")
         assert (await anext(feed)).revision == revision
     assert len(slept) == 3

@@ -19,7 +19,6 @@ from pagekeeper.runtime.log.port import (
     READ_TIMEOUT_SECONDS,
     TOMBSTONE_SECONDS,
     Feed,
-    FeedToken,
     LogError,
     NoAnswer,
     Notice,
@@ -176,8 +175,8 @@ class FaultyLog:
             partition, after_revision=after_revision, limit=limit, timeout_seconds=timeout_seconds
         )
 
-    def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> "_SlowFeed":
-        return _SlowFeed(self._inner.follow(after, timeout_seconds=timeout_seconds), self._delay)
+    def follow(self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> "_SlowFeed":
+        return _SlowFeed(self._inner.follow(timeout_seconds=timeout_seconds), self._delay)
 
     async def _store(self, append: _Append) -> int:
         await self._delay()
@@ -228,10 +227,6 @@ class _SlowFeed:
         self._inner = inner
         self._delay = delay
 
-    @property
-    def token(self) -> FeedToken:
-        return self._inner.token
-
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
         return self
@@ -245,5 +240,16 @@ class _SlowFeed:
         return self
 
     async def __anext__(self) -> Notice:
+        notice = await self._inner.__anext__()
         await self._delay()
-        return await self._inner.__anext__()
+        return notice
+
+    def watch(self, key: SessionKey) -> None:
+        self._inner.watch(key)
+
+    def unwatch(self, key: SessionKey) -> None:
+        self._inner.unwatch(key)
+
+    async def settle(self) -> None:
+        await self._delay()
+        await self._inner.settle()

@@ -19,8 +19,6 @@ from pagekeeper.runtime.log.port import (
     SESSIONS_LIMIT_MAX,
     TOMBSTONE_SECONDS,
     AppendConflict,
-    FeedRewound,
-    FeedToken,
     NoRoom,
     Notice,
     OldRecord,
@@ -55,7 +53,6 @@ class _Partition:
     sessions: dict[SessionKey, list[int]] = field(default_factory=dict)
     tombstones: dict[SessionKey, float] = field(default_factory=dict)
     """Until when each stands, in the loop's time."""
-    feeds: list["MemoryFeed"] = field(default_factory=list)
 
 
 class MemoryLog:
@@ -64,6 +61,17 @@ class MemoryLog:
     def __init__(self, *, partitions: int = 4, partition_bytes_max: int = 1024**3) -> None:
         self._partitions = [_Partition() for _ in range(partitions)]
         self._partition_bytes_max = partition_bytes_max
+        self._feeds: list[MemoryFeed] = []
+
+    @property
+    def watched(self) -> set[SessionKey]:
+        """The sessions that any follower watches."""
+        return {key for feed in self._feeds for key in feed.watched}
+
+    def disconnect(self) -> None:
+        """Break every follower's connection."""
+        for feed in self._feeds:
+            feed.lose()
 
     @property
     def partitions(self) -> int:
@@ -120,7 +128,7 @@ class MemoryLog:
         partition = self._partition(key)
         await _others_first()
         entries = _entries(partition, key)
-        if strict and after_revision and not entries:
+        if strict and after_revision > (entries[-1].record.revision if entries else 0):
             raise SessionGone(key)
         return [e.record for e in entries if e.record.revision > after_revision]
 
@@ -150,10 +158,8 @@ class MemoryLog:
         kept = [entries[revision] for revision in sorted(entries) if revision > after_revision]
         return [OldRecord(e.key, e.record.revision, len(e.record.data), e.record.rollup) for e in kept[:limit]]
 
-    def follow(
-        self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
-    ) -> "MemoryFeed":
-        return MemoryFeed(self._partitions, after)
+    def follow(self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> "MemoryFeed":
+        return MemoryFeed(self._feeds)
 
     async def _store(
         self,
@@ -185,8 +191,8 @@ class MemoryLog:
         partition.entries[record.revision] = entry
         partition.sessions.setdefault(key, []).append(record.revision)
         partition.size_bytes += size_bytes
-        for feed in partition.feeds:
-            feed.offer(self._partitions.index(partition), _notice(entry, decode_touches(entry.touches)))
+        for feed in self._feeds:
+            feed.offer(_notice(entry))
         return record.revision
 
     def _partition(self, key: SessionKey) -> _Partition:
@@ -206,52 +212,55 @@ class MemoryLog:
 class MemoryFeed:
     """See `port.Feed`."""
 
-    def __init__(self, partitions: list[_Partition], after: FeedToken | None) -> None:
-        if after is not None and len(after.positions) != len(partitions):
-            raise ValueError(f"a token of {len(after.positions)} partitions for a log of {len(partitions)}")
-        self._partitions = partitions
-        self._after = after
-        self._returned: list[int] = []
-        self._ready: deque[tuple[int, Notice]] = deque()
+    def __init__(self, feeds: list["MemoryFeed"]) -> None:
+        self._feeds = feeds
+        self.watched: set[SessionKey] = set()
+        self._ready: deque[Notice] = deque()
+        self._lost = False
         self._wake = asyncio.Event()
 
-    @property
-    def token(self) -> FeedToken:
-        return FeedToken(tuple(self._returned))
-
     async def __aenter__(self) -> Self:
-        ends = [partition.last_sequence for partition in self._partitions]
-        self._returned = ends if self._after is None else list(self._after.positions)
-        if any(position > end for position, end in zip(self._returned, ends, strict=True)):
-            raise FeedRewound(f"the token is at {self._returned}, the log ends at {ends}")
-        for index, partition in enumerate(self._partitions):
-            for sequence, entry in partition.entries.items():
-                if sequence > self._returned[index]:
-                    touches = None if entry.record.rollup else decode_touches(entry.touches)
-                    self.offer(index, _notice(entry, touches))
-            partition.feeds.append(self)
+        await _others_first()
+        self._feeds.append(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for partition in self._partitions:
-            partition.feeds.remove(self)
+        self._lost = True
+        self._feeds.remove(self)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Notice:
         while not self._ready:
+            if self._lost:
+                raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
-        index, notice = self._ready.popleft()
-        self._returned[index] = notice.revision
-        return notice
+        return self._ready.popleft()
 
-    def offer(self, index: int, notice: Notice) -> None:
+    def watch(self, key: SessionKey) -> None:
+        log_subject(key, 0)  # refuses ids that are none
+        if not self._lost:
+            self.watched.add(key)
+
+    def unwatch(self, key: SessionKey) -> None:
+        self.watched.discard(key)
+
+    async def settle(self) -> None:
+        await _others_first()
+
+    def offer(self, notice: Notice) -> None:
         """The log calls this with everything that it stores."""
-        self._ready.append((index, notice))
+        if notice.key in self.watched and not self._lost:
+            self._ready.append(notice)
+            self._wake.set()
+
+    def lose(self) -> None:
+        """The connection breaks."""
+        self._lost = True
         self._wake.set()
 
 
@@ -275,8 +284,8 @@ def _already_there(entries: list[_Entry], expected: int, actual: int, operation_
     raise AppendConflict(expected, actual, maybe_applied=folded)
 
 
-def _notice(entry: _Entry, touches: tuple[str, ...] | None) -> Notice:
-    return Notice(entry.key, entry.previous_revision, entry.record.revision, touches)
+def _notice(entry: _Entry) -> Notice:
+    return Notice(entry.key, entry.previous_revision, entry.record.revision, decode_touches(entry.touches))
 
 
 async def _others_first() -> None:

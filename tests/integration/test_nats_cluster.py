@@ -9,7 +9,6 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from pagekeeper.app.bus import Bus, init_log, open_bus
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import Connection, connect, now
 from pagekeeper.runtime.log.jetstream import ask
@@ -17,8 +16,7 @@ from pagekeeper.runtime.log.nats_log import NatsLog
 from pagekeeper.runtime.log.port import AppendConflict, NoAnswer, Notice
 from pagekeeper.runtime.log.server_checks import check_server
 from pagekeeper.runtime.log.streams import Capacity, make_streams
-from pagekeeper.runtime.settings import InitSettings, LogSettings, load
-from tests.servers import NatsServer, eventually, nats_cluster, running
+from tests.servers import NatsServer, nats_cluster, running
 
 CAPACITY = Capacity(
     replicas=3,
@@ -101,8 +99,9 @@ async def test_the_leader_dies_and_nothing_is_lost_or_repeated(tmp_path: Path) -
             stack.enter_context(running(server))
         async with connected(servers, "writers") as log, connected(servers[::-1], "follower") as follower:
             history = History(log)
-            heard: list[Notice] = []
             async with follower.follow() as feed, asyncio.TaskGroup() as tasks:
+                for key in WRITERS:
+                    feed.watch(key)
                 writers = [tasks.create_task(history.write_alone(key)) for key in WRITERS]
                 writers += [tasks.create_task(history.compete(writer)) for writer in range(3)]
                 async with connect([server.url for server in servers], name="operator") as operator:
@@ -116,34 +115,12 @@ async def test_the_leader_dies_and_nothing_is_lost_or_repeated(tmp_path: Path) -
                 history.stop.set()
                 await asyncio.wait(writers)
                 expected = await history.check()
-                async with asyncio.timeout(20):
-                    while len(heard) < len(expected):
-                        heard.append(await anext(feed))
-            assert sorted(heard, key=lambda n: n.revision) == sorted(expected, key=lambda n: n.revision)
-
-
-async def test_replicas_are_added_by_init_and_never_taken_away(tmp_path: Path) -> None:
-    servers = nats_cluster(tmp_path, 3)
-    with ExitStack() as stack:
-        for server in servers:
-            stack.enter_context(running(server))
-        url = ",".join(server.url for server in servers)
-        settings = {"PK_NATS_URL": url, "PK_LOG_PARTITIONS": "2", "PK_LOG_BYTES_MAX": str(16 * 1024**2)}
-        small = {**settings, "PK_WORK_BYTES_MAX": str(1024**2)}
-        notes: list[str] = []
-        for replicas in ("3", "1"):
-            notes = await init_log(load(InitSettings, {**small, "PK_LOG_REPLICAS": replicas}))
-            async with open_bus(load(LogSettings, settings), "service") as bus:
-                revision = await bus.log.append(SHARED, expected_revision=0, operation_id=f"with-{replicas}", data=b"")
-                await bus.log.bury(SHARED, expected_revision=revision, operation_id="end", data=b"", stands_seconds=1)
-
-                async def is_gone(bus: Bus = bus) -> bool:
-                    return not await bus.log.read(SHARED, strict=True)
-
-                await eventually(is_gone)
-        assert [note for note in notes if "num_replicas of 3, more than 1" in note] == notes
-        assert len(notes) == 4
-        async with connect([server.url for server in servers], name="operator") as operator:
-            for name in ("PK_LOG_0", "PK_LOG_1", "PK_WORK", "PK_DEAD"):
-                found = await ask(operator, f"STREAM.INFO.{name}", {}, deadline=now() + 20)
-                assert found["config"]["num_replicas"] == 3
+            # A follower hears of what comes after its strict read, on whichever server either of them is.
+            async with follower.follow() as feed:
+                for key in WRITERS:
+                    feed.watch(key)
+                    known = (await follower.read(key, strict=True))[-1].revision
+                    assert known == max(notice.revision for notice in expected if notice.key == key)
+                    appended = await log.append(key, expected_revision=known, operation_id="after", data=b"")
+                    async with asyncio.timeout(20):
+                        assert await anext(feed) == Notice(key, known, appended, ())

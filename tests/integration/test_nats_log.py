@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import pytest
 
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.runtime.log.connection import connect
-from pagekeeper.runtime.log.nats_feed import AUDIT_INTERVAL_SECONDS
 from pagekeeper.runtime.log.nats_log import NatsLog
-from pagekeeper.runtime.log.port import AppendConflict, Feed, NoAnswer, Notice
+from pagekeeper.runtime.log.port import AppendConflict, NoAnswer
 from pagekeeper.runtime.log.streams import Capacity, make_streams
 from tests.servers import NatsServer, Proxy, eventually
 
@@ -163,79 +161,3 @@ async def test_appends_through_kills_lose_nothing_and_repeat_nothing(nats_server
             assert len(stored) == len(await log.read(key, strict=True)), "an operation was applied twice"
             assert mine == stored
             assert len(mine) > 10
-
-
-async def collect(feed: Feed, count: int, *, timeout_seconds: float = 30.0) -> list[Notice]:
-    async with asyncio.timeout(timeout_seconds):
-        return [await anext(feed) for _ in range(count)]
-
-
-async def test_a_feed_misses_nothing_while_the_server_is_killed(nats_server: NatsServer) -> None:
-    keys = [session_key("acme", f"s{number}") for number in range(4)]
-    async with (
-        connect([nats_server.url], name="writer") as writing,
-        connect([nats_server.url], name="follower") as following,
-    ):
-        await make_streams(writing, partitions=PARTITIONS, capacity=CAPACITY)
-        log = NatsLog(writing, partitions=PARTITIONS)
-        async with NatsLog(following, partitions=PARTITIONS).follow() as feed:
-            listener = asyncio.ensure_future(collect(feed, 240))
-            appended: dict[SessionKey, list[int]] = {key: [0] for key in keys}
-            for number in range(240):
-                if number in (60, 120, 180):
-                    nats_server.kill()
-                    await asyncio.to_thread(nats_server.start)
-                revisions = appended[keys[number % 4]]
-                revisions.append(
-                    await log.append(
-                        keys[number % 4], expected_revision=revisions[-1], operation_id=f"op{number}", data=b""
-                    )
-                )
-            heard = await listener
-    for key in keys:
-        of_key = [(notice.previous_revision, notice.revision) for notice in heard if notice.key == key]
-        assert of_key == list(pairwise(appended[key]))
-
-
-async def test_a_feed_catches_up_after_its_own_connection_broke(nats_server: NatsServer, proxy: Proxy) -> None:
-    async with log_at(nats_server.url) as log, log_at(nats_server.url_at(proxy.port)) as behind_proxy:
-        async with behind_proxy.follow() as feed:
-            proxy.drop_answers = True
-            revision = 0
-            for number in range(5):
-                revision = await log.append(KEY, expected_revision=revision, operation_id=f"op{number}", data=b"")
-            # The last notices of all: no later one will show that they are missing.
-            proxy.drop_answers = False
-            proxy.cut()
-            # It does not have to wait for its audit.
-            heard = await collect(feed, 5, timeout_seconds=AUDIT_INTERVAL_SECONDS - 1)
-        assert heard[-1].revision == revision
-        assert [notice.previous_revision for notice in heard] == [0] + [notice.revision for notice in heard[:-1]]
-
-
-async def test_a_feed_sees_that_messages_are_missing(nats_server: NatsServer, proxy: Proxy) -> None:
-    async with log_at(nats_server.url) as log, log_at(nats_server.url_at(proxy.port)) as behind_proxy:
-        async with behind_proxy.follow() as feed:
-            revisions = [0]
-
-            async def append(count: int) -> None:
-                for _ in range(count):
-                    operation_id = f"op{len(revisions)}"
-                    revisions.append(
-                        await log.append(KEY, expected_revision=revisions[-1], operation_id=operation_id, data=b"")
-                    )
-
-            # They are lost, and the connection holds.
-            proxy.drop_answers = True
-            await append(3)
-            await asyncio.sleep(0.2)
-            proxy.drop_answers = False
-            await append(1)
-            heard = await collect(feed, 4, timeout_seconds=AUDIT_INTERVAL_SECONDS - 1)
-            # The next ones are lost and nothing comes after them.
-            proxy.drop_answers = True
-            await append(2)
-            await asyncio.sleep(0.2)
-            proxy.drop_answers = False
-            heard += await collect(feed, 2, timeout_seconds=3 * AUDIT_INTERVAL_SECONDS)
-        assert [(notice.previous_revision, notice.revision) for notice in heard] == list(pairwise(revisions))

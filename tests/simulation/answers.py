@@ -40,6 +40,8 @@ OF_CONTENT: Final = frozenset({"fault_page"})
 as new as `min_revision` answers the fault, as it answers a read. So an old replica may answer at a revision where the
 page was resident, though the page has left since, and so may the repetition of a fault be answered that another replica
 carried out. Seeds 111 and 265 have such answers. The page must be shown as it was resident at the revision answered."""
+OF_A_COPY: Final = frozenset({"get_session", "get_stats", "list_pages", "get_page", "assemble_prompt"})
+"""Answered from a replica's copy of a session, which may lack what was appended in the last UNHEARD_SECONDS_MAX."""
 WITH_SESSION: Final = frozenset({"open_session", "get_session", "configure_session", "close_session", "fork_session"})
 TENANTS: Final = ("acme", "globex")
 

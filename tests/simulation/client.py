@@ -11,7 +11,8 @@ from typing import Any, Final
 from pagekeeper.core.errors import LogFull, PagekeeperError, StoreUnavailable, TooManyRequests
 from pagekeeper.runtime.errors import rule
 from pagekeeper.runtime.identity import Caller
-from tests.simulation.answers import OF_CONTENT, check_answer, check_refusal, revision_of
+from pagekeeper.runtime.log.port import UNHEARD_SECONDS_MAX
+from tests.simulation.answers import OF_A_COPY, OF_CONTENT, check_answer, check_refusal, revision_of
 from tests.simulation.programs import Call, Known, Program, copy_of
 from tests.simulation.violations import Violation, check
 from tests.simulation.world import Replica, World
@@ -104,10 +105,11 @@ class Client:
 
     async def _attempt(self, call: Call) -> Any:  # noqa: ANN401 - whatever was told
         world, dice = self._world, self.dice
-        replica: Replica = dice.choice(world.replicas)
+        replica = world.replica_for(call.key, dice)
         truth = world.log.truths.get(call.key)
         floor = world.acknowledged.get(call.key, 0)
         at_start = truth.revision if truth else 0
+        settled = world.acknowledged_before(call.key, UNHEARD_SECONDS_MAX)
         method = getattr(replica.api, call.method)
         work = world.loop.create_task(method(self.caller, copy_of(call.request)), context=replica.process.context)
         patience = dice.choice((0.3, 2.0, 10.0, 30.0))
@@ -131,7 +133,12 @@ class Client:
         self._note(call, replica, answer)
         check_answer(world, call, answer, floor, at_start)
         revision = revision_of(call, answer)
-        world.acknowledged[call.key] = max(floor, world.acknowledged.get(call.key, 0), revision)
+        if call.method in OF_A_COPY:
+            check(
+                revision >= settled,
+                f"{call.method}: answered revision {revision}, long after {settled} was acknowledged",
+            )
+        world.acknowledge(call.key, revision)
         return answer
 
     def _note(self, call: Call, replica: Replica, answer: Any) -> Any:  # noqa: ANN401 - passes through

@@ -5,15 +5,14 @@ whose server does not know whether a worker is slow, standing still or dead.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from pagekeeper.core.ids import SessionKey
-from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, NoAnswer, Notice, SessionLog
+from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, NoAnswer, Notice, SessionLog
 from pagekeeper.runtime.queue.port import (
     LIST_TIMEOUT_SECONDS,
     PUBLISH_TIMEOUT_SECONDS,
@@ -29,16 +28,18 @@ from tests.fakes.faulty_log import FaultyLog
 from tests.fakes.memory_queue import MemoryQueue
 from tests.simulation.loop import Process
 
-RECONNECT_SECONDS_MAX: Final = 8.0
-
 
 @dataclass(frozen=True, slots=True)
 class Faults:
     """Probabilities."""
 
     feed_cut: float = 0.0
-    """The feed's connection is lost before a notice, and comes back later where it was."""
+    """The feed's connection is lost before a notice: the feed ends."""
     feed_refused: float = 0.0
+    notice_lost: float = 0.0
+    """A notice never comes."""
+    interest_lost: float = 0.0
+    """Of a session that is watched nothing is told, as if it had not been asked for."""
     publish_lost: float = 0.0
     publish_unanswered: float = 0.0
     done_unheard: float = 0.0
@@ -55,23 +56,17 @@ class ReplicaLog(FaultyLog):
         self.network = Faults()
 
     def follow(  # type: ignore[override]  # another feed than the faulty log's, with the same promises
-        self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
+        self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
     ) -> "_CutFeed":
-        slow = super().follow
-        return _CutFeed(self, after, lambda token: slow(token, timeout_seconds=timeout_seconds))
+        return _CutFeed(self, super().follow(timeout_seconds=timeout_seconds))
 
 
 class _CutFeed:
-    """A feed over one connection after another. Keeps the promise of `Feed`: it goes on where it was."""
+    """A feed on a network that breaks, and that loses notices without a word."""
 
-    def __init__(self, log: ReplicaLog, after: FeedToken | None, follow: Callable[[FeedToken | None], Feed]) -> None:
+    def __init__(self, log: ReplicaLog, inner: Feed) -> None:
         self._log = log
-        self._follow = follow
-        self._inner = follow(after)
-
-    @property
-    def token(self) -> FeedToken:
-        return self._inner.token
+        self._inner = inner
 
     async def __aenter__(self) -> Self:
         if self._log.dice.random() < self._log.network.feed_refused:
@@ -88,13 +83,24 @@ class _CutFeed:
         return self
 
     async def __anext__(self) -> Notice:
-        if self._log.dice.random() < self._log.network.feed_cut:
-            token = self._inner.token
-            await self._inner.__aexit__(None, None, None)
-            self._inner = self._follow(token)
-            await self._inner.__aenter__()
-            await asyncio.sleep(self._log.dice.uniform(0, RECONNECT_SECONDS_MAX))
-        return await self._inner.__anext__()
+        while True:
+            notice = await self._inner.__anext__()
+            if self._log.dice.random() < self._log.network.feed_cut:
+                raise StopAsyncIteration
+            if self._log.dice.random() >= self._log.network.notice_lost:
+                return notice
+
+    def watch(self, key: SessionKey) -> None:
+        if self._log.dice.random() >= self._log.network.interest_lost:
+            self._inner.watch(key)
+
+    def unwatch(self, key: SessionKey) -> None:
+        self._inner.unwatch(key)
+
+    async def settle(self) -> None:
+        if self._log.dice.random() < self._log.network.feed_refused:
+            raise NoAnswer("the dice answer nothing", maybe_applied=False)
+        await self._inner.settle()
 
 
 class ReplicaQueue:

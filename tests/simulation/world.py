@@ -22,6 +22,7 @@ from pagekeeper.runtime.blobs.store import BlobStore
 from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
+from pagekeeper.runtime.rpc.rendezvous import home_of, salt_of
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from tests.fakes.faulty_bucket import Faults as BucketFaults
 from tests.fakes.faulty_bucket import FaultyBucket
@@ -83,6 +84,8 @@ def some_weather(dice: Random) -> Weather:
         NetworkFaults(
             feed_cut=up_to(0.2),
             feed_refused=up_to(0.5),
+            notice_lost=up_to(0.3),
+            interest_lost=up_to(0.3),
             publish_lost=up_to(0.3),
             publish_unanswered=up_to(0.2),
             done_unheard=up_to(0.2),
@@ -144,6 +147,10 @@ class World:
         self.bucket = MemoryBucket(SkewedClock(loop, 0))
         self.log = OracleLog(self.bucket)
         self.acknowledged: dict[SessionKey, int] = {}
+        self.told: dict[SessionKey, list[tuple[float, int]]] = {}
+        """When each revision was acknowledged."""
+        self.affinity = dice.choice((0.0, 0.5, 0.9, 1.0))
+        """The chance that a call goes to its session's home, which changes when replicas come and go."""
         self.queue = QueueServer(RETRIES, copy_context())
         self.weather = FINE
         self.replicas: list[Replica] = []
@@ -157,6 +164,23 @@ class World:
 
     def new_object_id(self) -> str:
         return f"{self._object_ids.getrandbits(128):032x}"
+
+    def replica_for(self, key: SessionKey, dice: Random) -> Replica:
+        """Where a call about a session arrives."""
+        if dice.random() < self.affinity:
+            return home_of(f"{key.tenant}/{key.session}", self.replicas, lambda replica: salt_of(replica.name))
+        return dice.choice(self.replicas)
+
+    def acknowledge(self, key: SessionKey, revision: int) -> None:
+        """A client was told of a revision."""
+        if revision > self.acknowledged.get(key, 0):
+            self.acknowledged[key] = revision
+            self.told.setdefault(key, []).append((self.loop.time(), revision))
+
+    def acknowledged_before(self, key: SessionKey, seconds: float) -> int:
+        """The newest revision that was acknowledged at least so long ago."""
+        until = self.loop.time() - seconds
+        return max((revision for at, revision in self.told.get(key, ()) if at <= until), default=0)
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.loop.time():9.3f} {what}")

@@ -16,10 +16,11 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from pagekeeper.client.connection import Pagekeeper
 from pagekeeper.core.errors import RevisionNotFound
+from pagekeeper.core.ids import SessionKey
 from pagekeeper.gateway.contents import Contents, content_cache
 from pagekeeper.gateway.service import GatewayService
 from pagekeeper.runtime.identity import Caller
-from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, FeedToken, Notice
+from pagekeeper.runtime.log.port import FOLLOW_TIMEOUT_SECONDS, Feed, Notice
 from pagekeeper.runtime.rpc.methods import methods
 from pagekeeper.v1 import (
     artifact_storage_service_pb2,
@@ -87,16 +88,21 @@ class HeldUp:
         await asyncio.Event().wait()
         raise AssertionError("nothing comes")
 
-    @property
-    def token(self) -> FeedToken:
-        return self._inner.token
+    def watch(self, key: SessionKey) -> None:
+        self._inner.watch(key)
+
+    def unwatch(self, key: SessionKey) -> None:
+        self._inner.unwatch(key)
+
+    async def settle(self) -> None:
+        await self._inner.settle()
 
 
 class HeldUpLog(MemoryLog):
     def follow(  # type: ignore[override]  # another feed, with the same promises but no end to its delay
-        self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
+        self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS
     ) -> HeldUp:
-        return HeldUp(super().follow(after, timeout_seconds=timeout_seconds))
+        return HeldUp(super().follow(timeout_seconds=timeout_seconds))
 
 
 def gateway_of(replica: FaultingReplica) -> GatewayService:

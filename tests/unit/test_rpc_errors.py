@@ -214,7 +214,6 @@ def test_a_foreseen_failure_is_told_without_its_details(raised: Exception, kind:
     [
         KeyError("what somebody wrote"),
         Unheard("not in the table"),
-        logs.FeedRewound(),
         ExceptionGroup("side by side", [REFUSAL, KeyError("p1")]),
         ExceptionGroup("side by side", [ExceptionGroup("deeper", [KeyError("p1")])]),
     ],

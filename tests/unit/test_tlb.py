@@ -12,9 +12,13 @@ KEY = SessionKey(TenantId("t"), SessionId("s"))
 PAGES = ("a", "b", "c")
 
 
+def nobody(_: SessionKey) -> None:
+    pass
+
+
 def filled(revision: int, *pages: str) -> Tlb[int]:
     """A TLB that asked for these pages and was told at `revision`."""
-    tlb: Tlb[int] = Tlb()
+    tlb: Tlb[int] = Tlb(nobody)
     assert tlb.lookup(KEY, pages[0], 0) is None
     tlb.fill(KEY, revision, [(page, revision) for page in pages])
     return tlb
@@ -59,7 +63,7 @@ def test_what_was_said_before_a_notice_that_was_heard_is_not_entered() -> None:
 
 def test_the_first_lookup_of_a_session_hears_notices_too() -> None:
     """Get misses; an append changes the page and is heard; only then the old answer arrives."""
-    tlb: Tlb[int] = Tlb()
+    tlb: Tlb[int] = Tlb(nobody)
     assert tlb.lookup(KEY, "a", 0) is None
     tlb.shoot_down(KEY, 5, 6, ("a",))
     tlb.fill(KEY, 5, [("a", 5)])
@@ -67,7 +71,7 @@ def test_the_first_lookup_of_a_session_hears_notices_too() -> None:
 
 
 def test_an_answer_that_nobody_asked_for_is_not_entered() -> None:
-    tlb: Tlb[int] = Tlb()
+    tlb: Tlb[int] = Tlb(nobody)
     tlb.fill(KEY, 5, [("a", 5)])
     assert tlb.lookup(KEY, "a", 0) is None
 
@@ -83,12 +87,20 @@ def test_an_append_of_our_own_counts_when_nothing_came_between() -> None:
 
 
 def test_it_stays_within_its_bounds() -> None:
-    tlb: Tlb[int] = Tlb(lines_max=2, entries_max=3)
+    forgotten: list[SessionKey] = []
+    tlb: Tlb[int] = Tlb(forgotten.append, lines_max=2, entries_max=3)
     for session in range(5):
         key = SessionKey(TenantId("t"), SessionId(f"s{session}"))
         tlb.lookup(key, "p0", 0)
         tlb.fill(key, 1, [(f"p{page}", page) for page in range(10)])
     assert len(tlb) == 6
+    # Nobody has to listen for those any more.
+    assert [key.session for key in forgotten] == ["s0", "s1", "s2"]
+    assert [tlb.listens(SessionKey(TenantId("t"), SessionId(f"s{session}"))) for session in (2, 3, 4)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,7 @@ class World:
     """A page table, a feed that delivers late and may lose notices, and answers that are on their way."""
 
     def __init__(self) -> None:
-        self.tlb: Tlb[int] = Tlb()
+        self.tlb: Tlb[int] = Tlb(nobody)
         self.revision = 0
         self.changed = {page: [0] for page in PAGES}
         self.feed: list[Append] = []

@@ -18,10 +18,17 @@ def _no_bytes(_: object) -> int:
     return 0
 
 
-class Lru(Generic[K, V]):
-    """Entries by key. `size_bytes` is asked for a value's size when the value is put, and not again."""
+def _nobody_told(_: object) -> None:
+    pass
 
-    __slots__ = ("_bytes", "_bytes_max", "_count_max", "_entries", "_size_bytes", "_sizes")
+
+class Lru(Generic[K, V]):
+    """Entries by key. `size_bytes` is asked for a value's size when the value is put, and not again.
+
+    `on_forgotten` is told the key of each entry that had to give way; not of those that `pop` and `clear` take.
+    """
+
+    __slots__ = ("_bytes", "_bytes_max", "_count_max", "_entries", "_on_forgotten", "_size_bytes", "_sizes")
 
     def __init__(
         self,
@@ -29,10 +36,12 @@ class Lru(Generic[K, V]):
         count_max: int = NO_LIMIT,
         bytes_max: int = NO_LIMIT,
         size_bytes: Callable[[V], int] = _no_bytes,
+        on_forgotten: Callable[[K], None] = _nobody_told,
     ) -> None:
         self._count_max = count_max
         self._bytes_max = bytes_max
         self._size_bytes = size_bytes
+        self._on_forgotten = on_forgotten
         self._bytes = 0
         self._sizes: dict[K, int] = {}
         self._entries: OrderedDict[K, V] = OrderedDict()
@@ -65,6 +74,7 @@ class Lru(Generic[K, V]):
         while len(self._entries) > self._count_max or (self._bytes > self._bytes_max and len(self._entries) > 1):
             forgotten, _ = self._entries.popitem(last=False)
             self._bytes -= self._sizes.pop(forgotten, 0)
+            self._on_forgotten(forgotten)
 
     def pop(self, key: K) -> V | None:
         """Forget a key; its value, None when there is none."""

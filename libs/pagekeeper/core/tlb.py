@@ -11,7 +11,7 @@ and what the page table said before the last of them is not entered.
 It never asks the page table itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -54,12 +54,19 @@ class _Line(Generic[E]):
 class Tlb(Generic[E]):
     """Entries by session and page, the least recently used forgotten first."""
 
-    def __init__(self, lines_max: int = LINES_MAX, entries_max: int = ENTRIES_MAX) -> None:
+    def __init__(
+        self, on_forgotten: Callable[[SessionKey], None], lines_max: int = LINES_MAX, entries_max: int = ENTRIES_MAX
+    ) -> None:
+        """`on_forgotten` is told of each session whose line had to give way: nobody has to listen for it any more."""
         self._entries_max = entries_max
-        self._lines: Lru[SessionKey, _Line[E]] = Lru(count_max=lines_max)
+        self._lines: Lru[SessionKey, _Line[E]] = Lru(count_max=lines_max, on_forgotten=on_forgotten)
 
     def __len__(self) -> int:
         return sum(len(line.entries) for line in self._lines.values())
+
+    def listens(self, key: SessionKey) -> bool:
+        """Whether the session has a line, which has to hear of its appends."""
+        return key in self._lines
 
     def lookup(self, key: SessionKey, page_id: str, min_revision: int) -> E | None:
         """The entry, if it is known to hold at `min_revision` or later. Otherwise ask the page table, then `fill`."""

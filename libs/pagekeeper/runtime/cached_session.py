@@ -1,27 +1,56 @@
 """A session as a replica of a service holds it: the fold, how current it is, and the requests that led to it."""
 
 import asyncio
+from math import inf
+from typing import Final
 
 from pagekeeper.core.bookkeeping import Operation
 from pagekeeper.core.session import Session
+from pagekeeper.runtime.log.port import Feed
 from pagekeeper.runtime.request_memory import ArchivedRequests, ReadSegment, archived_operation, check_remembered
+
+NEVER: Final = -inf
 
 
 class CachedSession:
-    """A cached session: current when it was `confirmed` since the feed went live and no notice since is newer."""
+    """A cached session.
 
-    __slots__ = ("_archived", "_tail", "confirmed", "heard_revision", "lock", "session", "tail_bytes", "tail_records")
+    `current_at` is a time at which the copy was all that the log had, NEVER when none is known. The time is worth
+    something while `feed`, on which the session is watched, is the one that is followed.
+    """
+
+    __slots__ = (
+        "_archived",
+        "_tail",
+        "current_at",
+        "feed",
+        "heard_revision",
+        "lock",
+        "session",
+        "tail_bytes",
+        "tail_records",
+    )
 
     def __init__(self) -> None:
         self.session = Session()
         self.lock = asyncio.Lock()
         self.heard_revision = 0
-        self.confirmed = False
+        self.current_at = NEVER
+        self.feed: Feed | None = None
         self._archived = ArchivedRequests()
         self._tail: dict[str, Operation] = {}
         """The requests of the records since the last snapshot, of which the archive has none yet."""
         self.tail_records = 0
         self.tail_bytes = 0
+
+    def hears_all(self, followed: Feed | None) -> bool:
+        """Whether the copy was current once, and would have been told since that it is so no longer."""
+        return (
+            followed is not None
+            and self.feed is followed
+            and self.current_at != NEVER
+            and self.session.revision >= self.heard_revision
+        )
 
     def note_tail(self, operation_id: str, size_bytes: int) -> None:
         """A record was folded, which this request wrote."""

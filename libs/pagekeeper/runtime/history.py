@@ -17,7 +17,8 @@ from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.extents import extent_message
 from pagekeeper.runtime.log.port import SessionLog
-from pagekeeper.runtime.sessions import BlobReader, Sessions, from_log
+from pagekeeper.runtime.session_records import from_log
+from pagekeeper.runtime.sessions import BlobReader, Sessions
 from pagekeeper.v1 import event_pb2
 
 RECORDS_AT_ONCE: Final = 64

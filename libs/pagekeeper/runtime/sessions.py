@@ -4,10 +4,15 @@ A cached session is a hint; the log is the truth. A change is decided on the cac
 that the log has not moved on. When the log has moved on, the tail is read and the change is decided again. A stale
 replica can therefore answer an old state, and can never write on one.
 
+A replica hears of the sessions that it caches and of no others. A session is watched before the strict read that makes
+its copy current, and until the copy is dropped. When the connection that notices come by is lost, no copy counts as
+current before its next strict read.
+
 Access rules:
 1. A cached `Session` is mutated only while its entry's lock is held, and between two awaits: a reader that does not
    await sees one revision.
-2. `read` answers a state at least as new as `min_revision`, and as new as every notice that has arrived.
+2. `read` answers a state at least as new as `min_revision`, as new as every notice that has arrived, and as new as the
+   log was UNHEARD_SECONDS_MAX ago: notices get lost.
 3. `commit` raises a refusal, or answers that nothing has to happen, only after the decision was made on a state that
    the log's leader confirmed. A stale cache must not answer "not found" for a page that another replica has just made,
    nor "pinned already" for a page that another replica has just unpinned.
@@ -20,7 +25,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from hashlib import blake2b, sha256
 from typing import Any, Final, Protocol, TypeVar
 
 from pagekeeper.core import decisions
@@ -28,7 +32,6 @@ from pagekeeper.core import events as ev
 from pagekeeper.core.bookkeeping import Operation
 from pagekeeper.core.effects import RecordedEffect
 from pagekeeper.core.errors import (
-    ContentCorrupt,
     LogUnavailable,
     PagekeeperError,
     ReleaseTooOld,
@@ -41,11 +44,18 @@ from pagekeeper.core.lru import Lru
 from pagekeeper.core.pages import Extent
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.cached_session import CachedSession
+from pagekeeper.runtime.cached_session import NEVER, CachedSession
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import to_public_error
 from pagekeeper.runtime.log import port as logs
 from pagekeeper.runtime.log.port import Record, SessionLog
+from pagekeeper.runtime.session_records import (
+    as_events,
+    begins,
+    decode_snapshot,
+    from_log,
+    name_of_bytes,
+    snapshot_record,
+)
 from pagekeeper.v1 import event_pb2
 
 ATTEMPTS_MAX: Final = 16
@@ -123,8 +133,8 @@ class Sessions:
         self._log = log
         self._blobs = blobs
         self._clock = clock
-        self._entries: Lru[SessionKey, CachedSession] = Lru(count_max=cached_max)
-        self._feed_is_live = False
+        self._entries: Lru[SessionKey, CachedSession] = Lru(count_max=cached_max, on_forgotten=self._unwatch)
+        self._feed: logs.Feed | None = None
 
     # Reading
 
@@ -138,7 +148,7 @@ class Sessions:
             async with entry.lock:
                 if strict or not self._is_current(entry, min_revision):
                     await self._catch_up(key, entry, strict=strict)
-                if entry.session.revision < min_revision:
+                if entry.session.revision < max(min_revision, entry.heard_revision):
                     await self._catch_up(key, entry, strict=True)
         if entry.session.revision < min_revision:
             raise RevisionNotFound(f"min_revision {min_revision}", entry.session.revision)
@@ -195,7 +205,7 @@ class Sessions:
         """
         entry = self._entry(key)
         async with entry.lock:
-            if not self._is_current(entry, 0):
+            if not entry.hears_all(self._feed):
                 await self._catch_up(key, entry, strict=False)
             confirmed = False
             for _ in range(ATTEMPTS_MAX):
@@ -204,7 +214,7 @@ class Sessions:
                     earlier = await self._earlier(key, entry, request)
                     if earlier is not None:
                         return _repeated(session, earlier)
-                    events = _as_events(decide(session))
+                    events = as_events(decide(session))
                 except PagekeeperError:
                     if confirmed:
                         raise
@@ -238,7 +248,7 @@ class Sessions:
         snapshot.CopyFrom(packed)
         snapshot.operation_id, snapshot.request_digest = request.operation_id, request.digest
         snapshot.written_unix_ms = self._clock.now_ms()
-        data = _snapshot_record(snapshot)
+        data = snapshot_record(snapshot)
         async with entry.lock:
             for _ in range(ATTEMPTS_MAX):
                 await self._catch_up(key, entry, strict=True)
@@ -271,14 +281,14 @@ class Sessions:
                 if snapshot is None:
                     return RolledUp(session.revision, 0, None)
                 snapshot.operation_id, snapshot.written_unix_ms = operation_id, self._clock.now_ms()
-                data = _snapshot_record(snapshot)
+                data = snapshot_record(snapshot)
                 try:
                     revision = await _about(
                         entry,
                         self._log.rollup(
                             key,
                             expected_revision=session.revision,
-                            operation_id=_name_of_bytes(operation_id, data),
+                            operation_id=name_of_bytes(operation_id, data),
                             data=data,
                         ),
                     )
@@ -298,7 +308,8 @@ class Sessions:
         room: Room,
     ) -> int | None:
         """The revision of the record; None when another writer came first, whose records are then folded."""
-        expected, name = entry.session.revision, _name_of_bytes(operation_id, data)
+        expected, name = entry.session.revision, name_of_bytes(operation_id, data)
+        began, hears_all = self._clock.monotonic(), entry.hears_all(self._feed)
         if room is Room.TOMBSTONE:
             appended = self._log.bury(key, expected_revision=expected, operation_id=name, data=data)
         else:
@@ -307,33 +318,48 @@ class Sessions:
                 key, expected_revision=expected, operation_id=name, data=data, touches=touches, from_reserve=spare
             )
         try:
-            return await _about(entry, appended)
+            revision = await _about(entry, appended)
         except logs.AppendConflict:
             await self._catch_up(key, entry, strict=True)
             return None
+        if hears_all:
+            # Nothing had come between.
+            entry.current_at = max(began, entry.current_at)
+        return revision
 
     # Following
 
     async def follow_log(self) -> None:
-        """Hear of every append, until cancelled. While the feed is down each read asks the log itself."""
+        """Hear of what is appended to the sessions cached here, until cancelled.
+
+        While nothing is heard each read asks the log itself.
+        """
         while True:
             try:
                 async with self._log.follow() as feed:
-                    for entry in self._entries.values():
-                        entry.confirmed = False
-                    self._feed_is_live = True
+                    self._feed = feed
                     async for notice in feed:
                         heard = self._entries.peek(notice.key)
                         if heard is not None:
                             heard.heard_revision = max(heard.heard_revision, notice.revision)
             except logs.NoAnswer:
                 await asyncio.sleep(FOLLOW_RETRY_SECONDS)
-            except logs.FeedRewound:
-                # Another log: nothing that was folded from the old one may be built on.
-                self._entries.clear()
-                await asyncio.sleep(FOLLOW_RETRY_SECONDS)
             finally:
-                self._feed_is_live = False
+                self._feed = None
+
+    def _watch(self, key: SessionKey, entry: CachedSession) -> logs.Feed | None:
+        """Hear of a session from now on. Return the feed that will tell; None when nothing is heard."""
+        feed = self._feed
+        if feed is None or self._entries.peek(key) is not entry:
+            return None
+        if entry.feed is not feed:
+            feed.watch(key)
+            entry.feed, entry.current_at = feed, NEVER
+        return feed
+
+    def _unwatch(self, key: SessionKey) -> None:
+        if self._feed is not None:
+            self._feed.unwatch(key)
 
     # Folding
 
@@ -345,28 +371,28 @@ class Sessions:
         return entry
 
     def _is_current(self, entry: CachedSession, min_revision: int) -> bool:
-        return (
-            self._feed_is_live and entry.confirmed and entry.session.revision >= max(min_revision, entry.heard_revision)
-        )
+        recently = self._clock.monotonic() - entry.current_at < logs.UNHEARD_SECONDS_MAX
+        return recently and entry.hears_all(self._feed) and entry.session.revision >= min_revision
 
     async def _catch_up(self, key: SessionKey, entry: CachedSession, *, strict: bool) -> None:
-        """Read the tail. An entry that is not confirmed asks the leader: no notice would tell of what it missed."""
-        strict = strict or not entry.confirmed
-        feed_was_live = self._feed_is_live
-        records: Sequence[Record] = ()
+        """Read the tail, from the leader where no notice told all that the copy lacks."""
+        began = self._clock.monotonic()
+        feed = self._watch(key, entry)
+        strict = strict or feed is None or began - entry.current_at >= logs.UNHEARD_SECONDS_MAX
         try:
             records = await _about(entry, self._log.read(key, after_revision=entry.session.revision, strict=strict))
         except logs.SessionGone:
-            entry.session = Session()
+            entry.session, entry.heard_revision, strict = Session(), 0, True
+            records = await _about(entry, self._log.read(key, strict=True))
         await self._fold(key, entry, records)
-        if strict:
-            entry.confirmed = feed_was_live and self._feed_is_live
+        if strict and feed is not None and feed is self._feed:
+            entry.current_at = began
 
     async def _fold(self, key: SessionKey, entry: CachedSession, records: Sequence[Record]) -> None:
         for record in records:
             message = event_pb2.LogRecord.FromString(record.data)
             if message.HasField("transaction"):
-                if record.rollup or _begins(message.transaction):
+                if record.rollup or begins(message.transaction):
                     entry.session = Session()
                 entry.session.apply(record.revision, codec.decode_transaction(message.transaction))
                 entry.note_tail(message.transaction.operation_id, len(record.data))
@@ -388,9 +414,9 @@ class Sessions:
             extent = Extent(snapshot.extent.object_key, snapshot.extent.offset, snapshot.extent.length)
             data = await self._blobs.read_blob(key, extent, snapshot.extent_digest)
         if len(data) < STATE_BYTES_AT_ONCE:
-            session = _decode(data, snapshot.state_digest, revision)
+            session = decode_snapshot(data, snapshot.state_digest, revision)
         else:
-            session = await asyncio.to_thread(_decode, data, snapshot.state_digest, revision)
+            session = await asyncio.to_thread(decode_snapshot, data, snapshot.state_digest, revision)
         if snapshot.folded_revision:
             session.roll_up(revision, codec.decode_archive_segment(snapshot.archived))
         else:
@@ -399,45 +425,8 @@ class Sessions:
         return session
 
 
-def _decode(data: bytes, digest: bytes, revision: int) -> Session:
-    state = codec.decompress_state(data)
-    if sha256(state).digest() != digest:
-        raise ContentCorrupt(f"the snapshot at revision {revision} does not match its digest")
-    return codec.decode_state(state, revision)
-
-
-def _begins(transaction: event_pb2.Transaction) -> bool:
-    """Whether a session begins here; one that had the id before is gone, tombstone and all."""
-    return any(event.WhichOneof("kind") == "session_opened" for event in transaction.events[:1])
-
-
 def _repeated(session: Session, earlier: Operation) -> Committed:
     return Committed(session, earlier.revision, earlier.revision, (), repeated=True)
-
-
-def _as_events(decided: Sequence[ev.Event] | ev.Event | None) -> tuple[ev.Event, ...]:
-    if decided is None:
-        return ()
-    return tuple(decided) if isinstance(decided, Sequence) else (decided,)
-
-
-def _snapshot_record(snapshot: event_pb2.Snapshot) -> bytes:
-    return event_pb2.LogRecord(snapshot=snapshot).SerializeToString(deterministic=True)
-
-
-def _name_of_bytes(operation_id: str, data: bytes) -> str:
-    """Return the id by which the log recognises and repeats an append: rule 4."""
-    return f"{operation_id}.{blake2b(data, digest_size=8).hexdigest()}"
-
-
-async def from_log(asked: Coroutine[Any, Any, T]) -> T:
-    """Await an answer of the log, and raise its refusals as public errors; AppendConflict, SessionGone as they are."""
-    try:
-        return await asked
-    except (logs.AppendConflict, logs.SessionGone):
-        raise
-    except logs.LogError as error:
-        raise to_public_error(error) or error from error
 
 
 async def _about(entry: CachedSession, asked: Coroutine[Any, Any, T]) -> T:
@@ -445,5 +434,5 @@ async def _about(entry: CachedSession, asked: Coroutine[Any, Any, T]) -> T:
     try:
         return await from_log(asked)
     except LogUnavailable:
-        entry.confirmed = False
+        entry.current_at = NEVER
         raise

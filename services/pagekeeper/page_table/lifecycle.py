@@ -17,7 +17,8 @@ from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.requests import derived_id, request_of
-from pagekeeper.runtime.sessions import Room, Sessions, from_log
+from pagekeeper.runtime.session_records import from_log
+from pagekeeper.runtime.sessions import Room, Sessions
 from pagekeeper.runtime.views import session_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2

@@ -27,7 +27,8 @@ from pagekeeper.runtime.log.port import Record, SessionLog
 from pagekeeper.runtime.log.subjects import partition_of
 from pagekeeper.runtime.queue.port import WorkItem
 from pagekeeper.runtime.request_memory import request_hashes
-from pagekeeper.runtime.sessions import STATE_INLINE_BYTES_MAX, Request, Room, Sessions, from_log
+from pagekeeper.runtime.session_records import from_log
+from pagekeeper.runtime.sessions import STATE_INLINE_BYTES_MAX, Request, Room, Sessions
 from pagekeeper.runtime.work import platform_caller
 from pagekeeper.v1 import event_pb2
 from pagekeeper.v1 import memory_service_pb2 as pb

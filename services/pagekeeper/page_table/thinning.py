@@ -20,7 +20,7 @@ from pagekeeper.page_table.snapshots import FILL_MAX, Snapshots
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.log.port import OldRecord, SessionLog
 from pagekeeper.runtime.queue.port import QueueError, WorkItem, WorkQueue
-from pagekeeper.runtime.sessions import from_log
+from pagekeeper.runtime.session_records import from_log
 from pagekeeper.runtime.work import THIN
 
 LOOK_SECONDS: Final = 2.0

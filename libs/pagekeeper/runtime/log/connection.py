@@ -24,7 +24,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.nuid import NUID
@@ -32,6 +31,7 @@ from nats.nuid import NUID
 from pagekeeper.runtime.log.client import (
     CLOSE_TIMEOUT_SECONDS,
     DIAL_TIMEOUT_SECONDS,
+    LogClient,
     dial,
     discard,
     new_client,
@@ -88,6 +88,37 @@ class Subscription:
     on_resume: Callable[[], None]
 
 
+class Interest:
+    """Subjects that come and go, heard on one connection and for as long as it lasts. Made by `Connection.listen`."""
+
+    def __init__(self, client: LogClient, shared: NatsSubscription, on_lost: Callable[[], None]) -> None:
+        self._client = client
+        self._shared = shared
+        self._numbers: dict[str, int] = {}
+        self.on_lost = on_lost
+
+    def add(self, subject: str) -> None:
+        """Hear of a subject. The server knows before it is asked anything that is sent on this connection later."""
+        if subject not in self._numbers and not self._client.is_closed:
+            self._numbers[subject] = self._client.hear(subject, self._shared)
+
+    def remove(self, subject: str) -> None:
+        """Hear of a subject no more."""
+        number = self._numbers.pop(subject, None)
+        if number is not None and not self._client.is_closed:
+            self._client.unhear(number)
+
+    async def close(self) -> None:
+        """Hear of nothing more."""
+        for subject in list(self._numbers):
+            self.remove(subject)
+        if not self._client.is_closed:
+            try:
+                await self._shared.unsubscribe()
+            except nats.errors.Error:
+                return  # the connection has gone, and everything with it
+
+
 def now() -> float:
     """The time that deadlines are measured in."""
     return asyncio.get_running_loop().time()
@@ -100,13 +131,14 @@ class Connection:
         self._ca = ca
         self._servers = itertools.cycle(servers)
         self._name = name
-        self._client: Client | None = None
+        self._client: LogClient | None = None
         self._up = asyncio.Event()
         self._slots = asyncio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         self._inbox = f"_INBOX.{NUID().next().decode()}."
         self._tokens = itertools.count(1)
         self._exchanges: dict[str, _Exchange] = {}
         self._subscriptions: dict[Subscription, NatsSubscription | None] = {}
+        self._interests: set[Interest] = set()
         self._reported_down = False
 
     @property
@@ -192,6 +224,41 @@ class Connection:
             except nats.errors.Error:
                 return  # it belonged to an earlier connection and went with it
 
+    async def listen(
+        self, on_message: Callable[[Msg], None], on_lost: Callable[[], None], *, deadline: float
+    ) -> Interest:
+        """Get ready to hear of subjects. Both callbacks must be quick and must not fail. Errors: Unreachable.
+
+        `on_lost` is called once, when the connection is lost: messages may have been missed, and none will come.
+        """
+        client = await self._connected(deadline)
+
+        async def deliver(message: Msg) -> None:
+            on_message(message)
+
+        try:
+            shared = await client.subscribe(self.new_inbox(), cb=deliver)
+        except nats.errors.ConnectionClosedError as error:
+            raise Unreachable(f"cannot subscribe: {error}", sent=False) from error
+        interest = Interest(client, shared, on_lost)
+        self._interests.add(interest)
+        if client is not self._client:
+            self._lose(interest)
+        return interest
+
+    async def forget(self, interest: Interest) -> None:
+        """Hear nothing more. Safe to repeat."""
+        self._interests.discard(interest)
+        await interest.close()
+
+    async def settle(self, *, deadline: float) -> None:
+        """Return when the server has seen all that was sent. Errors: Unreachable."""
+        await self._round_trip(await self._connected(deadline), deadline)
+
+    def _lose(self, interest: Interest) -> None:
+        self._interests.discard(interest)
+        interest.on_lost()
+
     async def wait_until_up(self, deadline: float) -> None:
         """Errors: Unreachable."""
         await self._connected(deadline)
@@ -231,8 +298,10 @@ class Connection:
         self._up.clear()
         for exchange in self._exchanges.values():
             exchange.fail("the connection was lost")
+        for interest in list(self._interests):
+            self._lose(interest)
 
-    async def _round_trip(self, client: Client, deadline: float) -> None:
+    async def _round_trip(self, client: LogClient, deadline: float) -> None:
         """Wait until the server has seen all that was sent before. nats-py's `flush` does not: its ping overtakes."""
         token = str(next(self._tokens))
         exchange = self._exchanges[token] = _Exchange(_always, asyncio.get_running_loop().create_future())
@@ -242,7 +311,7 @@ class Connection:
         finally:
             del self._exchanges[token]
 
-    async def _acquire(self, deadline: float) -> Client:
+    async def _acquire(self, deadline: float) -> LogClient:
         """A slot for one request and a client to send it on."""
         try:
             async with asyncio.timeout_at(deadline):
@@ -255,7 +324,7 @@ class Connection:
             unless_connected.pop_all()
         return client
 
-    async def _connected(self, deadline: float) -> Client:
+    async def _connected(self, deadline: float) -> LogClient:
         try:
             async with asyncio.timeout_at(deadline):
                 while self._client is None or self._client.is_closed:
@@ -267,7 +336,7 @@ class Connection:
         except TimeoutError:
             raise Unreachable("no connection to NATS", sent=False) from None
 
-    async def _dial(self) -> tuple[Client, asyncio.Event]:
+    async def _dial(self) -> tuple[LogClient, asyncio.Event]:
         """Connect to the first server that answers, with all subscriptions made."""
         pause = DIAL_PAUSE_SECONDS_MIN
         while True:
@@ -290,7 +359,7 @@ class Connection:
             await asyncio.sleep(pause)
             pause = min(2 * pause, DIAL_PAUSE_SECONDS_MAX)
 
-    async def _open(self, client: Client, server: str, closed: asyncio.Event) -> None:
+    async def _open(self, client: LogClient, server: str, closed: asyncio.Event) -> None:
         await dial(client, server, self._name, closed.set, self._ca)
         await client.subscribe(self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0)
         for subscription in list(self._subscriptions):
@@ -305,7 +374,7 @@ class Connection:
         if status_of(message) == NO_RESPONDERS or exchange.is_last(message):
             exchange.ended.set_result(None)
 
-    async def _attach(self, client: Client, subscription: Subscription) -> None:
+    async def _attach(self, client: LogClient, subscription: Subscription) -> None:
         async def deliver(message: Msg) -> None:
             subscription.on_message(message)
 
@@ -338,7 +407,7 @@ async def connect(
         keeper.result()
 
 
-async def _publish(client: Client, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+async def _publish(client: LogClient, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
     try:
         await client.publish(subject, data, reply, dict(headers) if headers else None)
     except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError) as error:

@@ -6,7 +6,6 @@ from typing import Final
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.runtime.log.jetstream import Stored
 from pagekeeper.runtime.log.port import Notice, Record, decode_touches, encode_touches
-from pagekeeper.runtime.log.subjects import split_subject
 
 OPERATION: Final = "Pk-Operation"
 TOUCHES: Final = "Pk-Touches"
@@ -46,11 +45,3 @@ def previous_revision(headers: Mapping[str, str]) -> int:
 
 def live_notice(key: SessionKey, sequence: int, headers: Mapping[str, str]) -> Notice:
     return Notice(key, previous_revision(headers), sequence, decode_touches(headers.get(TOUCHES)))
-
-
-def stored_notice(stored: Stored) -> Notice:
-    """The notice of a record read after the fact: a rollup then stands for records that nobody can see any more."""
-    _, key = split_subject(stored.subject)
-    if _ROLLUP in stored.headers:
-        return Notice(key, previous_revision(stored.headers), stored.sequence, touches=None)
-    return live_notice(key, stored.sequence, stored.headers)

@@ -55,7 +55,6 @@ from pagekeeper.runtime.log.port import (
     SESSIONS_LIMIT_MAX,
     TOMBSTONE_SECONDS,
     AppendConflict,
-    FeedToken,
     NoAnswer,
     NoRoom,
     OldRecord,
@@ -161,10 +160,13 @@ class NatsLog:
         place, deadline = self._place(key), now() + timeout_seconds
         try:
             newest = await self._newest(place, deadline) if strict else None
-            if strict and newest is None:
-                return _nothing(key, after_revision)
+            if strict and (newest is None or newest.sequence <= after_revision):
+                return _nothing_new(key, newest, after_revision)
             reach = newest.sequence if newest is not None else 0
-            tail = await self._tail(place, after_revision, reach, deadline)
+            if newest is not None and previous_revision(newest.headers) == after_revision:
+                tail = [newest]
+            else:
+                tail = await self._tail(place, after_revision, reach, deadline)
         except (Unreachable, Refused) as error:
             raise NoAnswer(str(error), maybe_applied=False) from error
         return whole_tail([(record_of(stored), previous_revision(stored.headers)) for stored in tail], after_revision)
@@ -200,8 +202,8 @@ class NatsLog:
             for one in batch.messages
         ]
 
-    def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> NatsFeed:
-        return NatsFeed(self._connection, self._partitions, after, timeout_seconds)
+    def follow(self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> NatsFeed:
+        return NatsFeed(self._connection, self._partitions, timeout_seconds)
 
     async def _store(self, key: SessionKey, expected: int, message: _Message, timeout_seconds: float) -> int:
         check_record(message.operation_id, message.data)
@@ -314,8 +316,8 @@ class NatsLog:
         return _Place(log_stream(partition), log_subject(key, partition), self._rooms[partition])
 
 
-def _nothing(key: SessionKey, after_revision: int) -> list[Record]:
-    """Return the records of a session that has none. Raises SessionGone when a reader knows some."""
-    if after_revision:
+def _nothing_new(key: SessionKey, newest: Stored | None, after_revision: int) -> list[Record]:
+    """Return no records: the reader has all. Raises SessionGone when the reader has some that the log has no more."""
+    if after_revision != (newest.sequence if newest is not None else 0):
         raise SessionGone(key)
     return []

@@ -33,9 +33,10 @@ RESERVE_SHARE_MAX: Final = 4
 """See `reserve_bytes`."""
 
 TOMBSTONE_SECONDS: Final = 24 * 3600
-"""How long the last record of a deleted session stands. Whoever was away for less hears of the deletion from it."""
-AWAY_SECONDS_MAX: Final = TOMBSTONE_SECONDS / 2
-"""A feed that was away for longer may have missed a whole tombstone, so it begins anew (FeedRewound)."""
+"""How long the last record of a deleted session stands."""
+UNHEARD_SECONDS_MAX: Final = 5.0
+"""How long a follower may believe that it has heard of everything. Notices get lost, when a server dies between storing
+a record and telling of it, or when the follower is slow, and nothing else tells of them."""
 
 APPEND_TIMEOUT_SECONDS: Final = 5.0
 READ_TIMEOUT_SECONDS: Final = 5.0
@@ -78,13 +79,6 @@ class OldRecord:
     revision: int
     size_bytes: int
     rollup: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FeedToken:
-    """Where a feed stands: the last position seen in each partition. Survives a restart of the follower."""
-
-    positions: tuple[int, ...]
 
 
 class LogError(Exception):
@@ -132,7 +126,10 @@ class NoAnswer(LogError):
 
 
 class SessionGone(LogError):
-    """A reader knows records of a session that has none any more: its tombstone has been and gone. Definite."""
+    """A reader knows records that the log has no more. Definite.
+
+    A tombstone has been and gone, or this is another log.
+    """
 
     def __init__(self, key: SessionKey) -> None:
         super().__init__(f"session {key.session!r} was deleted")
@@ -143,21 +140,11 @@ class LogBroken(LogError):
     """A record that others build on is missing. Never folded over: somebody has removed messages behind our back."""
 
 
-class FeedRewound(LogError):
-    """The log ends before the position of this feed, so it is another log. Start again, with empty caches."""
-
-
 class Feed(Protocol):
-    """The notices of all sessions from one point on: each record once, in order within its partition.
+    """The notices of the sessions that a follower watches, for as long as one connection lasts.
 
-    The feed outlives a disconnection: it catches up with what it missed before it goes on. Records that a rollup has
-    replaced meanwhile are reported by the rollup's notice, with `touches` None.
+    The iteration ends when the connection does. By then notices may have been missed, and nothing is watched any more.
     """
-
-    @property
-    def token(self) -> FeedToken:
-        """Where a feed that must not miss anything after the last notice returned has to start."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -168,7 +155,25 @@ class Feed(Protocol):
     def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> Notice:
-        """Wait for the next notice. Errors: FeedRewound."""
+        """Wait for the next notice. Notices of one session come in order; one that is lost leaves a gap."""
+        ...
+
+    def watch(self, key: SessionKey) -> None:
+        """Hear of a session: of every record that a strict read of the same log, begun afterwards, does not return.
+
+        Safe to repeat. Does nothing once the connection is lost.
+        """
+        ...
+
+    def unwatch(self, key: SessionKey) -> None:
+        """Hear of a session no more."""
+        ...
+
+    async def settle(self) -> None:
+        """Return when every record that is appended from then on to a session watched by now is told of.
+
+        For a follower that then asks somebody else about the session. Errors: NoAnswer.
+        """
         ...
 
 
@@ -276,10 +281,10 @@ class SessionLog(Protocol):
         """
         ...
 
-    def follow(self, after: FeedToken | None = None, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> Feed:
-        """The notices of everything stored after `after`, or from now on if None. Enter it before iterating.
+    def follow(self, *, timeout_seconds: float = FOLLOW_TIMEOUT_SECONDS) -> Feed:
+        """The notices of sessions that are yet to be watched. Enter it before anything else.
 
-        Entering it raises NoAnswer when the log cannot be reached in time and FeedRewound.
+        Entering it raises NoAnswer when the log cannot be reached in time.
         """
         ...
 

@@ -46,6 +46,11 @@ def log_subject(key: SessionKey, partition: int) -> str:
     return f"{LOG_PREFIX}.{partition}.{session_token(key)}"
 
 
+def feed_subject(key: SessionKey, partition: int) -> str:
+    """Where a session's notices are. Errors: InvalidField."""
+    return f"{FEED_PREFIX}.{partition}.{session_token(key)}"
+
+
 def tenant_filter(tenant: TenantId, partition: int) -> str:
     """All sessions of a tenant in a partition. Errors: InvalidField."""
     return f"{LOG_PREFIX}.{partition}.{check_tenant('tenant', tenant)}.*"
