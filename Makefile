@@ -59,6 +59,10 @@ test: $(READY) ## every test (ARGS="-k name" narrows, WORKERS=0 runs them in one
 simulate: $(READY) ## search histories for one that breaks a law (SEEDS=100000), or show one (SEED=7)
 	@exec $(BIN)/python -m tests.simulation.history $(or $(SEED),0) --seeds $(or $(SEEDS),$(if $(SEED),1,1000))
 
+.PHONY: fuzz
+fuzz: $(READY) ## inputs that are made to break the gateway (N=1000000 SEED=7 OUT=FILE)
+	@exec $(BIN)/python -m tests.integration.fuzz --count $(or $(N),5000) --seed $(or $(SEED),1) $(if $(OUT),--json $(OUT))
+
 .PHONY: check
 check: format-check lint types layers proto-check tidy ## all that needs nothing to run (make -k check: do not stop at the first)
 

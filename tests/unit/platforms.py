@@ -5,7 +5,7 @@ Replicas share the stores, and have folds and caches of their own, as processes 
 
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Generic, Self, TypeVar
 
 from pagekeeper.app.compose import Platform, compose
 from pagekeeper.app.descriptors import MEMORY
@@ -15,32 +15,33 @@ from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.fault_handler.compression_runner import InlineCompressor
 from pagekeeper.fault_handler.summarising import NoSummariser
 from pagekeeper.runtime.blobs.store import BlobStore
+from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.pool import InlinePool
 from pagekeeper.runtime.queue.port import Retries
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.tokens import EncodingName, tokenizer
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from tests.fakes.faulty_bucket import Faults, FaultyBucket
-from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_bucket import MemoryBucket
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_queue import MemoryQueue
 from tests.unit.stack import caller
 
+C = TypeVar("C", bound=Clock)
 RUNNER: Final = InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 
 
-class Platforms:
+class Platforms(Generic[C]):
     """What replicas share."""
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
+    def __init__(self, clock: C) -> None:
+        self.clock = clock
         self.log = MemoryLog()
         self.queue = MemoryQueue(Retries())
         self.bucket = FaultyBucket(MemoryBucket(self.clock), Random(1), Faults())
         self._objects = count()
 
-    async def open(self) -> "Platforms":
+    async def open(self) -> Self:
         await BlobStore(self.bucket, Random(2)).ensure_bucket()
         return self
 

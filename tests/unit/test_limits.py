@@ -1,5 +1,6 @@
 """Limits stand in the API: every field of a public request has its own, and what the core says beside is the same."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,24 +82,53 @@ def beyond(field: FieldDescriptor) -> Any:  # noqa: ANN401 - a value of the fiel
 LIMITED = [(r, path) for r, path in FIELDS if beyond(path[-1]) is not None]
 
 
-@pytest.mark.parametrize(("request_", "path"), LIMITED, ids=lambda one: getattr(one, "name", "at"))
-def test_a_field_beyond_its_limit_is_refused_by_its_path(
-    request_: Descriptor, path: tuple[FieldDescriptor, ...]
-) -> None:
+def within(field: FieldDescriptor) -> Any:  # noqa: ANN401 - a value of the field's type
+    """A value that is as large as the limit says."""
+    said = limits(field)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        keys = [f"{number:0{said.max_key_bytes}}" for number in range(said.max_items)]
+        return dict.fromkeys(keys[:-1], "x") | {keys[-1]: "x" * said.max_bytes}
+    if field.is_repeated:
+        if field.message_type is not None:
+            return [filled(GetMessageClass(field.message_type))] * said.max_items
+        entry = "x" if field.type == FieldDescriptor.TYPE_STRING else 1
+        longest = ["x" * (ID_LENGTH_MAX if said.id else said.max_bytes)] if entry == "x" else []
+        return [entry] * (said.max_items - len(longest)) + longest
+    if said.id:
+        return "x" * ID_LENGTH_MAX
+    if field.type in TEXTS:
+        return ("x" if field.type == FieldDescriptor.TYPE_STRING else b"x") * said.max_bytes
+    if field.enum_type is not None:
+        return max(field.enum_type.values_by_number)
+    return said.max if field.type == FieldDescriptor.TYPE_DOUBLE else int(said.max)
+
+
+def below(field: FieldDescriptor) -> Any:  # noqa: ANN401 - a number
+    """A number that is just too small, and is not 0, which stands for the default; None where there is none."""
+    said = limits(field)
+    if field.message_type is not None or field.is_repeated or field.type in TEXTS or field.enum_type is not None:
+        return None
+    if field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
+        return math.nextafter(said.min, -math.inf) if said.HasField("max") else None
+    return int(said.min) - 1 if said.min > 1 else None
+
+
+def with_value(request_: Descriptor, path: tuple[FieldDescriptor, ...], value: Any) -> tuple[Any, str]:  # noqa: ANN401
+    """A request that has all that is required of it, and this value where `path` leads; and that place in words."""
     message = filled(GetMessageClass(request_))
     inner: Any = message
     where = ""
     for field in path[:-1]:
-        value = getattr(inner, field.name)
+        entry = getattr(inner, field.name)
         if field.is_repeated:
-            del value[:]
-            inner = filled(value.add())
+            del entry[:]
+            inner = filled(entry.add())
             where += f"{field.name}[0]."
         else:
-            inner = filled(value)
+            inner = filled(entry)
             inner.SetInParent()
             where += f"{field.name}."
-    name, value = path[-1].name, beyond(path[-1])
+    name = path[-1].name
     inner.ClearField(name)
     if isinstance(value, dict):
         getattr(inner, name).update(value)
@@ -106,9 +136,25 @@ def test_a_field_beyond_its_limit_is_refused_by_its_path(
         getattr(inner, name).extend(value)
     else:
         setattr(inner, name, value)
-    with pytest.raises((InvalidField, ContentTooLarge)) as refusal:
-        check(message)
-    assert refusal.value.metadata["field"] == f"{where}{name}"
+    return message, f"{where}{name}"
+
+
+@pytest.mark.parametrize(("request_", "path"), LIMITED, ids=lambda one: getattr(one, "name", "at"))
+def test_a_field_beyond_its_limit_is_refused_by_its_path(
+    request_: Descriptor, path: tuple[FieldDescriptor, ...]
+) -> None:
+    for value in (beyond(path[-1]), below(path[-1])):
+        if value is None:
+            continue
+        message, where = with_value(request_, path, value)
+        with pytest.raises((InvalidField, ContentTooLarge)) as refusal:
+            check(message)
+        assert refusal.value.metadata["field"] == where
+
+
+@pytest.mark.parametrize(("request_", "path"), LIMITED, ids=lambda one: getattr(one, "name", "at"))
+def test_a_field_at_its_limit_is_taken(request_: Descriptor, path: tuple[FieldDescriptor, ...]) -> None:
+    check(with_value(request_, path, within(path[-1]))[0])
 
 
 def filled(message: Message | type[Message]) -> Any:  # noqa: ANN401 - a message of that class

@@ -23,6 +23,7 @@ from pagekeeper.runtime.rpc.methods import Method, methods
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from tests.fakes.faulty_bucket import Faults
+from tests.fakes.manual_clock import ManualClock
 from tests.integration.requests import SERVICE, filled
 from tests.unit.platforms import PlatformReplica, Platforms
 from tests.unit.stack import caller
@@ -95,7 +96,7 @@ def lasting(answer: Any) -> dict[str, object]:  # noqa: ANN401 - an answer of an
 
 @pytest.mark.parametrize("method", WRITING, ids=[method.attribute for method in WRITING])
 async def test_a_retry_after_many_others_is_answered_as_the_first_time(method: Method) -> None:
-    platforms = await Platforms().open()
+    platforms = await Platforms(ManualClock()).open()
     replica = platforms.replica()
     await session_with_a_page(replica)
     request = request_for(method)
@@ -116,7 +117,7 @@ async def test_a_retry_after_many_others_is_answered_as_the_first_time(method: M
 
 
 async def test_a_retry_is_recognised_in_a_tail_that_no_snapshot_has_shortened() -> None:
-    platforms = await Platforms().open()
+    platforms = await Platforms(ManualClock()).open()
     replica = platforms.replica()
     await session_with_a_page(replica)
     first = await replica.api.begin_turn(caller(), pb.BeginTurnRequest(request_id="first", session_id="s1"))
@@ -130,7 +131,7 @@ async def test_a_retry_is_recognised_in_a_tail_that_no_snapshot_has_shortened() 
 async def test_a_retry_is_answered_after_more_requests_than_a_state_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with the memory that states have."""
     monkeypatch.undo()
-    replica = (await Platforms().open()).replica()
+    replica = (await Platforms(ManualClock()).open()).replica()
     await session_with_a_page(replica)
     first = await replica.api.begin_turn(caller(), pb.BeginTurnRequest(request_id="first", session_id="s1"))
     for number in range(OPERATIONS_MAX + 8):
@@ -143,7 +144,7 @@ async def test_a_retry_is_answered_after_more_requests_than_a_state_remembers(mo
 
 
 async def test_another_body_under_an_old_id_is_refused() -> None:
-    replica = (await Platforms().open()).replica()
+    replica = (await Platforms(ManualClock()).open()).replica()
     await session_with_a_page(replica)
     await many_turns(replica, "s1", BETWEEN)
     other = appending("other")
@@ -154,7 +155,7 @@ async def test_another_body_under_an_old_id_is_refused() -> None:
 
 async def test_what_cannot_be_read_is_not_guessed() -> None:
     """Neither done again nor denied: the archive alone tells, and its store is away."""
-    platforms = await Platforms().open()
+    platforms = await Platforms(ManualClock()).open()
     replica = platforms.replica()
     await session_with_a_page(replica)
     await many_turns(replica, "s1", BETWEEN)
@@ -169,7 +170,7 @@ async def test_what_cannot_be_read_is_not_guessed() -> None:
 
 
 async def test_an_id_from_before_what_is_remembered_cannot_be_told() -> None:
-    platforms = await Platforms().open()
+    platforms = await Platforms(ManualClock()).open()
     replica = platforms.replica()
     await session_with_a_page(replica)
     old = uuid7(platforms.clock.now_ms())
