@@ -36,6 +36,8 @@ from tests.simulation.violations import Violation
 
 START_MS: Final = 1_800_000_000_000
 SKEW_MS_MAX: Final = 5_000
+INDEX_BYTES_MAX = 200_000
+"""One index or two: a replica makes some anew all the time."""
 COMPRESSION_RUNNER: Final = InlineCompressor(CompressorRegistry.default(), tokenizer(EncodingName.O200K_BASE).count)
 RETRIES: Final = Retries(deliveries_max=40, seconds_max=30.0)
 """More than the platform's own, since here a worker dies every few seconds."""
@@ -122,7 +124,15 @@ class Replica:
         storage = artifact_storage.compose(BlobStore(self.bucket, dice), world.new_object_id)
         self.blobs = ArtifactBlobReader(storage)
         self.platform: Platform = compose(
-            self.log, self.queue, storage, WordsAlone(), COMPRESSION_RUNNER, NoSummariser(), self.clock, InlinePool()
+            self.log,
+            self.queue,
+            storage,
+            WordsAlone(),
+            COMPRESSION_RUNNER,
+            NoSummariser(),
+            self.clock,
+            InlinePool(),
+            INDEX_BYTES_MAX,
         )
         self.api: Any = local(MEMORY, self.platform.gateway)
         self.background = world.loop.create_task(self._work(dice), context=self.process.context)

@@ -17,6 +17,7 @@ from pagekeeper.artifact_storage.service import ArtifactStorageService
 from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.ids import SessionId, SessionKey, TenantId
 from pagekeeper.core.session import Session
+from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.service import PageTableService
 from pagekeeper.runtime import codec
@@ -79,6 +80,9 @@ def key(session_id: str, tenant: str = TENANT) -> SessionKey:
     return SessionKey(TenantId(tenant), SessionId(session_id))
 
 
+INDEX_BYTES_MAX = 64 * 1024**2
+
+
 @dataclass
 class Stores:
     """What replicas share."""
@@ -128,7 +132,7 @@ class Replica:
             self.history,
             tokenizer_of,
             self.artifacts,
-            WordsAlone(),
+            Indexes(self.artifacts, WordsAlone(), INDEX_BYTES_MAX),
             self.outbox,
             stores.clock,
             pool,

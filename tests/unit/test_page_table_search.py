@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.errors import SessionNotFound, StoreUnavailable
-from pagekeeper.page_table.indexes import SLICE_BYTES_MAX
+from pagekeeper.core.ids import session_key
+from pagekeeper.page_table.indexes import SLICE_BYTES_MAX, Indexed, Indexes
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.fakes.faulty_bucket import Faults
@@ -158,3 +160,38 @@ async def test_another_tenant_finds_nothing_to_search() -> None:
     request = pb.SearchPagesRequest(session_id="s1", query="x")
     with pytest.raises(SessionNotFound):
         await replica.page_table.search_pages(caller("foreign"), request)
+
+
+async def visited(replica: Replica, indexes: Indexes, session_id: str) -> Indexed:
+    key = session_key(caller().tenant, session_id)
+    async with indexes.current(caller(), key, await replica.sessions.read(key)) as indexed:
+        return indexed
+
+
+async def test_the_indexes_of_many_short_sessions_are_kept() -> None:
+    replica = Replica(await ready(Stores()))
+    indexes = Indexes(replica.artifacts, WordsAlone(), 64 * 1024**2)
+    names = [f"s{number}" for number in range(300)]
+    for name in names:
+        await replica.open(session_id=name)
+        await replica.append(page_pb2.PageInput(page_id="p", text="heron"), session_id=name)
+    first = [await visited(replica, indexes, name) for name in names]
+    again = [await visited(replica, indexes, name) for name in names]
+    assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+async def test_indexes_take_no_more_memory_than_they_may_and_the_last_is_kept() -> None:
+    replica = Replica(await ready(Stores()))
+    for name, pages in (("short", 1), ("long", 40), ("other", 1)):
+        await replica.open(session_id=name)
+        for number in range(pages):
+            await replica.append(page_pb2.PageInput(page_id=f"p{number}", text="heron " * 500), session_id=name)
+    bytes_max = 3 * (await visited(replica, Indexes(replica.artifacts, WordsAlone(), 1), "short")).size_bytes
+    indexes = Indexes(replica.artifacts, WordsAlone(), bytes_max)
+    kept = await visited(replica, indexes, "short")
+    assert await visited(replica, indexes, "other") is not kept
+    assert await visited(replica, indexes, "short") is kept
+    large = await visited(replica, indexes, "long")
+    assert large.size_bytes > bytes_max
+    assert await visited(replica, indexes, "long") is large
+    assert await visited(replica, indexes, "short") is not kept

@@ -20,6 +20,8 @@ from pagekeeper.runtime.log.subjects import PARTITIONS_MAX
 from pagekeeper.runtime.rpc.addresses import split
 
 PREFIX: Final = "PK_"
+INDEX_BYTES_MAX: Final = 512 * 1024**2
+"""What the search indexes of a process may take together, unless it is told otherwise."""
 _ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 
 
@@ -151,6 +153,11 @@ class RecallSettings(Settings):
 
     embedder: Literal["static", "none"] = Field(
         default="static", description="static or none: whether what words mean counts in recall, beside the words"
+    )
+    index_bytes_max: int = Field(
+        default=INDEX_BYTES_MAX,
+        ge=1024**2,
+        description="bytes of memory that the search indexes of sessions may take together, 1 MiB or more",
     )
 
 

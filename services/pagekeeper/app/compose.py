@@ -22,6 +22,7 @@ from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.queue.port import WorkQueue
 from pagekeeper.runtime.rpc.local import local
 from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.settings import INDEX_BYTES_MAX
 from pagekeeper.working_set import main as working_set
 
 
@@ -49,12 +50,13 @@ def compose(  # noqa: PLR0913, PLR0917 - what the services need
     summariser: Summariser,
     clock: Clock,
     pool: Pool,
+    index_bytes_max: int = INDEX_BYTES_MAX,
 ) -> Platform:
     """One process: one cache of folded sessions, no gRPC between services."""
     artifacts = local(ARTIFACT_STORAGE, artifact_storage)
     blobs = ArtifactBlobReader(artifacts)
     sessions = Sessions(log, blobs, clock)
-    table = page_table.compose(log, queue, sessions, blobs, artifacts, embedder, clock, pool)
+    table = page_table.compose(log, queue, sessions, blobs, artifacts, embedder, clock, pool, index_bytes_max)
     tables = local(PAGE_TABLE, table.service)
     working = local(WORKING_SET, working_set.compose(log, sessions, blobs))
     faults = fault_handler.compose(log, queue, tables, working, artifacts, compression_runner, summariser)

@@ -121,6 +121,7 @@ async def _all(process: _Process) -> Serving:
         fault_handler.open_summariser(settings),
         process.clock,
         await process.pool(),
+        settings.index_bytes_max,
     )
     platform.start(process.background)
     verifier = TokenVerifier(KeyFile(settings.token_key, process.clock), settings.token_audience, process.clock)
@@ -181,6 +182,7 @@ async def _page_table(process: _Process) -> Serving:
         open_embedder(settings),
         process.clock,
         await process.pool(),
+        settings.index_bytes_max,
     )
     composed.start(process.background)
     return Serving(settings, {PAGE_TABLE: composed.service}, tokens.verifier(), (bus.need,))

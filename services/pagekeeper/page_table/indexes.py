@@ -25,9 +25,6 @@ from pagekeeper.runtime.batches import batches
 from pagekeeper.runtime.errors import reason_name
 from pagekeeper.runtime.identity import Caller
 
-INDEXES_MAX: Final = 256
-INDEXES_BYTES_MAX: Final = 512 * 1024 * 1024
-"""Sessions whose index is kept, those searched last, and what these may take together."""
 BATCH_PAGES_MAX: Final = 64
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """Read from the object store with one call."""
@@ -47,12 +44,16 @@ class Indexed(IndexUpkeep):
 
 
 class Indexes:
-    def __init__(self, artifacts: GetBlobsPort, embedder: Embedder) -> None:
+    """The indexes of the sessions that were searched last, as many as take `bytes_max` together; one in any case.
+
+    Their number is not bounded: the index of a short session takes 130 KB, and to make it anew takes as long as ten
+    searches.
+    """
+
+    def __init__(self, artifacts: GetBlobsPort, embedder: Embedder, bytes_max: int) -> None:
         self._artifacts = artifacts
         self._embedder = embedder
-        self._indexes: Lru[SessionKey, Indexed] = Lru(
-            count_max=INDEXES_MAX, bytes_max=INDEXES_BYTES_MAX, size_bytes=attrgetter("size_bytes")
-        )
+        self._indexes: Lru[SessionKey, Indexed] = Lru(bytes_max=bytes_max, size_bytes=attrgetter("size_bytes"))
 
     @asynccontextmanager
     async def current(self, caller: Caller, key: SessionKey, session: Session) -> AsyncIterator[Indexed]:

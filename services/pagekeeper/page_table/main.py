@@ -6,6 +6,7 @@ from typing import Final
 
 from pagekeeper.core.embedding import Embedder
 from pagekeeper.core.events import SessionConfig
+from pagekeeper.page_table.indexes import Indexes
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.service import PageTableService
 from pagekeeper.page_table.snapshots import Snapshots
@@ -61,6 +62,7 @@ def compose(  # noqa: PLR0913, PLR0917 - what its parts need
     embedder: Embedder,
     clock: Clock,
     pool: Pool,
+    index_bytes_max: int,
 ) -> PageTable:
     """`sessions` must be kept current by whoever made it: see `Sessions.follow_log`.
 
@@ -69,7 +71,8 @@ def compose(  # noqa: PLR0913, PLR0917 - what its parts need
     tokenizer_of(SessionConfig().model)
     outbox = Outbox(queue, clock)
     history = History(log, blobs, sessions)
-    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, embedder, outbox, clock, pool)
+    indexes = Indexes(artifacts, embedder, index_bytes_max)
+    service = PageTableService(log, sessions, history, tokenizer_of, artifacts, indexes, outbox, clock, pool)
     return PageTable(service, outbox, open_thinning(log, queue, blobs, artifacts, clock), queue)
 
 

@@ -1,6 +1,5 @@
 """The page table service: its RPCs, each from the part of it that does the work."""
 
-from pagekeeper.core.embedding import Embedder
 from pagekeeper.page_table.checkpoints import Checkpoints
 from pagekeeper.page_table.forks import Forks
 from pagekeeper.page_table.indexes import Indexes
@@ -35,7 +34,7 @@ class PageTableService:
         history: History,
         tokenizer_of: TokenizerOf,
         artifacts: ArtifactPort,
-        embedder: Embedder,
+        indexes: Indexes,
         outbox: Outbox,
         clock: Clock,
         pool: Pool,
@@ -60,7 +59,6 @@ class PageTableService:
         self.lookup = queries.lookup
         self.get_page = queries.get_page
         self.list_pages = queries.list_pages
-        indexes = Indexes(artifacts, embedder)
         self.search_pages = Searching(sessions, indexes).search_pages
         self.recall_pages = Recalling(sessions, indexes).recall_pages
         checkpoints = Checkpoints(sessions)
