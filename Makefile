@@ -95,6 +95,10 @@ format: $(READY) ## format the code and mend what the linter can
 bench: $(READY) ## measure; writes bench/results
 	@exec $(BIN)/python -m bench.service --json bench/results/service.json
 
+.PHONY: bench-scale
+bench-scale: $(READY) ## measure how costs grow; writes bench/results (QUICK=1: 15 minutes, OUT=FILE: rows alone, ONLY="pages turns")
+	@exec $(BIN)/python -m bench.scale $(if $(filter-out 0,$(QUICK)),--quick) $(if $(OUT),--out $(OUT)) $(ONLY)
+
 # What the benchmarks stand beside, on top of the environment.
 BENCH_READY := $(VENV)/.bench
 

@@ -9,27 +9,22 @@ beside each figure.
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
-from uuid import uuid4
 
 import click
-import grpc
-import nats
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.echo import METHOD
-from bench.measuring import Measured, machine, measure
-from demo.corpus.generate import DEFAULT_FILE
-from demo.corpus.load import load_conversations
+from bench.baselines import APPEND_BYTES, measure_bare_append, measure_echo
+from bench.measuring import Measured, Operation, machine, measure
+from bench.scale.conversation import BUDGET_TOKENS, Conversation
+from bench.scale.plan import FIRST_TURN
+from bench.texts import Texts
 from pagekeeper.client import Pagekeeper, Session, assistant, connect, user
 from pagekeeper.local.stack import LocalStack, Topology
 from pagekeeper.runtime.clock import SystemClock
@@ -38,12 +33,13 @@ from pagekeeper.v1 import page_pb2
 
 SEED: Final = 20261123
 IN_FLIGHT: Final = (1, 16)
-APPEND_BYTES: Final = 1024
 PAGE_BYTES: Final = 4096
 RESIDENT_PAGES: Final = 200
 RESIDENT_PAGE_BYTES: Final = 2048
 HOT_PAGES: Final = 48
 FAULTS_PER_TURN: Final = 90
+CALLS_OF_AN_AGENT: Final = 200
+LONG_PAGES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,8 @@ class Row:
     ratio_p50: float | None
     ratio_cpu: float | None
     must: str
+    pages_core_second: float | None
+    """Pages appended in a second of CPU of our processes and NATS."""
 
 
 @click.command()
@@ -101,8 +99,7 @@ class _Bench:
         self._pagekeeper = pagekeeper
         self._topology = topology
         self._operations = operations
-        self._random = Random(SEED)
-        self._prose = _prose()
+        self._texts = Texts(SEED)
         self._pids = _pids(stack)
         self._echoes: dict[tuple[int, int], Measured] = {}
         self._rows: list[Row] = []
@@ -110,12 +107,17 @@ class _Bench:
     async def run(self) -> list[Row]:
         for in_flight in IN_FLIGHT:
             bare = await self._bare_append(in_flight)
-            await self._append(in_flight, bare, pages=1, must="2 x (echo + append)")
-            await self._append(in_flight, bare, pages=16, must="5,000 appends a core-second")
+            await self._turn(in_flight, bare)
+            await self._agent_turn(in_flight, bare)
+            for in_turns in (False, True):
+                await self._append(in_flight, bare, pages=1, in_turns=in_turns)
+                await self._append(in_flight, bare, pages=16, in_turns=in_turns)
             await self._assemble(in_flight)
-            await self._fault_hot(in_flight)
+            await self._fault_resident(in_flight)
+            await self._fault_hot(in_flight, bare)
             await self._fault_cold(in_flight)
             await self._search(in_flight)
+        await self._search_long()
         return self._rows
 
     # Baselines
@@ -124,53 +126,74 @@ class _Bench:
         """A bare echo of that size, measured once for each size and concurrency."""
         key = (size_bytes, in_flight)
         if key not in self._echoes:
-            async with _echo_server() as (channel, pid):
-                call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-                payload = bytes(size_bytes)
-
-                async def operation(_: int) -> None:
-                    await call(payload)
-
-                measured = await measure(operation, in_flight=in_flight, operations=self._operations, pids=[pid])
+            measured = await measure_echo(size_bytes, in_flight=in_flight, operations=self._operations)
             self._echoes[key] = measured
             self._add(f"echo {size_bytes:,} B", measured, None, "")
         return self._echoes[key]
 
     async def _bare_append(self, in_flight: int) -> Measured:
         """What the same NATS needs for one conditional, synced append, without anything around it."""
-        client = await nats.connect(self._stack.nats.url)
-        try:
-            stream = client.jetstream()
-            name = f"BENCH_{uuid4().hex}"
-            await stream.add_stream(name=name, subjects=[f"bench.{name}.>"])
-            payload = bytes(APPEND_BYTES)
-
-            async def operation(number: int) -> None:
-                headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
-                await stream.publish(f"bench.{name}.{number}", payload, headers=headers)
-
-            measured = await measure(
-                operation, in_flight=in_flight, operations=self._operations, pids=[self._stack.nats.pid]
-            )
-            await stream.delete_stream(name)
-        finally:
-            await client.close()
+        measured = await measure_bare_append(
+            self._stack.nats.url, [self._stack.nats.pid], in_flight=in_flight, operations=self._operations
+        )
         self._add("bare append 1,024 B", measured, None, "")
         return measured
 
     # Operations
 
-    async def _append(self, in_flight: int, bare: Measured, *, pages: int, must: str) -> None:
+    async def _turn(self, in_flight: int, bare: Measured) -> None:
+        """A message of the user, its prompt of 32K, and a model's answer, beside three echoes and two bare appends."""
+        echo = await self._echo(APPEND_BYTES, in_flight)
+        talks = [await Conversation.open(self._pagekeeper, self._texts) for _ in range(in_flight)]
+        for talk in talks:
+            await talk.grow(turns=FIRST_TURN)
+
+        async def operation(number: int) -> None:
+            await talks[number % in_flight].turn()
+
+        measured = await self._measured(operation, in_flight)
+        base = 3 * echo.p50_ms + 2 * bare.p50_ms, 3 * echo.cpu_us + 2 * bare.cpu_us
+        must = f"CPU {4 if self._topology == 'one' else 8}, p99 5 x p50"
+        self._add("a turn, from turn 100", measured, ("3 echoes + 2 bare appends", *base), must)
+
+    async def _agent_turn(self, in_flight: int, bare: Measured) -> None:
+        """A tool's result and the prompt after it, beside two echoes and a bare append: 200 of them in one turn."""
+        echo = await self._echo(APPEND_BYTES, in_flight)
+        talks = [await Conversation.open(self._pagekeeper, self._texts) for _ in range(in_flight)]
+
+        async def operation(number: int) -> None:
+            talk = talks[number % in_flight]
+            if number // in_flight % CALLS_OF_AN_AGENT == 0:
+                await talk.session.append(self._texts.question())
+            await talk.session.append(self._texts.result())
+            await talk.session.assemble(budget_tokens=BUDGET_TOKENS)
+
+        measured = await self._measured(operation, in_flight)
+        base = 2 * echo.p50_ms + bare.p50_ms, 2 * echo.cpu_us + bare.cpu_us
+        self._add("a call of an agent's turn", measured, ("2 echoes + bare append", *base), "")
+
+    async def _append(self, in_flight: int, bare: Measured, *, pages: int, in_turns: bool) -> None:
+        """Pages of 1 KiB: a user's and a model's in turn, or all of them in one turn of an agent."""
         sessions = [await self._pagekeeper.open_session() for _ in range(in_flight)]
         echo = await self._echo(APPEND_BYTES * pages, in_flight)
 
         async def operation(number: int) -> None:
-            messages = [assistant(self._text(APPEND_BYTES)) for _ in range(pages)]
+            first = number // in_flight * pages
+            speakers = [user if in_turns and (first + offset) % 2 == 0 else assistant for offset in range(pages)]
+            messages = [speaker(self._texts.piece(APPEND_BYTES)) for speaker in speakers]
             await sessions[number % in_flight].append(*messages)
 
-        measured = await measure(operation, in_flight=in_flight, operations=self._operations, pids=self._pids)
-        base = echo.p50_ms + bare.p50_ms
-        self._add(f"append, {pages} x 1,024 B", measured, ("echo + bare append", base, echo.cpu_us), must)
+        measured = await self._measured(operation, in_flight)
+        base = echo.p50_ms + bare.p50_ms, echo.cpu_us + bare.cpu_us
+        must = f"{1_000 if pages == 1 else 5_000:,} pages a core-second" + (", p50 2" if pages == 1 else "")
+        where = "in turns" if in_turns else "in one turn"
+        name = f"append, {pages} x 1,024 B, {where}"
+        self._add(name, measured, ("echo + bare append", *base), must, pages=pages)
+
+    async def _measured(self, operation: Operation, in_flight: int) -> Measured:
+        """With the CPU of our processes and of NATS."""
+        pids = [*self._pids, self._stack.nats.pid]
+        return await measure(operation, in_flight=in_flight, operations=self._operations, pids=pids)
 
     async def _assemble(self, in_flight: int) -> None:
         session = await self._resident_session()
@@ -187,8 +210,37 @@ class _Bench:
         self._add("assemble 400 KiB, the same again", measured, (f"echo {size:,} B", echo.p50_ms, echo.cpu_us), "4")
         measured = await measure(changed, in_flight=in_flight, operations=self._operations, pids=self._pids)
         self._add("assemble 400 KiB, another input", measured, (f"echo {size:,} B", echo.p50_ms, echo.cpu_us), "4")
+        if in_flight == 1:
+            await self._assemble_changed(session, f"echo {size:,} B", echo)
 
-    async def _fault_hot(self, in_flight: int) -> None:
+    async def _assemble_changed(self, session: Session, baseline: str, echo: Measured) -> None:
+        """A prompt after a resident page was said anew, which is not part of the time."""
+
+        async def edit(_: int) -> None:
+            await session.append(user(self._texts.piece(RESIDENT_PAGE_BYTES), page_id="edited"))
+
+        async def operation(_: int) -> None:
+            await session.assemble(user_input="What is there?")
+
+        measured = await measure(operation, in_flight=1, operations=self._operations, pids=[], before_each=edit)
+        self._add("assemble 400 KiB, one page changed", measured, (baseline, echo.p50_ms, 0.0), "2")
+
+    async def _fault_resident(self, in_flight: int) -> None:
+        """Pages of the working set: nothing is admitted, and nothing is appended."""
+        echo = await self._echo(PAGE_BYTES, in_flight)
+        faulting = [await _Faulting.prepare(self, 1) for _ in range(in_flight)]
+        for one in faulting:
+            await one.fault(0)
+
+        async def operation(number: int) -> None:
+            await faulting[number % in_flight].session.fault("p0")
+
+        measured = await self._measured(operation, in_flight)
+        must = "1.7" if self._topology == "one" else "4"
+        self._add("fault 4 KiB, resident already", measured, ("echo 4,096 B", echo.p50_ms, echo.cpu_us), must)
+
+    async def _fault_hot(self, in_flight: int, bare: Measured) -> None:
+        """Pages that were evicted and whose bytes are at hand: each fault is one append."""
         echo = await self._echo(PAGE_BYTES, in_flight)
         faulting = [await _Faulting.prepare(self, HOT_PAGES) for _ in range(in_flight)]
         for one in faulting:
@@ -198,9 +250,10 @@ class _Bench:
         async def operation(number: int) -> None:
             await faulting[number % in_flight].fault(number // in_flight)
 
-        measured = await measure(operation, in_flight=in_flight, operations=self._operations, pids=self._pids)
-        must = "1.7" if self._topology == "one" else "6"
-        self._add("fault 4 KiB, hot", measured, ("echo 4,096 B", echo.p50_ms, echo.cpu_us), must)
+        measured = await self._measured(operation, in_flight)
+        must = "1.5" if self._topology == "one" else "3"
+        base = echo.p50_ms + bare.p50_ms, echo.cpu_us + bare.cpu_us
+        self._add("fault 4 KiB, that promotes", measured, ("echo + bare append", *base), must)
 
     async def _fault_cold(self, in_flight: int) -> None:
         """Every page is faulted once, after its bytes have moved to the object store and no cache has them."""
@@ -226,10 +279,18 @@ class _Bench:
         session = await self._resident_session()
 
         async def operation(_: int) -> None:
-            await session.search(" ".join(self._random.sample(self._prose.split(), 3)))
+            await session.search(self._texts.query())
 
         measured = await measure(operation, in_flight=in_flight, operations=self._operations, pids=self._pids)
-        self._add("search 200 pages", measured, ("echo 1,024 B", echo.p50_ms, echo.cpu_us), "")
+        self._add("search 200 pages", measured, ("echo 1,024 B", echo.p50_ms, echo.cpu_us), "3")
+
+    async def _search_long(self) -> None:
+        echo = await self._echo(APPEND_BYTES, 1)
+        talk = await Conversation.open(self._pagekeeper, self._texts)
+        await talk.grow(pages=LONG_PAGES)
+        await talk.search()
+        measured = await measure(talk.search, in_flight=1, operations=self._operations, pids=self._pids)
+        self._add(f"search {LONG_PAGES:,} pages", measured, ("echo 1,024 B", echo.p50_ms, echo.cpu_us), "5")
 
     # Preparation
 
@@ -241,7 +302,7 @@ class _Bench:
         return session
 
     def _message(self, number: int) -> page_pb2.PageInput:
-        text = self._text(RESIDENT_PAGE_BYTES)
+        text = self._texts.piece(RESIDENT_PAGE_BYTES)
         return user(text) if number % 2 == 0 else assistant(text)
 
     async def open_small_session(self) -> Session:
@@ -255,15 +316,12 @@ class _Bench:
             pin_last_turns=1,
         )
 
-    def _text(self, size_bytes: int) -> str:
-        """A piece of the conversation that ships, which is what messages look like to a tokenizer."""
-        start = self._random.randrange(len(self._prose) - size_bytes)
-        return self._prose[start : start + size_bytes]
-
     def page(self, page_id: str) -> page_pb2.PageInput:
-        return assistant(self._text(PAGE_BYTES), page_id=page_id)
+        return assistant(self._texts.piece(PAGE_BYTES), page_id=page_id)
 
-    def _add(self, operation: str, measured: Measured, base: tuple[str, float, float] | None, must: str) -> None:
+    def _add(
+        self, operation: str, measured: Measured, base: tuple[str, float, float] | None, must: str, *, pages: int = 0
+    ) -> None:
         click.echo(f"  {self._topology}: {operation} at {measured.in_flight}: {measured.p50_ms:.2f} ms", err=True)
         self._rows.append(
             Row(
@@ -274,6 +332,7 @@ class _Bench:
                 ratio_p50=measured.p50_ms / base[1] if base else None,
                 ratio_cpu=measured.cpu_us / base[2] if base and base[2] else None,
                 must=must,
+                pages_core_second=pages / measured.cpu_us * 1e6 if pages else None,
             )
         )
 
@@ -309,39 +368,24 @@ class _Faulting:
         return await self.session.fault(f"p{number % self._pages}")
 
 
-@asynccontextmanager
-async def _echo_server() -> AsyncIterator[tuple[grpc.aio.Channel, int]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.echo", "0", stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        port = int(await process.stdout.readline())
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await channel.channel_ready()
-            yield channel, process.pid
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def _prose() -> str:
-    """All messages of the conversation that ships, as ASCII, so that characters are bytes."""
-    (conversation,) = load_conversations(DEFAULT_FILE)
-    texts: list[str] = []
-    for turn in conversation.turns:
-        texts += [message.text for message in turn.question]
-        texts += [message.text for message in turn.reply]
-    return " ".join(texts).encode("ascii", "ignore").decode()
-
-
 def _pids(stack: LocalStack) -> list[int]:
     return [process.pid for process in stack.processes.values()]
 
 
 def _print(rows: Sequence[Row]) -> None:
     table = Table(
-        "operation", "topology", "at", "p50 ms", "p99 ms", "a second", "CPU µs", "beside", "p50 x", "CPU x", "must"
+        "operation",
+        "topology",
+        "at",
+        "p50 ms",
+        "p99 ms",
+        "a second",
+        "CPU µs",
+        "beside",
+        "p50 x",
+        "CPU x",
+        "pages a core-s",
+        "must",
     )
     for row in rows:
         measured = row.measured
@@ -356,6 +400,7 @@ def _print(rows: Sequence[Row]) -> None:
             row.baseline,
             f"{row.ratio_p50:.1f}" if row.ratio_p50 is not None else "",
             f"{row.ratio_cpu:.1f}" if row.ratio_cpu is not None else "",
+            f"{row.pages_core_second:,.0f}" if row.pages_core_second is not None else "",
             row.must,
         )
     Console(width=160).print(table)

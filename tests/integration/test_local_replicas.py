@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pagekeeper.client import assistant, connect, user
 from pagekeeper.core.ids import session_key
 from pagekeeper.local.child import StartFailed, stop_all
 from pagekeeper.local.nats_cluster import NatsCluster
@@ -18,6 +19,7 @@ from pagekeeper.runtime.log.server_checks import check_server
 from pagekeeper.runtime.log.streams import Capacity, make_streams
 from tests.integration.launch import STAND_IN
 from tests.integration.leavings import users_of
+from tests.stacks import new_tenant
 
 KEY = session_key("t", "s")
 SMALL = Capacity(replicas=3, log_bytes_max=16 * 1024**2, work_bytes_max=1024**2, dead_bytes_max=1024**2)
@@ -111,4 +113,23 @@ async def test_a_directory_keeps_the_size_of_its_cluster(tmp_path: Path, first: 
         await stop_all(cluster.servers)
     with pytest.raises(StartFailed, match=f"{said}: start with NATS={first}, or with another DATA_DIR"):
         await NatsCluster(tmp_path, second).start()
+    assert not users_of(tmp_path)
+
+
+async def test_every_replica_serves_and_every_append_is_on_three_servers(tmp_path: Path) -> None:
+    replicas = {"gateway": 2, "page-table": 2}
+    async with LocalStack(tmp_path, replicas=replicas, nats_servers=3) as stack:
+        for _ in range(4):
+            async with connect(stack.endpoint, stack.token(new_tenant("replicas"))) as pagekeeper:
+                for _ in range(4):
+                    session = await pagekeeper.open_session()
+                    await session.append(user("Where does the heron nest?"), assistant("In the tallest alder."))
+                    prompt = await session.assemble()
+                    assert any("In the tallest alder." in message.content for message in prompt.messages)
+        for name in ("gateway", "gateway-2", "page-table", "page-table-2"):
+            assert '"message": "call"' in stack.processes[name].log_path.read_text(), name
+        async with connect_to_nats([stack.nats.url], name="test") as connection:
+            for partition in range(4):
+                stream = await ask(connection, f"STREAM.INFO.PK_LOG_{partition}", {}, deadline=now() + 10)
+                assert stream["config"]["num_replicas"] == 3
     assert not users_of(tmp_path)

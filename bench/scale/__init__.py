@@ -1,0 +1,1 @@
+"""What an operation costs as the platform grows: in replicas, tenants, pages, turns and sessions."""
