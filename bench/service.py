@@ -215,9 +215,12 @@ class _Bench:
 
     async def _assemble_changed(self, session: Session, baseline: str, echo: Measured) -> None:
         """A prompt after a resident page was said anew, which is not part of the time."""
+        await session.append(user(self._texts.piece(RESIDENT_PAGE_BYTES), page_id="edited"))
 
         async def edit(_: int) -> None:
-            await session.append(user(self._texts.piece(RESIDENT_PAGE_BYTES), page_id="edited"))
+            page = user(self._texts.piece(RESIDENT_PAGE_BYTES), page_id="edited")
+            page.new_version = True
+            await session.append(page)
 
         async def operation(_: int) -> None:
             await session.assemble(user_input="What is there?")
