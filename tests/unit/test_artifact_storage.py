@@ -3,13 +3,23 @@
 import asyncio
 from hashlib import sha256
 from random import Random
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField
+from pagekeeper.core.errors import ContentCorrupt, ContentTooLarge, InvalidField, StoreUnavailable
 from pagekeeper.runtime.artifacts import ArtifactBlobReader
+from pagekeeper.runtime.blobs.port import (
+    BlobBroken,
+    BlobCorrupt,
+    BlobError,
+    BlobMissing,
+    BlobRefused,
+    BlobUnavailable,
+    Bucket,
+)
 from pagekeeper.runtime.extents import extent_message
 from pagekeeper.v1 import artifact_storage_service_pb2 as artifact_pb
 from pagekeeper.v1 import error_reason_pb2, page_pb2
@@ -18,6 +28,7 @@ from tests.unit.stack import TENANT, Replica, Stores, caller, key, ready
 
 MISSING = error_reason_pb2.ERROR_REASON_PAGE_NOT_FOUND
 CORRUPT = error_reason_pb2.ERROR_REASON_CONTENT_CORRUPT
+UNAVAILABLE = error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE
 
 
 async def put(replica: Replica, *blobs: bytes, tenant: str = TENANT) -> list[artifact_pb.BlobRef]:
@@ -75,6 +86,70 @@ async def test_one_wrong_part_does_not_take_the_others_along() -> None:
     items = await get(replica, *refs)
     assert [item.failure for item in items] == [0, CORRUPT, 0]
     assert [item.data for item in items] == [b"first", b"", b"third"]
+
+
+class BadObjects:
+    """A bucket of which some objects cannot be read, in one way or another; all others can."""
+
+    def __init__(self, inner: Bucket) -> None:
+        self._inner = inner
+        self.bad: dict[str, BlobError] = {}
+        self.all_fail: BlobError | None = None
+        self.write, self.stat, self.delete = inner.write, inner.stat, inner.delete
+        self.ensure, self.close = inner.ensure, inner.close
+
+    async def read(self, key: str, *, timeout_seconds: float) -> bytes:
+        if self.all_fail is not None:
+            raise self.all_fail
+        return await self._inner.read(key, timeout_seconds=timeout_seconds)
+
+    async def read_part(self, key: str, offset: int, length: int, *, timeout_seconds: float) -> bytes:
+        failure = self.all_fail or self.bad.get(key)
+        if failure is not None:
+            raise failure
+        return await self._inner.read_part(key, offset, length, timeout_seconds=timeout_seconds)
+
+
+FAILURES: Final = {
+    BlobBroken("broke off"): CORRUPT,
+    BlobCorrupt("another digest"): CORRUPT,
+    BlobMissing("gone"): MISSING,
+    BlobUnavailable("500"): UNAVAILABLE,
+}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([None, *FAILURES]), min_size=1, max_size=5), st.integers(1, 3))
+def test_an_object_that_cannot_be_read_harms_no_other(outcomes: list[BlobError | None], parts: int) -> None:
+    async def play() -> None:
+        stores = await ready(Stores())
+        stores.bucket = bucket = BadObjects(stores.bucket)  # type: ignore[assignment] # the same port
+        replica = Replica(stores)
+        wanted: list[tuple[artifact_pb.BlobRef, bytes, BlobError | None]] = []
+        for number, outcome in enumerate(outcomes):
+            blobs = [f"object {number} part {part}".encode() for part in range(parts)]
+            refs = await put(replica, *blobs)
+            if outcome is not None:
+                bucket.bad[refs[0].extent.object_key] = outcome
+            wanted += [(ref, blob, outcome) for ref, blob in zip(refs, blobs, strict=True)]
+        items = await get(replica, *(ref for ref, _, _ in wanted))
+        for item, (_, blob, outcome) in zip(items, wanted, strict=True):
+            assert (item.data, item.failure) == ((blob, 0) if outcome is None else (b"", FAILURES[outcome]))
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("failure", [BlobBroken("broke off"), BlobUnavailable("500"), BlobRefused("no such bucket")])
+async def test_a_store_that_serves_nothing_is_unavailable_and_calls_no_object_corrupt(failure: BlobError) -> None:
+    stores = await ready(Stores())
+    stores.bucket = bucket = BadObjects(stores.bucket)  # type: ignore[assignment] # the same port
+    replica = Replica(stores)
+    refs = [*await put(replica, b"one"), *await put(replica, b"two")]
+    bucket.all_fail = failure
+    with pytest.raises(StoreUnavailable):
+        await get(replica, *refs)
+    with pytest.raises(StoreUnavailable):
+        await get(replica, refs[0])
 
 
 async def test_another_tenants_bytes_do_not_exist() -> None:

@@ -159,7 +159,10 @@ WORDS = st.sampled_from(
     ("PostgreSQL", "EdDSA", "the ledger", "port 8080", "Havenbrot", "in March", "What did we decide?")
 )
 TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join)
+LARGE = st.builds(lambda text, times: f"{text}\n" * times, TEXTS, st.integers(20, 80))
+"""Of a message that the working set has no room for."""
 ACTS = st.one_of(
+    st.tuples(st.sampled_from(("user", "user", "tool")), LARGE),
     st.tuples(st.sampled_from(("user", "assistant", "tool")), TEXTS),
     st.tuples(st.just("fault"), st.integers(1, 12), st.integers(0, 3)),
     st.tuples(st.just("update"), st.integers(1, 12), TEXTS),

@@ -182,7 +182,7 @@ async def test_a_batch_may_refer_to_its_own_earlier_pages_by_the_ids_that_it_cho
         page_pb2.PageInput(text="made from it", role=page_pb2.MESSAGE_ROLE_ASSISTANT, links=[derived]),
     )
     assert [page.page_id for page in answer.pages] == ["p1", "source", "p3"]
-    page = (await replica.lookup("p3")).page
+    page = (await replica.page_table.get_page(caller(), pb.GetPageRequest(session_id="s1", page_id="p3"))).page
     assert [link.target_page_id for link in page.links] == ["source"]
     assert page.trust == TrustClass.TOOL.value
 

@@ -21,7 +21,7 @@ from pagekeeper.core.errors import (
     StoreUnavailable,
 )
 from pagekeeper.core.lines import LineFacts, page_line
-from pagekeeper.core.offering import SaidPlaces, input_page_id, words_page_id
+from pagekeeper.core.offering import LastMessage, Offering, SaidPlaces
 from pagekeeper.core.pages import MessageRole, Modality, PageType, TrustClass
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.spilling import INLINE_BYTES_MAX, RECORD_INLINE_BYTES_MAX, to_spill
@@ -331,7 +331,8 @@ async def test_what_nobody_said_is_filled_in_and_what_is_known_is_not_said_again
     first = await replica.page_table.annotate_page(caller(), annotate)
     annotate.request_id = "b"
     assert await replica.page_table.annotate_page(caller(), annotate) == first
-    page = (await replica.lookup(page.page_id)).page
+    asked = pb.GetPageRequest(session_id="s1", page_id=page.page_id)
+    page = (await replica.page_table.get_page(caller(), asked)).page
     assert (page.hint, dict(page.metadata)) == ("Friday", {"topic": "deadline"})
 
 
@@ -390,8 +391,15 @@ async def test_a_version_stays_where_its_page_was_said_and_begins_no_turn() -> N
     session = await replica.fold()
     assert session.turn == 2
     assert as_said(session) == ["u1", "a1", "u2"]
-    assert (input_page_id(session), words_page_id(session)) == ("u2", "u2")
+    assert last_message(session) == LastMessage("u2", answered=False)
     corrected = page_pb2.PageInput(page_id="u2", text="Are you quite sure?", new_version=True)
     await replica.append(corrected)
     session = await replica.fold()
-    assert (session.turn, input_page_id(session)) == (2, "u2"), "the question of this turn may be corrected"
+    assert session.turn == 2
+    assert last_message(session) == LastMessage("u2", answered=False), "the question of this turn may be corrected"
+
+
+def last_message(session: Session) -> LastMessage | None:
+    offering = Offering()
+    offering.keep_up(session)
+    return offering.last_message

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatParts, assemble_chat
+from pagekeeper.core.assembly import AssembledChat, assemble_chat
+from pagekeeper.core.chat_parts import ChatLimits, ChatParts
 from pagekeeper.core.effects import Pressure
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.events import PromptLayout, VMMode

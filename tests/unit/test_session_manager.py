@@ -143,9 +143,10 @@ async def test_the_last_words_are_sent_even_when_they_are_no_page_of_the_prompt(
     assert (await sm.get_messages_for_llm())[-1]["content"].endswith(large)
     await talk(sm, 1)
     assert large not in json.dumps(await sm.get_messages_for_llm())
-    await sm.user_says(WORDS * 200)
-    with pytest.raises(BudgetTooSmall):
-        await sm.get_messages_for_llm()
+    await sm.user_says(f"{WORDS * 200} Which of them?")
+    cut = (await sm.get_messages_for_llm())[-1]["content"]
+    assert cut.endswith("Which of them?")
+    assert "characters of this message are left out here; page_fault with page_id" in cut
 
 
 async def test_what_the_words_call_for_is_there_before_the_model_asks() -> None:

@@ -190,7 +190,7 @@ def test_a_search_envelope_lists_what_was_found(found: list[FoundPage]) -> None:
 
 def test_tools_as_objects_and_as_the_provider_wants_them() -> None:
     assert [tool.function.name for tool in get_vm_tools()] == ["page_fault", "search_pages"]
-    assert list(PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level"]
+    assert list(PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level", "offset"]
     assert list(SEARCH_PAGES_TOOL.function.parameters.properties) == ["query", "modality", "limit"]
     fault, search = get_vm_tools_as_dicts()
     assert fault["type"] == "function"

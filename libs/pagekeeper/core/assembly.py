@@ -24,71 +24,14 @@ from hashlib import sha256
 from typing import Any
 
 from pagekeeper.core import prompt
-from pagekeeper.core.effects import Pressure
+from pagekeeper.core.chat_parts import USER, ChatLimits, ChatParts
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.escape import guard_words
-from pagekeeper.core.events import PromptLayout, VMMode
-from pagekeeper.core.manifest import (
-    Manifest,
-    ManifestLine,
-    ManifestPolicies,
-    RenderedManifest,
-    WorkingSetEntry,
-    floor_tokens,
-    render_manifest,
-    status_json,
-    working_set_line,
-)
-from pagekeeper.core.packing import PackedContext, PackedLine, pack_by_utility
-from pagekeeper.core.prompt_section import PromptPage, PromptSection
-
-DEVELOPER = "developer"
-USER = "user"
-
-
-@dataclass(frozen=True, slots=True)
-class ChatParts:
-    """The parts of a prompt.
-
-    `context` is in the order in which it was said, `faulted` are the pages that came by a fault, `eviction_order`
-    starts with the page that is missed least, `available` (lines of `layout`) with the most relevant page that is not
-    resident.
-    `recalled` are pages that the user's words call for and that are not resident, in the conversation's order;
-    `utility` says how relevant a page is, 0 to 1, by id, residents too.
-    """
-
-    session_id: str
-    mode: VMMode
-    layout: PromptLayout
-    system_prompt: str
-    context: PromptSection
-    faulted: PromptSection
-    eviction_order: Sequence[str]
-    available: Sequence[ManifestLine]
-    policies: ManifestPolicies
-    pressure: Pressure
-    user_input: str
-    tools: Sequence[Mapping[str, Any]] = ()
-    recalled: PromptSection = field(default_factory=PromptSection)
-    utility: Mapping[str, float] = field(default_factory=dict)
-    instructions_role: str = DEVELOPER
-    """The role of the message of instructions: `developer` for OpenAI, `system` for all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatLimits:
-    """All in tokens. The reserve stays free for the answer; frames are what a provider puts around messages.
-
-    `recall_tokens_max` bounds what recalled pages take beside residents that all have their place.
-    """
-
-    budget_tokens: int
-    reserve_tokens: int
-    manifest_tokens_max: int
-    tools_tokens: int
-    recall_tokens_max: int = 0
-    message_frame_tokens: int = 3
-    reply_frame_tokens: int = 3
+from pagekeeper.core.events import PromptLayout
+from pagekeeper.core.last_words import CUT_SHARE, KEPT_CHARS_MIN, LastWords, ShownWords
+from pagekeeper.core.manifest import ManifestLine, floor_tokens, status_json
+from pagekeeper.core.packing import PackedLine
+from pagekeeper.core.prompt_section import PromptSection
+from pagekeeper.core.sharing import Shares, manifest_of, nowhere, share
 
 
 @dataclass(frozen=True)
@@ -134,7 +77,8 @@ class AssembledChat:
     """A request, ready to send.
 
     `omitted` pages are nowhere in the prompt, `lowered` ones below the level they were given at, and `listed` are the
-    pages that the manifest offers.
+    pages that the manifest offers. `input_chars_missing` counts the characters that are left out of the user's words; a
+    page that holds such words is listed.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -146,6 +90,7 @@ class AssembledChat:
     lowered: tuple[str, ...]
     omitted: tuple[str, ...]
     listed: tuple[str, ...]
+    input_chars_missing: int = 0
 
     @cached_property
     def digest(self) -> bytes:
@@ -184,13 +129,12 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shares:
-    """The division of the room among the parts of a prompt."""
+class _Closing:
+    """The user's words at the end of a prompt. When characters of them are missing, `listed` is their page's entry."""
 
-    faulted: PackedContext
-    recalled: PackedContext
-    context: PackedContext
-    manifest: RenderedManifest
+    words: str
+    chars_missing: int = 0
+    listed: ManifestLine | None = None
 
 
 def assemble_chat(
@@ -198,29 +142,75 @@ def assemble_chat(
 ) -> AssembledChat:
     """Put a request together that fits.
 
-    Mandatory pages are served first, then pages faulted in, then the context; the manifest gets what is left, of which
-    `manifest_tokens_max` at most are kept back for it. `count` is asked for the same short texts at every call: give it
-    a memory. The developer's message of an `earlier` request is used again when this one's says the same: a long one
-    is slow to join, encode and hash.
+    Mandatory pages and the user's words are served first, then pages faulted in, then the context; the manifest gets
+    what is left, of which `manifest_tokens_max` at most are kept back for it. Words that do not fit are cut. `count` is
+    asked for the same short texts at every call: give it a memory. The developer's message of an `earlier` request is
+    used again when this one's says the same: a long one is slow to join, encode and hash.
 
-    Raises BudgetTooSmall when instructions, tools, input, an empty manifest and the mandatory pages alone do not fit.
+    Raises BudgetTooSmall when instructions, tools, the shortest cut of the words, an empty manifest and the mandatory
+    pages alone do not fit.
     """
-    try:
-        return _assembled(parts, limits, count, earlier)
-    except BudgetTooSmall:
-        if not parts.recalled:
-            raise
+    shown = ShownWords(LastWords(parts.user_input, parts.input_attribution, _input_page_id(parts)), parts.mode)
+    whole = _Closing(shown.whole())
+    refused: BudgetTooSmall | None = None
+    if not (shown.can_be_cut and _is_far_too_long(whole.words, limits.budget_tokens, count)):
         # Where there is hardly room for what must be, not even the tags around recalled pages may be in its way.
-        return _assembled(replace(parts, recalled=PromptSection()), limits, count, earlier)
+        for tried in (parts, replace(parts, recalled=PromptSection())) if parts.recalled else (parts,):
+            try:
+                return _assembled(tried, limits, count, earlier, whole)
+            except BudgetTooSmall as small:
+                refused = small
+    if refused is not None and not shown.can_be_cut:
+        raise refused
+    parts = replace(parts, recalled=PromptSection())
+    return _assembled(parts, limits, count, earlier, _cut(parts, limits, count, shown, refused))
 
 
-def _assembled(
-    parts: ChatParts, limits: ChatLimits, count: Callable[[str], int], earlier: ChatMessage | None
-) -> AssembledChat:
-    frame = _frame(parts)
-    pages_total = len(parts.context) + len(parts.faulted) + len(parts.recalled)
-    narrowest = _manifest(parts, (), parts.available, count)
-    empty_manifest_tokens = floor_tokens(narrowest, count, more_entries=pages_total)
+def _input_page_id(parts: ChatParts) -> str:
+    return parts.input_entry.page_id if parts.input_entry is not None else ""
+
+
+def _is_far_too_long(words: str, budget_tokens: int, count: Callable[[str], int]) -> bool:
+    """Whether the words take more than twice the budget, as a part of them tells: counting all of them is slow."""
+    part = words[: 16 * budget_tokens]
+    return len(part) < len(words) and count(part) > 2 * budget_tokens
+
+
+def _cut(
+    parts: ChatParts,
+    limits: ChatLimits,
+    count: Callable[[str], int],
+    shown: ShownWords,
+    refused: BudgetTooSmall | None,
+) -> _Closing:
+    """The words as far as they fit. Raises BudgetTooSmall when not even the shortest cut does.
+
+    `refused` says what it would take to have them whole, if that is known.
+    """
+    frame = _frame(parts, "")
+    fixed, empty_manifest_tokens = _fixed(parts, limits, frame, count)
+    listed_tokens = parts.input_entry.tokens if parts.input_entry is not None else 0
+    mandatory_tokens = parts.context.floor_tokens + parts.faulted.floor_tokens + listed_tokens
+    taken_tokens = fixed.total - fixed.input + empty_manifest_tokens + mandatory_tokens
+    room_tokens = limits.budget_tokens - limits.reserve_tokens - taken_tokens
+
+    def tokens(words: str) -> int:
+        return count(frame.closing + words)
+
+    least_tokens = tokens(shown.cut(KEPT_CHARS_MIN).text)
+    if least_tokens > room_tokens:
+        needed = limits.budget_tokens + least_tokens - room_tokens
+        raise BudgetTooSmall(limits.budget_tokens, min(needed, refused.needed_tokens if refused else needed))
+    words, chars_missing = shown.longest_cut(tokens, max(least_tokens, int(room_tokens * CUT_SHARE)))
+    return _Closing(words, chars_missing, parts.input_entry)
+
+
+def _fixed(
+    parts: ChatParts, limits: ChatLimits, frame: _Frame, count: Callable[[str], int]
+) -> tuple[PromptTokens, int]:
+    """The tokens of everything but pages and entries of the manifest, and those of a manifest without entries."""
+    pages_total = len(parts.context) + len(parts.faulted) + len(parts.recalled) + (parts.input_entry is not None)
+    narrowest = manifest_of(parts, (), parts.available, count)
     fixed = PromptTokens(
         rules=count(frame.instructions),
         context=_tokens(frame.around_context + frame.around_faulted, count),
@@ -229,8 +219,20 @@ def _assembled(
         tools=limits.tools_tokens,
         framing=_framing_tokens(limits, parts.instructions_role, count),
     )
+    return fixed, floor_tokens(narrowest, count, more_entries=pages_total)
+
+
+def _assembled(
+    parts: ChatParts,
+    limits: ChatLimits,
+    count: Callable[[str], int],
+    earlier: ChatMessage | None,
+    closing: _Closing,
+) -> AssembledChat:
+    frame = _frame(parts, closing.words)
+    fixed, empty_manifest_tokens = _fixed(parts, limits, frame, count)
     room_tokens = limits.budget_tokens - limits.reserve_tokens - fixed.total - empty_manifest_tokens
-    shares = _share(parts, limits, room_tokens, empty_manifest_tokens, count)
+    shares = share(parts, limits, room_tokens, empty_manifest_tokens, count, closing.listed)
     messages = _messages(frame, shares, earlier)
     return AssembledChat(
         messages=messages,
@@ -244,123 +246,13 @@ def _assembled(
         faulted=shares.faulted.included,
         recalled=shares.recalled.included,
         lowered=(*shares.context.lowered, *shares.faulted.lowered),
-        omitted=_nowhere(shares.context, shares.faulted),
+        omitted=nowhere(shares.context, shares.faulted),
         listed=shares.manifest.listed,
+        input_chars_missing=closing.chars_missing,
     )
 
 
-def _share(
-    parts: ChatParts, limits: ChatLimits, room_tokens: int, empty_manifest_tokens: int, count: Callable[[str], int]
-) -> _Shares:
-    """Divide `room_tokens` between pages and the manifest's entries. Raises BudgetTooSmall."""
-    context, faulted, recalled = parts.context, parts.faulted, parts.recalled
-    missing_tokens = context.floor_tokens + faulted.floor_tokens - room_tokens
-    if missing_tokens > 0:
-        raise BudgetTooSmall(limits.budget_tokens, limits.budget_tokens + missing_tokens)
-    faulted_pack = faulted.packed(room_tokens - context.floor_tokens)
-    room_tokens -= faulted_pack.tokens
-    entries_max = max(0, limits.manifest_tokens_max - empty_manifest_tokens)
-    kept_back = min(_entries_tokens(parts, room_tokens, entries_max, count), room_tokens - context.floor_tokens)
-    if parts.utility and context.tokens > room_tokens:
-        # Not all that is resident fits, so what is shown is what the words call for, wherever it is; pages say more
-        # than their entries.
-        kept_back = 0
-        context_pack, recalled_pack = pack_by_utility(
-            ([page.page for page in context], [page.page for page in recalled]),
-            budget_tokens=room_tokens,
-            utility=_utility(parts, (*context, *recalled)),
-            eviction_order=parts.eviction_order,
-        )
-        room_tokens -= context_pack.tokens
-    else:
-        context_pack = context.packed(room_tokens - kept_back, parts.eviction_order)
-        room_tokens -= context_pack.tokens
-        recalled_max = min(limits.recall_tokens_max, max(0, room_tokens - kept_back))
-        (recalled_pack,) = pack_by_utility(
-            ([page.page for page in recalled],), budget_tokens=recalled_max, utility=_utility(parts, recalled)
-        )
-    room_tokens -= recalled_pack.tokens
-    left_out = frozenset(_nowhere(context_pack, faulted_pack, recalled_pack))
-    listed = [page.entry for page in (*context, *faulted) if page.page.line.page_id in left_out] if left_out else []
-    available = parts.available
-    shown: dict[str, PackedLine] = {}
-    if parts.layout is PromptLayout.CLASSIC:  # the other one does not change for what is shown in this prompt alone
-        packs = (faulted_pack, recalled_pack, context_pack)
-        shown = {line.page_id: line for pack in packs for line in pack.included}
-        available = [line for line in available if line.page_id not in shown]
-    rendered = render_manifest(
-        _manifest(parts, tuple(shown.values()), [*listed, *available], count),
-        tokens_max=empty_manifest_tokens + min(room_tokens, entries_max),
-        count=count,
-    )
-    return _Shares(faulted_pack, recalled_pack, context_pack, rendered)
-
-
-def _nowhere(*packs: PackedContext) -> tuple[str, ...]:
-    """The pages that were left out of each of the packs that they were given to."""
-    omitted = [page_id for pack in packs for page_id in pack.omitted]
-    if not omitted:
-        return ()
-    shown = {line.page_id for pack in packs for line in pack.included}
-    return tuple(page_id for page_id in omitted if page_id not in shown)
-
-
-def _utility(parts: ChatParts, pages: Iterable[PromptPage]) -> dict[str, float]:
-    """By page: how relevant it is, and up to three times that by how important it was said to be."""
-    return {
-        page.page.line.page_id: (0.5 + page.importance) * relevance
-        for page in pages
-        if (relevance := parts.utility.get(page.page.line.page_id, 0.0)) > 0.0
-    }
-
-
-def _entries_tokens(parts: ChatParts, room_tokens: int, tokens_max: int, count: Callable[[str], int]) -> int:
-    """Tokens of the manifest's entries, up to the bound that matters: pages that will not fit become entries too."""
-    listed = list(parts.available)
-    if parts.layout is PromptLayout.CLASSIC:
-        listed += _working_set(parts, parts.context.lines, count)
-    wanted = _tokens_up_to(listed, tokens_max)
-    if wanted + parts.context.tokens <= room_tokens:
-        return wanted
-    return _tokens_up_to([*listed, *(page.entry for page in parts.context)], tokens_max)
-
-
-def _tokens_up_to(lines: Sequence[ManifestLine], tokens_max: int) -> int:
-    tokens = 0
-    for line in lines:
-        tokens += line.tokens
-        if tokens >= tokens_max:
-            return tokens_max
-    return tokens
-
-
-def _manifest(
-    parts: ChatParts, shown: Sequence[PackedLine], available: Sequence[ManifestLine], count: Callable[[str], int]
-) -> Manifest:
-    return Manifest(
-        session_id=parts.session_id,
-        layout=parts.layout,
-        policies=parts.policies,
-        pressure=parts.pressure,
-        working_set=_working_set(parts, shown, count) if parts.layout is PromptLayout.CLASSIC else (),
-        available_pages=available,
-    )
-
-
-def _working_set(parts: ChatParts, shown: Sequence[PackedLine], count: Callable[[str], int]) -> list[ManifestLine]:
-    pages = {page.page.line.page_id: page for page in (*parts.context, *parts.faulted, *parts.recalled)}
-    return [
-        working_set_line(
-            WorkingSetEntry(
-                line.page_id, pages[line.page_id].modality, line.level, line.tokens, pages[line.page_id].importance
-            ),
-            count,
-        )
-        for line in shown
-    ]
-
-
-def _frame(parts: ChatParts) -> _Frame:
+def _frame(parts: ChatParts, words: str) -> _Frame:
     """The section of pages faulted in is there exactly when such pages were given."""
     stable = parts.layout is PromptLayout.CACHE_STABLE
     faulted = bool(parts.faulted or parts.recalled)
@@ -373,11 +265,11 @@ def _frame(parts: ChatParts) -> _Frame:
         around_context=(prompt.CONTEXT_OPENS, prompt.CONTEXT_CLOSES),
         around_faulted=(prompt.FAULTED_OPENS, faulted_closes) if faulted else ("", ""),
         around_manifest=(prompt.MANIFEST_OPENS, prompt.MANIFEST_CLOSES),
-        closing=before_words + guard_words(parts.user_input),
+        closing=before_words + words,
     )
 
 
-def _messages(frame: _Frame, shares: _Shares, earlier: ChatMessage | None) -> tuple[ChatMessage, ChatMessage]:
+def _messages(frame: _Frame, shares: Shares, earlier: ChatMessage | None) -> tuple[ChatMessage, ChatMessage]:
     """Each joined once: a long prompt is slow to copy, because every copy is new memory."""
     context = _framed(frame.around_context, shares.context.texts)
     faulted = _framed(frame.around_faulted, (*shares.faulted.texts, *shares.recalled.texts))

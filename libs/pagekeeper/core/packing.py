@@ -162,12 +162,6 @@ def attribution_of(speaker: str, tool_call_id: str = "", said_unix_ms: int = 0) 
     return " ".join([*names, *([said_at(said_unix_ms)] if said_unix_ms else [])])
 
 
-def attributed(words: str, speaker: str, said_unix_ms: int) -> str:
-    """The user's words as the end of a prompt has them, where they stand in no line: after who said them, and when."""
-    attribution = attribution_of(speaker, said_unix_ms=said_unix_ms)
-    return f"{attribution}: {words}" if attribution else words
-
-
 def said_at(unix_ms: int) -> str:
     """The time as `2026-05-08 14:03`, in UTC."""
     return f"{datetime.fromtimestamp(unix_ms // 1000, UTC):%Y-%m-%d %H:%M}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from pagekeeper.core.assembly import ChatLimits
+from pagekeeper.core.chat_parts import ChatLimits
 from pagekeeper.core.events import PromptLayout, SessionConfig, VMMode
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, ManifestPolicies, available_line
 from pagekeeper.core.pages import PageState, StorageTier

@@ -45,6 +45,10 @@ class SessionPages(Mapping[str, PageState]):
     def __len__(self) -> int:
         return len(self._packed)
 
+    def newest_first(self) -> Iterator[str]:
+        """Ids, those of the pages that were mapped last first."""
+        return reversed(self._packed)
+
     @property
     def mapped_total(self) -> int:
         at_hand = sum(page.mapped for page in self.at_hand.values())

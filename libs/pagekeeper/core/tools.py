@@ -25,6 +25,7 @@ ARGUMENTS_CHARS_MAX: Final = 65_536
 SHOWN_CHARS_MAX: Final = 80
 """How much of what a model wrote an error message repeats."""
 DEFAULT_TARGET_LEVEL: Final = CompressionLevel.ABSTRACT
+OFFSET_MAX: Final = 2**31 - 1
 DEFAULT_SEARCH_LIMIT: Final = 5
 SEARCH_LIMIT_MAX: Final = 20
 
@@ -93,6 +94,7 @@ PAGE_FAULT_TOOL: Final = VMTool(
                     "0 word for word, 1 reduced, 2 key points, 3 topics.",
                     default=DEFAULT_TARGET_LEVEL,
                 ),
+                "offset": ToolProperty("integer", "Read a long page on from this character."),
             },
             required=("page_id",),
         ),
@@ -148,8 +150,11 @@ def get_vm_tools_as_dicts() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class PageFaultCall:
+    """`offset` asks for the piece of the page that begins at this character, instead of for the page in the prompt."""
+
     page_id: PageId
     target_level: CompressionLevel = DEFAULT_TARGET_LEVEL
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +298,10 @@ def _page_fault_call(arguments: Mapping[str, Any], known_page_ids: Container[str
     page_id = _text(arguments, "page_id")
     if page_id not in known_page_ids:
         check_id("page_id", page_id)
-    level = _integer(arguments, "target_level", DEFAULT_TARGET_LEVEL, min(CompressionLevel), max(CompressionLevel))
-    return PageFaultCall(PageId(page_id), CompressionLevel(level))
+    offset = _integer(arguments, "offset", 0, 0, OFFSET_MAX) if "offset" in arguments else None
+    usual_level = DEFAULT_TARGET_LEVEL if offset is None else CompressionLevel.FULL
+    level = _integer(arguments, "target_level", usual_level, min(CompressionLevel), max(CompressionLevel))
+    return PageFaultCall(PageId(page_id), CompressionLevel(level), offset)
 
 
 def _search_pages_call(arguments: Mapping[str, Any], _page_ids: Container[str]) -> SearchPagesCall:
@@ -344,7 +351,7 @@ def _content(page: FaultedPage) -> str:
     data = compact_json(page.text) if page.modality is Modality.STRUCTURED else None
     if data is not None:
         return f'{{"data":{data}}}'
-    return _json(_media_content(page.modality, page.media) if page.media is not None else _text_content(page))
+    return _json(media_content(page.modality, page.media) if page.media is not None else _text_content(page))
 
 
 def _text_content(page: FaultedPage) -> dict[str, Any]:
@@ -357,7 +364,8 @@ def _text_content(page: FaultedPage) -> dict[str, Any]:
             return {"text": page.text}
 
 
-def _media_content(modality: Modality, media: MediaDescription) -> dict[str, Any]:
+def media_content(modality: Modality, media: MediaDescription) -> dict[str, Any]:
+    """A medium at its full level, as a tool result describes it."""
     seen = {"caption": media.caption, "dimensions": [media.width, media.height]}
     heard = {"transcript": media.transcript, "duration_seconds": media.duration_seconds}
     match modality:

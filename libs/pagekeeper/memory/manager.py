@@ -16,18 +16,21 @@ from uuid import uuid4
 from pagekeeper.core import decisions
 from pagekeeper.core.decisions import NewPage
 from pagekeeper.core.drafts import page_to_map
-from pagekeeper.core.errors import CheckpointNotFound
+from pagekeeper.core.errors import (
+    CheckpointNotFound,
+    FaultTokensExceeded,
+    InvalidField,
+    LevelUnavailable,
+)
 from pagekeeper.core.escape import compact_json
 from pagekeeper.core.pages import PageState
 from pagekeeper.core.search import SearchFilter
 from pagekeeper.core.session_settings import checked as checked_settings
 from pagekeeper.core.tools import (
-    FaultedPage,
     FaultEffects,
     PageFaultCall,
     SearchPagesCall,
     ToolCallProblem,
-    meta_of,
     parse_tool_call,
     render_problem,
     render_search_result,
@@ -59,6 +62,7 @@ from pagekeeper.memory.request_views import manifest_of, packed_of
 from pagekeeper.memory.session_log import SessionLog
 from pagekeeper.memory.session_memory import IMPORTANCE
 from pagekeeper.memory.shown import shown
+from pagekeeper.memory.shown_pages import piece_for_a_model, shown_to_a_model
 from pagekeeper.memory.working_set import WorkingSetConfig, session_config
 from pagekeeper.runtime.clock import SystemClock
 
@@ -374,26 +378,15 @@ class MemoryManager(Pager):
 
     def _faulted_for_a_model(self, call: PageFaultCall) -> str:
         try:
-            faulted = self.fault(call.page_id, call.target_level, FaultReason.RESOLVE_REFERENCE)
-        except REFUSALS as refused:
+            if call.offset is not None:
+                return piece_for_a_model(self._process, call, call.offset)
+            try:
+                faulted = self.fault(call.page_id, call.target_level, FaultReason.RESOLVE_REFERENCE)
+            except (LevelUnavailable, FaultTokensExceeded) as refused:
+                return piece_for_a_model(self._process, call, 0, refused)
+        except (*REFUSALS, InvalidField) as refused:
             return render_problem(ToolCallProblem.from_refusal(refused, call.page_id))
-        page, representation = faulted.page, faulted.representation
-        version = page.current
-        shown = FaultedPage(
-            page_id=page.page_id,
-            modality=page.modality,
-            level=representation.level,
-            tier=faulted.source_tier,
-            text=self._process.text(page, representation.level),
-            media=version.media if representation.level == 0 else None,
-            meta=meta_of(
-                faulted.source_tier,
-                turn=version.turn,
-                mime_type=version.mime_type,
-                speaker=version.speaker or page.tool_name,
-                tool_call_id=page.tool_call_id,
-                said_unix_ms=version.said_unix_ms,
-            ),
-        )
+        representation = faulted.representation
+        shown = shown_to_a_model(self._process, faulted.page, representation.level, faulted.source_tier)
         effects = FaultEffects(faulted.promoted, representation.size_tokens, faulted.evicted)
         return render_tool_result(shown, effects)

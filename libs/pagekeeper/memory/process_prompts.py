@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat
+from pagekeeper.core.assembly import AssembledChat, ChatMessage, assemble_chat
+from pagekeeper.core.chat_parts import ChatLimits, ChatParts
 from pagekeeper.core.demand_paging import RecalledPages, RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
-from pagekeeper.core.offering import Offering, input_page_id, words_page_id
-from pagekeeper.core.packing import attributed
-from pagekeeper.core.pages import MessageRole, PageState
+from pagekeeper.core.last_words import LastWords, words_of_medium, words_to_answer
+from pagekeeper.core.offering import Offering, said_last
+from pagekeeper.core.pages import PageState
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.session import Session
 from pagekeeper.core.tools import get_vm_tools_as_dicts
@@ -64,25 +65,52 @@ class ProcessPrompts:
 
     def assemble(self, request: PromptRequest) -> Prompt:
         """Raises BudgetTooSmall, with the tokens that are needed."""
-        session, config = self._process.session, self._process.session.config
-        shown = self._shown_for(request.model)
-        model = shown.model
-        paging = request.demand_paging or config.demand_paging
-        mode = mode_for(paging, request.mode or config.mode)
+        shown, config = self._shown_for(request.model), self._process.session.config
+        mode = mode_for(request.demand_paging or config.demand_paging, request.mode or config.mode)
         tools = (*(() if mode is ev.VMMode.PASSIVE else _TOOLS), *request.extra_tools)
+        last = said_last(self._process.session, self._process.offering().last_message)
+        said = self._words(last.page) if last is not None else None
+        words = LastWords(request.user_input)
+        if last is not None and not request.words_in_context:
+            words = words_to_answer(request.user_input, said, is_input=last.is_input, in_context=last.in_context)
+        chat = self._assembled(request, shown, mode, tools, said, words)
+        if said is not None and not words.text and said.page_id in {*chat.omitted, *chat.lowered}:
+            # The context has no room for the question, so the prompt ends with it.
+            chat = self._assembled(request, shown, mode, tools, said, said)
+        self._developer = chat.messages[0]
+        return Prompt(chat, shown.model, mode)
+
+    def _words(self, page: PageState) -> LastWords:
+        """The page's words, as the last ones of a prompt."""
+        version = page.current
+        text = self._process.text(page) if version.media is None else words_of_medium(self._process.line(page))
+        return LastWords.of_page(page.page_id, text, version.speaker, version.said_unix_ms)
+
+    def _assembled(
+        self,
+        request: PromptRequest,
+        shown: ShownResidents,
+        mode: ev.VMMode,
+        tools: Sequence[Mapping[str, Any]],
+        said: LastWords | None,
+        words: LastWords,
+    ) -> AssembledChat:
+        """Raises BudgetTooSmall. `said` is what the user said last, `words` what the prompt ends with."""
+        session, config, model = self._process.session, self._process.session.config, shown.model
         limits = _limits(request, config, model, count_tools(shown.tokenizer, tools))
-        user_input, words, input_id = self._spoken(request)
-        shown.keep_up(held_out=input_id)
+        shown.keep_up(held_out=words.page_id)
         context, faulted = shown.context, shown.faulted
         if shown.tokens > limits.budget_tokens:
             context, faulted = shown.with_lower_levels()
         offering = self._process.offering()
         recalled = RecalledPages((), 0)
-        if paging is not ev.DemandPaging.MODEL:
-            room = self._room(words, limits, shown, offering)
-            if words and room.tokens():
-                recalled = self._process.recall(words, room.tokens(), residents_placed=room.residents_placed)
+        if (request.demand_paging or config.demand_paging) is not ev.DemandPaging.MODEL:
+            asked = (words if words.text or said is None else said).for_recall
+            room = self._room(asked, limits, shown, offering)
+            if asked and room.tokens():
+                recalled = self._process.recall(asked, room.tokens(), residents_placed=room.residents_placed)
             limits = replace(limits, recall_tokens_max=room.tokens(recalled.calls_before))
+        (entry,) = shown.offered([words.page_id]) if words.page_id else (None,)
         parts = ChatParts(
             session_id=self._process.log.session_id,
             mode=mode,
@@ -90,7 +118,7 @@ class ProcessPrompts:
             system_prompt=request.system_prompt,
             context=context,
             faulted=faulted,
-            recalled=shown.recalled(_in_order(recalled)),
+            recalled=shown.recalled(_in_order(recalled, words.page_id)),
             utility={one.page.page_id: one.utility for one in recalled.pages},
             eviction_order=_EvictionOrder(session),
             available=shown.offered(offering.offered(AVAILABLE_PAGES_MAX)),
@@ -101,62 +129,17 @@ class ProcessPrompts:
                 fault_tokens_this_turn=session.counters.fault_tokens_this_turn,
             ),
             pressure=session.pressure(),
-            user_input=user_input,
+            user_input=words.text,
+            input_entry=entry,
+            input_attribution=words.attribution,
             tools=tools,
             instructions_role=model.instructions_role,
         )
         try:
-            chat = assemble_chat(parts, limits, shown.tokenizer.count, self._developer)
+            return assemble_chat(parts, limits, shown.tokenizer.count, self._developer)
         except BudgetTooSmall as small:
             needed = model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or config.max_l0_tokens, needed) from small
-        self._developer = chat.messages[0]
-        return Prompt(chat, model, mode)
-
-    def _spoken(self, request: PromptRequest) -> tuple[str, str, str]:
-        """Return the input to answer, the words that the turn is about, and the page that is shown as the input."""
-        input_id, words_id = input_page_id(self._process.session), words_page_id(self._process.session)
-        user_input = request.user_input
-        if request.words_in_context:
-            return (
-                user_input,
-                user_input or (self._process.text(self._process.session.pages[words_id]) if words_id else ""),
-                "",
-            )
-        if not user_input or (input_id and self._process.text(self._process.session.pages[input_id]) == user_input):
-            said = (
-                self._process.text(self._process.session.pages[input_id]) if input_id else self._too_large_for_a_page()
-            )
-            shown = self._process.session.pages[input_id].current if input_id else None
-            return (
-                attributed(said, shown.speaker, shown.said_unix_ms) if shown else said,
-                said or (self._process.text(self._process.session.pages[words_id]) if words_id else ""),
-                input_id,
-            )
-        return user_input, user_input, ""
-
-    def _too_large_for_a_page(self) -> str:
-        """The user's words of this turn that found no room among the residents, when nothing has come after them.
-
-        A prompt holds them, or is refused with the tokens that it would take: it is never without a question.
-        """
-        for transaction in reversed(self._process.log.transactions):
-            for event in reversed(transaction.events):
-                if isinstance(event, ev.WorkingSetRestored):
-                    return ""
-                if isinstance(event, ev.PagesMapped):
-                    page = self._process.session.page(event.pages[-1].page_id)
-                    said = (
-                        page is not None
-                        and page.role is MessageRole.USER
-                        and page.current.turn == self._process.session.turn
-                    )
-                    return (
-                        self._process.text(page)
-                        if page and said and page.page_id not in self._process.session.working_set
-                        else ""
-                    )
-        return ""
 
     def _room(self, words: str, limits: ChatLimits, shown: ShownResidents, offering: Offering) -> RecallRoom:
         return room_for(
@@ -178,9 +161,9 @@ class ProcessPrompts:
         return shown
 
 
-def _in_order(recalled: RecalledPages) -> list[PageState]:
-    """The pages that are not resident, in the conversation's order."""
-    pages = [one.page for one in recalled.pages if not one.resident]
+def _in_order(recalled: RecalledPages, held_out: str) -> list[PageState]:
+    """The pages that are not resident, in the conversation's order, without the one that is shown as the input."""
+    pages = [one.page for one in recalled.pages if not one.resident and one.page.page_id != held_out]
     return sorted(pages, key=lambda page: (page.current.turn, page.current.revision))
 
 

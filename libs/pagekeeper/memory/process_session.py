@@ -146,6 +146,10 @@ class ProcessSession:
             return ""
         return text_of(self.log.content(representation), representation)
 
+    def line(self, page: PageState) -> str:
+        """Return the page's line in prompts, at its full level."""
+        return page_line(facts_of_version(page, page.current), 0, self.log.content(page.current.full))
+
     def _source(self, page: PageState) -> Source:
         if page.current.media is not None:
             return Source(page.page_id, page.modality, media=page.current.media)

@@ -31,6 +31,9 @@ from pagekeeper.core.usage import ProviderUsage
 from pagekeeper.core.working_set import Resident, WorkingSet
 from pagekeeper.v1 import event_pb2, page_pb2, session_pb2
 
+HAPPENINGS_MAX: Final = 1_000
+"""Of one answer: a page may push out as many others as a large prompt has, and the answer is to be had."""
+
 V = TypeVar("V")
 E = TypeVar("E", bound=Enum)
 Value = Any
@@ -274,6 +277,12 @@ def effect_message(happening: fx.RecordedEffect) -> session_pb2.Happening:
     message = cast(session_pb2.Happening, _EFFECT.encode(happening.what))
     message.revision, message.turn = happening.revision, happening.turn
     return message
+
+
+def happenings_of(effects: Sequence[fx.RecordedEffect]) -> tuple[list[session_pb2.Happening], int]:
+    """The first effects as an answer says them, and how many more there were."""
+    told = effects[:HAPPENINGS_MAX]
+    return [effect_message(effect) for effect in told], len(effects) - len(told)
 
 
 def usage_message(usage: ProviderUsage) -> session_pb2.ProviderUsage:

@@ -164,8 +164,8 @@ def _list_check(name: str, limits: limits_pb2.FieldLimits, check_one: Check | No
         if check_one is not None:
             for index, value in enumerate(values):
                 check_one(value, f"{path}{name}[{index}]")
-        if bytes_max and isinstance(values[0], bytes) and sum(map(len, values)) > bytes_max:
-            raise ContentTooLarge(f"{path}{name}", sum(map(len, values)), bytes_max)
+        if bytes_max and isinstance(values[0], bytes | str) and sum(map(bytes_of, values)) > bytes_max:
+            raise ContentTooLarge(f"{path}{name}", sum(map(bytes_of, values)), bytes_max)
 
     return check_list
 

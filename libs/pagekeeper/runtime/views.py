@@ -1,7 +1,8 @@
 """The API's messages of folded state. Functions here read, and never decide."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pagekeeper.core.bookkeeping import Checkpoint, SessionState
 from pagekeeper.core.effects import Pressure
@@ -21,6 +22,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.core.working_set import Resident
 from pagekeeper.runtime.codec import MessageWriter, codec_of, enum_numbers
 from pagekeeper.v1 import page_pb2, session_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
 MODALITY = cast(dict[Modality, Any], enum_numbers(Modality, page_pb2.Modality.DESCRIPTOR))
 PAGE_TYPE = cast(dict[PageType, Any], enum_numbers(PageType, page_pb2.PageType.DESCRIPTOR))
@@ -37,6 +39,8 @@ ROLE_OF = {number: member for member, number in ROLE.items()}
 TIER_OF = {number: member for member, number in TIER.items()}
 FAULT_REASON_OF = {number: member for member, number in FAULT_REASON.items()}
 LINK_KIND_OF = {number: member for member, number in LINK_KIND.items()}
+
+INLINE_BYTES_MAX: Final = 3 * 1024 * 1024
 
 _PAGE_FACTS = MessageWriter(PageState, page_pb2.Page, apart=("pinned", "metadata"))
 _VERSION_FACTS = MessageWriter(Version, page_pb2.Page, apart=("representations",))
@@ -70,6 +74,27 @@ def representation_of(page: page_pb2.Page, level: int) -> page_pb2.Representatio
     raise LevelUnavailable(
         f"page {page.page_id!r} has levels {levels}, not {level}", page_id=page.page_id, level=str(level)
     )
+
+
+class InlineRoom:
+    """The room of one internal answer for bytes that lie in the log. Others are looked up when they are needed."""
+
+    def __init__(self, bytes_max: int = INLINE_BYTES_MAX) -> None:
+        self._bytes_left = bytes_max
+
+    def bytes_of(self, representations: Iterable[StoredRepresentation]) -> list[table_pb.InlineBytes]:
+        """The bytes of those that lie in the log, as far as there is room."""
+        inline = []
+        for one in representations:
+            if one.inline is not None and len(one.inline) <= self._bytes_left:
+                self._bytes_left -= len(one.inline)
+                inline.append(table_pb.InlineBytes(level=one.level, data=one.inline))
+        return inline
+
+
+def page_facts(session: Session, page: PageState, version: Version | None = None) -> page_pb2.Page:
+    """As `page_message`, for other services: without what the application says of the page and no service asks for."""
+    return page_message(session, page._replace(metadata=(), links=()), version)
 
 
 def page_message(session: Session, page: PageState, version: Version | None = None) -> page_pb2.Page:

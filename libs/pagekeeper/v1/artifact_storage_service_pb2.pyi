@@ -163,7 +163,9 @@ class BlobItem(_message.Message):
     data: _builtins.bytes
     """data holds the bytes of the range; empty when the range could not be read."""
     failure: _error_reason_pb2.ErrorReason.ValueType
-    """failure is why there are no bytes: PAGE_NOT_FOUND or CONTENT_CORRUPT; unspecified when the range was read."""
+    """failure is why there are no bytes: PAGE_NOT_FOUND, CONTENT_CORRUPT, or STORE_UNAVAILABLE for an object that the store
+    does not give though it gives others; unspecified when the range was read.
+    """
     def __init__(
         self,
         *,

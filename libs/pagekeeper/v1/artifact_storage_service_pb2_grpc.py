@@ -63,7 +63,8 @@ class ArtifactStorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBlobs(self, request, context):
-        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
+        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own; STORE_UNAVAILABLE says that
+        the store gives nothing at all.
 
         Errors: STORE_UNAVAILABLE.
         """

@@ -41,7 +41,8 @@ class ArtifactStorageServiceStub:
     Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
     """
     GetBlobs: _grpc.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.GetBlobsRequest, _artifact_storage_service_pb2.GetBlobsResponse]
-    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
+    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own; STORE_UNAVAILABLE says that
+    the store gives nothing at all.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -59,7 +60,8 @@ class ArtifactStorageServiceAsyncStub(ArtifactStorageServiceStub):
     Errors: STORE_UNAVAILABLE, CONTENT_TOO_LARGE.
     """
     GetBlobs: _aio.UnaryUnaryMultiCallable[_artifact_storage_service_pb2.GetBlobsRequest, _artifact_storage_service_pb2.GetBlobsResponse]  # type: ignore[assignment]
-    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
+    """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own; STORE_UNAVAILABLE says that
+    the store gives nothing at all.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -86,7 +88,8 @@ class ArtifactStorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifact_storage_service_pb2.GetBlobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_storage_service_pb2.GetBlobsResponse, _abc.Awaitable[_artifact_storage_service_pb2.GetBlobsResponse]]:
-        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own.
+        """GetBlobs reads byte ranges and verifies their digests. Each range has a status of its own; STORE_UNAVAILABLE says that
+        the store gives nothing at all.
 
         Errors: STORE_UNAVAILABLE.
         """

@@ -360,23 +360,27 @@ class ConfigureSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     HAPPENINGS_FIELD_NUMBER: _builtins.int
+    HAPPENINGS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    happenings_left_out: _builtins.int
+    """happenings_left_out is the number of further happenings."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session is the session as it is configured."""
 
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """happenings are what making room did, in order, when the budget shrank."""
+        """happenings are what making room did, in order, when the budget shrank: the first 1,000."""
 
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
         happenings: _abc.Iterable[_session_pb2.Happening] | None = ...,
+        happenings_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "happenings_left_out", b"happenings_left_out", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,19 +530,22 @@ class AppendPagesResponse(_message.Message):
     PAGES_FIELD_NUMBER: _builtins.int
     HAPPENINGS_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
+    HAPPENINGS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the session's revision after the call."""
     turn: _builtins.int
     """turn is the turn in which the last page of the call stands: that of the message of the user that began it. A new version
     stands in the turn in which its page was said.
     """
+    happenings_left_out: _builtins.int
+    """happenings_left_out is the number of further happenings."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendedPage]:
         """pages are what became of the pages, in the order of the request."""
 
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """happenings are what making room did, in order."""
+        """happenings are what making room did, in order: the first 1,000."""
 
     def __init__(
         self,
@@ -547,10 +554,11 @@ class AppendPagesResponse(_message.Message):
         pages: _abc.Iterable[Global___AppendedPage] | None = ...,
         happenings: _abc.Iterable[_session_pb2.Happening] | None = ...,
         turn: _builtins.int = ...,
+        happenings_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "pages", b"pages", "revision", b"revision", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "happenings_left_out", b"happenings_left_out", "pages", b"pages", "revision", b"revision", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -672,7 +680,10 @@ class AssemblePromptRequest(_message.Message):
     reserve_tokens: _builtins.int
     """reserve_tokens are left free for the answer; fewer than `budget_tokens`."""
     user_input: _builtins.str
-    """user_input is what the user says now, when it is not appended yet. When empty, the last user page is the input."""
+    """user_input is what the user says now, when it is not appended yet. When empty, the input is the user's last message
+    that no message of the assistant came after, whether or not the working set has room for it. The input is in the
+    prompt whole, or without its middle where the budget has no room for all of it; `input_chars_missing` says so.
+    """
     system_prompt: _builtins.str
     """system_prompt holds the application's own instructions, which are put before the rules."""
     min_revision: _builtins.int
@@ -729,6 +740,8 @@ class AssemblePromptResponse(_message.Message):
     PRESSURE_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     RECALLED_PAGE_IDS_FIELD_NUMBER: _builtins.int
+    INPUT_CHARS_MISSING_FIELD_NUMBER: _builtins.int
+    UNREADABLE_PAGE_IDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the session's revision that the prompt shows."""
     tools_json: _builtins.str
@@ -739,6 +752,10 @@ class AssemblePromptResponse(_message.Message):
     """pressure is how full the working set is."""
     turn: _builtins.int
     """turn is the number of turns begun."""
+    input_chars_missing: _builtins.int
+    """input_chars_missing is the number of characters that the prompt leaves out of the user's last words, with a note in
+    their place; 0 where they are whole. The manifest lists the page of such words, which the model can read in pieces.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptMessage]:
         """messages are the prompt's messages, in the provider's order. The first holds instructions; its role is `developer` for
@@ -765,6 +782,12 @@ class AssemblePromptResponse(_message.Message):
     def recalled_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """recalled_page_ids are pages that the runtime brought in for the user's words, in their order in the prompt."""
 
+    @_builtins.property
+    def unreadable_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """unreadable_page_ids are pages that should be in the prompt and that it leaves out, because their stored bytes are gone,
+        damaged or not to be had. ReadPage says of each what is wrong.
+        """
+
     def __init__(
         self,
         *,
@@ -779,10 +802,12 @@ class AssemblePromptResponse(_message.Message):
         pressure: _session_pb2.Pressure.ValueType = ...,
         turn: _builtins.int = ...,
         recalled_page_ids: _abc.Iterable[_builtins.str] | None = ...,
+        input_chars_missing: _builtins.int = ...,
+        unreadable_page_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "lowered_page_ids", b"lowered_page_ids", "messages", b"messages", "omitted_page_ids", b"omitted_page_ids", "pages", b"pages", "pressure", b"pressure", "recalled_page_ids", b"recalled_page_ids", "revision", b"revision", "tokens", b"tokens", "tools_json", b"tools_json", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "input_chars_missing", b"input_chars_missing", "lowered_page_ids", b"lowered_page_ids", "messages", b"messages", "omitted_page_ids", b"omitted_page_ids", "pages", b"pages", "pressure", b"pressure", "recalled_page_ids", b"recalled_page_ids", "revision", b"revision", "tokens", b"tokens", "tools_json", b"tools_json", "turn", b"turn", "unreadable_page_ids", b"unreadable_page_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1047,6 +1072,7 @@ class ToolMessage(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """tool_call_id is the id of the call that the message answers."""
     content: _builtins.str
@@ -1054,6 +1080,10 @@ class ToolMessage(_message.Message):
     failure: _error_reason_pb2.ErrorReason.ValueType
     """failure is why the call was not carried out; unspecified when it was. A call that names no tool, or whose arguments
     are wrong, is INVALID_FIELD.
+    """
+    next_offset: _builtins.int
+    """next_offset is the character at which the next piece of the page begins, which the argument `offset` of `page_fault`
+    asks for; 0 when the message has the page to its end.
     """
     @_builtins.property
     def fault(self) -> Global___FaultOutcome:
@@ -1066,10 +1096,11 @@ class ToolMessage(_message.Message):
         content: _builtins.str = ...,
         fault: Global___FaultOutcome | None = ...,
         failure: _error_reason_pb2.ErrorReason.ValueType = ...,
+        next_offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "failure", b"failure", "fault", b"fault", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "failure", b"failure", "fault", b"fault", "next_offset", b"next_offset", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1089,6 +1120,7 @@ class FaultOutcome(_message.Message):
     PROMOTED_FIELD_NUMBER: _builtins.int
     HAPPENINGS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    HAPPENINGS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     page_id: _builtins.str
     """page_id is the page that was faulted in."""
     reason: _page_pb2.FaultReason.ValueType
@@ -1103,9 +1135,11 @@ class FaultOutcome(_message.Message):
     """promoted is false when the page was resident at that level already."""
     version: _builtins.int
     """version is the number of the version that is resident."""
+    happenings_left_out: _builtins.int
+    """happenings_left_out is the number of further happenings."""
     @_builtins.property
     def happenings(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Happening]:
-        """happenings are what making room did, in order."""
+        """happenings are what making room did, in order: the first 1,000."""
 
     def __init__(
         self,
@@ -1118,10 +1152,11 @@ class FaultOutcome(_message.Message):
         promoted: _builtins.bool = ...,
         happenings: _abc.Iterable[_session_pb2.Happening] | None = ...,
         version: _builtins.int = ...,
+        happenings_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "level", b"level", "page_id", b"page_id", "promoted", b"promoted", "reason", b"reason", "size_tokens", b"size_tokens", "source_tier", b"source_tier", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["happenings", b"happenings", "happenings_left_out", b"happenings_left_out", "level", b"level", "page_id", b"page_id", "promoted", b"promoted", "reason", b"reason", "size_tokens", b"size_tokens", "source_tier", b"source_tier", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1139,6 +1174,7 @@ class FaultPageRequest(_message.Message):
     TARGET_LEVEL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    CONTENT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id makes a retry safe: the same id with the same body is done once. When empty, the gateway mints one."""
     session_id: _builtins.str
@@ -1153,6 +1189,10 @@ class FaultPageRequest(_message.Message):
     """reason is why the page is faulted in; RESOLVE_REFERENCE when unspecified."""
     min_revision: _builtins.int
     """min_revision is the oldest revision that may be answered; 0 accepts any."""
+    content_bytes_max: _builtins.int
+    """content_bytes_max is the largest content that may be answered, in bytes; a larger one is refused with CONTENT_TOO_LARGE
+    before anything has happened, and 0 accepts any.
+    """
     def __init__(
         self,
         *,
@@ -1162,10 +1202,11 @@ class FaultPageRequest(_message.Message):
         target_level: _builtins.int = ...,
         reason: _page_pb2.FaultReason.ValueType = ...,
         min_revision: _builtins.int = ...,
+        content_bytes_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_revision", b"min_revision", "page_id", b"page_id", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_bytes_max", b"content_bytes_max", "min_revision", b"min_revision", "page_id", b"page_id", "reason", b"reason", "request_id", b"request_id", "session_id", b"session_id", "target_level", b"target_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2592,13 +2633,16 @@ class RestoreCheckpointResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     RESIDENT_FIELD_NUMBER: _builtins.int
+    RESIDENT_LEFT_OUT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the session's revision after the call."""
     page_count: _builtins.int
     """page_count is the number of pages that are mapped."""
+    resident_left_out: _builtins.int
+    """resident_left_out is the number of further resident pages, which GetContextAt lists."""
     @_builtins.property
     def resident(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
-        """resident is the working set, in admission order."""
+        """resident is the working set, in the order in which the pages were said, as far as an answer has room for it."""
 
     def __init__(
         self,
@@ -2606,10 +2650,11 @@ class RestoreCheckpointResponse(_message.Message):
         revision: _builtins.int = ...,
         page_count: _builtins.int = ...,
         resident: _abc.Iterable[_session_pb2.ResidentPage] | None = ...,
+        resident_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "resident", b"resident", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "resident", b"resident", "resident_left_out", b"resident_left_out", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2766,6 +2811,7 @@ class GetContextAtRequest(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id is the session to look at."""
     turn: _builtins.int
@@ -2776,6 +2822,8 @@ class GetContextAtRequest(_message.Message):
     """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
     """strict asks the log for its last revision, whatever the replica has cached."""
+    skip: _builtins.int
+    """skip is the number of pages to leave out at the beginning: those that earlier answers about the same revision had."""
     def __init__(
         self,
         *,
@@ -2784,10 +2832,11 @@ class GetContextAtRequest(_message.Message):
         revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         strict: _builtins.bool = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "revision", b"revision", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "min_revision", b"min_revision", "revision", b"revision", "session_id", b"session_id", "strict", b"strict", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "min_revision", b"min_revision", "revision", b"revision", "session_id", b"session_id", "skip", b"skip", "strict", b"strict", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_at: _TypeAlias = _typing.Literal["turn", "revision"]  # noqa: Y015
     _WhichOneofArgType_at: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
@@ -2805,10 +2854,13 @@ class GetContextAtResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    PAGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the revision that is shown."""
     turn: _builtins.int
     """turn is the number of turns begun at that revision."""
+    pages_left_out: _builtins.int
+    """pages_left_out is the number of pages behind the last one that is answered: an answer has room for 4 MiB of them."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
         """pages is the working set at that revision, in the order in which the pages were said."""
@@ -2824,10 +2876,11 @@ class GetContextAtResponse(_message.Message):
         turn: _builtins.int = ...,
         pages: _abc.Iterable[_session_pb2.ResidentPage] | None = ...,
         stats: _session_pb2.SessionStats | None = ...,
+        pages_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages", "revision", b"revision", "stats", b"stats", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages", "pages_left_out", b"pages_left_out", "revision", b"revision", "stats", b"stats", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2846,6 +2899,7 @@ class DiffContextRequest(_message.Message):
     TO_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id is the session to compare with itself."""
     from_turn: _builtins.int
@@ -2860,6 +2914,10 @@ class DiffContextRequest(_message.Message):
     """min_revision is the oldest revision that may be answered; 0 accepts any."""
     strict: _builtins.bool
     """strict asks the log for its last revision, whatever the replica has cached."""
+    skip: _builtins.int
+    """skip is the number of pages to leave out at the beginning: those that earlier answers about the same revisions had, of
+    all three lists together.
+    """
     def __init__(
         self,
         *,
@@ -2870,10 +2928,11 @@ class DiffContextRequest(_message.Message):
         to_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         strict: _builtins.bool = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "min_revision", b"min_revision", "session_id", b"session_id", "strict", b"strict", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_revision", b"from_revision", "from_turn", b"from_turn", "min_revision", b"min_revision", "session_id", b"session_id", "skip", b"skip", "strict", b"strict", "to", b"to", "to_revision", b"to_revision", "to_turn", b"to_turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["from_turn", "from_revision"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
@@ -2897,10 +2956,15 @@ class DiffContextResponse(_message.Message):
     ENTERED_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
+    PAGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
     from_revision: _builtins.int
     """from_revision is the revision of the first working set."""
     to_revision: _builtins.int
     """to_revision is the revision of the second working set."""
+    pages_left_out: _builtins.int
+    """pages_left_out is the number of pages behind the last one that is answered, of `entered`, then `left`, then `changed`: an
+    answer has room for 4 MiB of them.
+    """
     @_builtins.property
     def entered(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ResidentPage]:
         """entered are the pages of the second working set that the first did not have."""
@@ -2921,10 +2985,11 @@ class DiffContextResponse(_message.Message):
         entered: _abc.Iterable[_session_pb2.ResidentPage] | None = ...,
         left: _abc.Iterable[_session_pb2.ResidentPage] | None = ...,
         changed: _abc.Iterable[_session_pb2.ResidentPage] | None = ...,
+        pages_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "entered", b"entered", "from_revision", b"from_revision", "left", b"left", "to_revision", b"to_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "entered", b"entered", "from_revision", b"from_revision", "left", b"left", "pages_left_out", b"pages_left_out", "to_revision", b"to_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

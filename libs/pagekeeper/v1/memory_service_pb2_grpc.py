@@ -310,9 +310,10 @@ class MemoryServiceServicer:
 
     def AssemblePrompt(self, request, context):
         """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
-        same digest.
+        same digest. A page that cannot be read is left out and listed. A prompt that would exceed the size of a message, about
+        9 MiB, is made for a smaller budget; CONTENT_TOO_LARGE says that even its mandatory parts would.
 
-        Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, CONTENT_TOO_LARGE, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -331,7 +332,8 @@ class MemoryServiceServicer:
 
     def HandleToolCalls(self, request, context):
         """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
-        is told to the model inside the message, never as a failed call.
+        is told to the model inside the message, never as a failed call. A page that is too large to be brought in is read in
+        pieces: the message has one, and says which `offset` reads on. A piece brings nothing in and is no fault.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -344,14 +346,16 @@ class MemoryServiceServicer:
         the page while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
+        CONTENT_CORRUPT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FaultPages(self, request, context):
-        """FaultPages brings several pages into the working set; each has a status of its own.
+        """FaultPages brings several pages into the working set; each has a status of its own. A page for whose content the answer
+        has no room is not brought in, and is refused with CONTENT_TOO_LARGE: the contents of an answer have at most 8 MiB.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """

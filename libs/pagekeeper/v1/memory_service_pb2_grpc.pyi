@@ -90,9 +90,10 @@ class MemoryServiceStub:
     """
     AssemblePrompt: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AssemblePromptRequest, _memory_service_pb2.AssemblePromptResponse]
     """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
-    same digest.
+    same digest. A page that cannot be read is left out and listed. A prompt that would exceed the size of a message, about
+    9 MiB, is made for a smaller budget; CONTENT_TOO_LARGE says that even its mandatory parts would.
 
-    Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, CONTENT_TOO_LARGE, STORE_UNAVAILABLE.
     """
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]
     """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
@@ -103,7 +104,8 @@ class MemoryServiceStub:
     """
     HandleToolCalls: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]
     """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
-    is told to the model inside the message, never as a failed call.
+    is told to the model inside the message, never as a failed call. A page that is too large to be brought in is read in
+    pieces: the message has one, and says which `offset` reads on. A piece brings nothing in and is no fault.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
@@ -112,10 +114,12 @@ class MemoryServiceStub:
     the page while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
+    CONTENT_CORRUPT.
     """
     FaultPages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]
-    """FaultPages brings several pages into the working set; each has a status of its own.
+    """FaultPages brings several pages into the working set; each has a status of its own. A page for whose content the answer
+    has no room is not brought in, and is refused with CONTENT_TOO_LARGE: the contents of an answer have at most 8 MiB.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
@@ -298,9 +302,10 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     AssemblePrompt: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AssemblePromptRequest, _memory_service_pb2.AssemblePromptResponse]  # type: ignore[assignment]
     """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
-    same digest.
+    same digest. A page that cannot be read is left out and listed. A prompt that would exceed the size of a message, about
+    9 MiB, is made for a smaller budget; CONTENT_TOO_LARGE says that even its mandatory parts would.
 
-    Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, CONTENT_TOO_LARGE, STORE_UNAVAILABLE.
     """
     ReportUsage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ReportUsageRequest, _memory_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
     """ReportUsage takes what the provider counted for a prompt that was assembled here. Later prompts of the session for that
@@ -311,7 +316,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     HandleToolCalls: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.HandleToolCallsRequest, _memory_service_pb2.HandleToolCallsResponse]  # type: ignore[assignment]
     """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
-    is told to the model inside the message, never as a failed call.
+    is told to the model inside the message, never as a failed call. A page that is too large to be brought in is read in
+    pieces: the message has one, and says which `offset` reads on. A piece brings nothing in and is no fault.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
@@ -320,10 +326,12 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     the page while it was brought in.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-    FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+    FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
+    CONTENT_CORRUPT.
     """
     FaultPages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPagesRequest, _memory_service_pb2.FaultPagesResponse]  # type: ignore[assignment]
-    """FaultPages brings several pages into the working set; each has a status of its own.
+    """FaultPages brings several pages into the working set; each has a status of its own. A page for whose content the answer
+    has no room is not brought in, and is refused with CONTENT_TOO_LARGE: the contents of an answer have at most 8 MiB.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
     """
@@ -557,9 +565,10 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.AssemblePromptResponse, _abc.Awaitable[_memory_service_pb2.AssemblePromptResponse]]:
         """AssemblePrompt assembles the prompt for a model and a budget. Two calls with nothing changed between them answer the
-        same digest.
+        same digest. A page that cannot be read is left out and listed. A prompt that would exceed the size of a message, about
+        9 MiB, is made for a smaller budget; CONTENT_TOO_LARGE says that even its mandatory parts would.
 
-        Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        Errors: SESSION_NOT_FOUND, BUDGET_TOO_SMALL, CONTENT_TOO_LARGE, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -582,7 +591,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.HandleToolCallsResponse, _abc.Awaitable[_memory_service_pb2.HandleToolCallsResponse]]:
         """HandleToolCalls does what a model's tool calls ask and answers the tool messages to hand back. What the model got wrong
-        is told to the model inside the message, never as a failed call.
+        is told to the model inside the message, never as a failed call. A page that is too large to be brought in is read in
+        pieces: the message has one, and says which `offset` reads on. A piece brings nothing in and is no fault.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """
@@ -597,7 +607,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         the page while it was brought in.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
-        FAULT_TOKENS_EXCEEDED, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE, CONTENT_CORRUPT.
+        FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
+        CONTENT_CORRUPT.
         """
 
     @_abc_1.abstractmethod
@@ -606,7 +617,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.FaultPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPagesResponse, _abc.Awaitable[_memory_service_pb2.FaultPagesResponse]]:
-        """FaultPages brings several pages into the working set; each has a status of its own.
+        """FaultPages brings several pages into the working set; each has a status of its own. A page for whose content the answer
+        has no room is not brought in, and is refused with CONTENT_TOO_LARGE: the contents of an answer have at most 8 MiB.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE.
         """

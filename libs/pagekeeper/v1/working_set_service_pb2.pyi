@@ -92,6 +92,7 @@ class ResidentResponse(_message.Message):
     WORDS_PAGE_ID_FIELD_NUMBER: _builtins.int
     CHANGES_ONLY_FIELD_NUMBER: _builtins.int
     LEFT_PAGE_IDS_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the session's revision that all other fields are about."""
     unchanged: _builtins.bool
@@ -99,13 +100,13 @@ class ResidentResponse(_message.Message):
     turn: _builtins.int
     """turn is the number of turns begun."""
     input_page_id: _builtins.str
-    """input_page_id is the user's message of the current turn, while nothing but tool results has come after it; empty when
-    there is none.
+    """input_page_id is the user's last message, resident or not, while no message of the assistant has come after it; empty
+    when there is none.
     """
     available_total: _builtins.int
     """available_total is the number of pages that `available` would have without a limit."""
     words_page_id: _builtins.str
-    """words_page_id is the user's last message of the current turn, whatever has come after it; empty when there is none."""
+    """words_page_id is the user's last message, while it is the input or of the current turn; empty when there is none."""
     changes_only: _builtins.bool
     """changes_only says that `resident` has only what changed since the request's `known_revision`."""
     @_builtins.property
@@ -141,6 +142,12 @@ class ResidentResponse(_message.Message):
     def left_page_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """left_page_ids are the pages that are resident no longer since then; some may not have been resident then."""
 
+    @_builtins.property
+    def words(self) -> _page_table_service_pb2.PageEntry:
+        """words is the entry of `words_page_id`; absent where the page stands in the context at its full level, as `resident`
+        says.
+        """
+
     def __init__(
         self,
         *,
@@ -158,10 +165,11 @@ class ResidentResponse(_message.Message):
         words_page_id: _builtins.str = ...,
         changes_only: _builtins.bool = ...,
         left_page_ids: _abc.Iterable[_builtins.str] | None = ...,
+        words: _page_table_service_pb2.PageEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "stats", b"stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "stats", b"stats", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "changes_only", b"changes_only", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "left_page_ids", b"left_page_ids", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage", "words_page_id", b"words_page_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_total", b"available_total", "changes_only", b"changes_only", "config", b"config", "eviction_order", b"eviction_order", "input_page_id", b"input_page_id", "left_page_ids", b"left_page_ids", "resident", b"resident", "revision", b"revision", "stats", b"stats", "turn", b"turn", "unchanged", b"unchanged", "usage", b"usage", "words", b"words", "words_page_id", b"words_page_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from pagekeeper.core.errors import (
     ContentCorrupt,
+    ContentTooLarge,
     FaultLimitReached,
     FaultTokensExceeded,
     LevelUnavailable,
@@ -29,6 +30,8 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024 - 128 * 1024
+"""Of the pages of one answer, so that the last of them has room for its facts in a message beside its content."""
 ATTEMPTS_MAX: Final = 4
 """How often a page may change, between being read and being admitted, before its fault gives up."""
 OF_ONE_PAGE: Final = (
@@ -38,6 +41,7 @@ OF_ONE_PAGE: Final = (
     FaultTokensExceeded,
     RevisionConflict,
     ContentCorrupt,
+    ContentTooLarge,
 )
 """Refusals that say nothing about the other pages of the same call."""
 
@@ -58,8 +62,12 @@ class FaultHandlerService:
         return await self._bring_in(caller, key, request, found)
 
     async def fault_many(self, caller: Caller, request: pb.FaultPagesRequest) -> pb.FaultPagesResponse:
-        """One after the other, in the order of the request: when the turn's faults are used up, the last ones miss."""
+        """One after the other, in the order of the request: when the turn's faults are used up, the last ones miss.
+
+        Before a page is brought in, what the answer will say of it is added up: the answer of every fault can be had.
+        """
         key = session_key(caller.tenant, request.session_id)
+        room_bytes = ANSWER_BYTES_MAX
         known = await self._read_ahead(caller, key, request)
         response = pb.FaultPagesResponse(revision=max([request.min_revision, *(f.revision for f in known.values())]))
         for index, page_id in enumerate(request.page_ids):
@@ -70,6 +78,7 @@ class FaultHandlerService:
                 target_level=request.target_level,
                 reason=request.reason,
                 min_revision=response.revision,
+                content_bytes_max=max(1, room_bytes),
             )
             try:
                 found = known.get(page_id)
@@ -81,6 +90,7 @@ class FaultHandlerService:
             else:
                 item = pb.FaultItem(page_id=page_id, fault=faulted)
                 response.revision = max(response.revision, faulted.revision)
+                room_bytes -= item.ByteSize()
             response.items.append(item)
         return response
 
@@ -108,6 +118,7 @@ class FaultHandlerService:
     ) -> pb.FaultPageResponse:
         for attempts_left in reversed(range(ATTEMPTS_MAX)):
             level = level_for(found.page, request.target_level)
+            _check_size(request, found.page, level)
             found, data = await self._loader.read(caller, key, found, level)
             try:
                 admitted = await self._admit(caller, request, found, level)
@@ -121,6 +132,7 @@ class FaultHandlerService:
             if (outcome.version, outcome.level) != (found.page.version, level):
                 # It was resident at a higher fidelity already, or this request was carried out before.
                 found = Found(admitted.page, admitted.revision, {})
+                _check_size(request, found.page, outcome.level)
                 _, data = await self._loader.read(caller, key, found, outcome.level)
             return _response(admitted, data)
         raise AssertionError("the last attempt returns or raises")
@@ -141,6 +153,13 @@ class FaultHandlerService:
                 level=level,
             ),
         )
+
+
+def _check_size(request: pb.FaultPageRequest, page: page_pb2.Page, level: int) -> None:
+    """Raises ContentTooLarge for a page of which the answer could not be had."""
+    size_bytes = representation_of(page, level).size_bytes
+    if request.content_bytes_max and size_bytes > request.content_bytes_max:
+        raise ContentTooLarge(f"page {page.page_id}", size_bytes, request.content_bytes_max)
 
 
 def _response(admitted: working_pb.AdmitResponse, data: bytes) -> pb.FaultPageResponse:

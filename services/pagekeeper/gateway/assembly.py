@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pagekeeper.core import prompt
-from pagekeeper.core.assembly import AssembledChat, ChatLimits, ChatMessage, ChatParts, assemble_chat, digest_of
+from pagekeeper.core.assembly import AssembledChat, ChatMessage, assemble_chat, digest_of
+from pagekeeper.core.chat_parts import ChatLimits, ChatParts
 from pagekeeper.core.demand_paging import RecallRoom, mode_for, room_for
-from pagekeeper.core.errors import BudgetTooSmall
+from pagekeeper.core.errors import BudgetTooSmall, ContentTooLarge
 from pagekeeper.core.events import DemandPaging, SessionConfig, VMMode
+from pagekeeper.core.last_words import LastWords, words_to_answer
 from pagekeeper.core.lru import Lru
-from pagekeeper.core.packing import ContextPage, PackedLine, attributed
+from pagekeeper.core.manifest import ManifestLine
+from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.prompt_section import PromptPage, PromptSection
 from pagekeeper.gateway.contents import Contents
@@ -26,9 +29,10 @@ from pagekeeper.gateway.counting import Counting, counting_for, remembering, tok
 from pagekeeper.gateway.ports import PageTablePort, WorkingSetPort
 from pagekeeper.gateway.prompt_tools import PromptTools, Tools
 from pagekeeper.gateway.recalling import NOTHING, Recall, Recalled, demand_paging, recall
-from pagekeeper.gateway.resident_lines import KnownSession, wanted
+from pagekeeper.gateway.resident_lines import KnownSession, ResidentLines
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.pool import HERE_BYTES_MAX, Pool
+from pagekeeper.runtime.rpc.methods import MESSAGE_BYTES_MAX
 from pagekeeper.runtime.tokens import MESSAGE_TOKENS, REPLY_TOKENS, EncodingName, ModelTokens
 from pagekeeper.runtime.views import MODALITY_OF, PRESSURE
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -36,6 +40,13 @@ from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
+ANSWER_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 64 * 1024
+SMALL_BYTES: Final = 4 * 1024 * 1024
+SMALL_PAGES: Final = 8_192
+"""Of a prompt that an answer surely has room for: beside it the answer has tools of 2 MiB and 200 bytes a page."""
+ATTEMPTS_MAX: Final = 8
+SMALLER: Final = 0.9
+"""Of the size that the next attempt aims at, since tokens of other pages have other lengths."""
 REMEMBERED_SESSIONS_MAX: Final = 2_048
 REMEMBERED_BYTES_MAX: Final = 512 * 1024 * 1024
 """What the sessions take together, as `KnownSession.size_bytes` estimates it."""
@@ -58,6 +69,21 @@ class _NotAsked(Sequence[str]):
         raise _OrderWanted
 
 
+class _Asked(NamedTuple):
+    """A request for a prompt, and the facts that the prompt is made of."""
+
+    request: pb.AssemblePromptRequest
+    known: KnownSession
+    lines: ResidentLines
+    counting: Counting
+    spoken: tuple[LastWords | None, ManifestLine | None]
+    """The user's last words, and the line by which a manifest lists their page."""
+    tools: Tools
+    mode: VMMode
+    share: float
+    """Of the budget: less than 1 for a prompt that would exceed the size of an answer."""
+
+
 class PromptAssembler:
     def __init__(self, page_table: PageTablePort, working_set: WorkingSetPort, contents: Contents, pool: Pool) -> None:
         self._page_table = page_table
@@ -73,7 +99,7 @@ class PromptAssembler:
         )
 
     async def assemble(self, caller: Caller, request: pb.AssemblePromptRequest) -> pb.AssemblePromptResponse:
-        """Raises SessionNotFound, BudgetTooSmall, StoreUnavailable, ContentCorrupt."""
+        """Raises SessionNotFound, BudgetTooSmall, StoreUnavailable."""
         known = await self._ask(caller, request)
         key = (caller.tenant, request.session_id)
         remembered = self._prompts.get(key)
@@ -85,7 +111,8 @@ class PromptAssembler:
         except _OrderWanted:
             known = await self._ask(caller, request, with_order=True)
             response, messages = await self._answer(caller, request, known, earlier)
-        self._prompts.put(key, _Remembered(known.revision, _question(request), response, messages))
+        if not response.unreadable_page_ids:
+            self._prompts.put(key, _Remembered(known.revision, _question(request), response, messages))
         return response
 
     async def _ask(
@@ -116,15 +143,39 @@ class PromptAssembler:
     ) -> tuple[pb.AssemblePromptResponse, tuple[ChatMessage, ...]]:
         counting = counting_for(request.model or known.config.model, known.config.model).corrected(known.answer.usage)
         lines = await known.lines(caller, request.session_id, self._contents, counting)
-        words_page_id, input_page_id = known.answer.words_page_id, known.answer.input_page_id
-        user_input = request.user_input
-        context, faulted = lines.sections(without="" if user_input else input_page_id)
-        if not user_input and input_page_id:
-            user_input = await self._words(caller, request.session_id, known, input_page_id, attribute=True)
-        paging = demand_paging(request, known.config.demand_paging)
-        mode = mode_for(paging, known.config.mode)
+        spoken = await known.last_words(caller, request.session_id, self._contents, counting.count)
+        said, is_input = spoken[0], bool(known.answer.input_page_id)
+        in_context = not known.answer.HasField("words")
+        words = words_to_answer(request.user_input, said, is_input=is_input, in_context=in_context)
+        mode = mode_for(demand_paging(request, known.config.demand_paging), known.config.mode)
         tools = await self._tools.tools(caller.tenant, request, counting.model, passive=mode is VMMode.PASSIVE)
-        limits = _limits(request, known.config, counting.model, tools.tokens)
+        share, too_large = 1.0, 0
+        for _ in range(ATTEMPTS_MAX):
+            asked = _Asked(request, known, lines, counting, spoken, tools, mode, share)
+            try:
+                chat, transient = await self._assembled(caller, asked, words, earlier)
+                if said is not None and not words.text and said.page_id in {*chat.omitted, *chat.lowered}:
+                    # The context has no room for the question, so the prompt ends with it.
+                    chat, transient = await self._assembled(caller, asked, said, earlier)
+            except BudgetTooSmall:
+                if too_large:
+                    break
+                raise
+            response = _response(request, known, chat, transient, counting.model, tools)
+            response.unreadable_page_ids.extend(_unreadable(known, lines, said))
+            if _is_small(chat) or (size_bytes := response.ByteSize()) <= ANSWER_BYTES_MAX:
+                return response, chat.messages
+            share, too_large = share * SMALLER * ANSWER_BYTES_MAX / size_bytes, size_bytes
+        raise ContentTooLarge("messages", too_large, ANSWER_BYTES_MAX)
+
+    async def _assembled(
+        self, caller: Caller, asked: "_Asked", words: LastWords, earlier: ChatMessage | None
+    ) -> tuple[AssembledChat, dict[str, session_pb2.ResidentPage]]:
+        """The prompt that ends with `words`, and the residency of the pages that are in this prompt alone."""
+        request, known, lines, counting, (said, said_entry), tools, mode, share = asked
+        context, faulted = lines.sections(without=words.page_id)
+        paging = demand_paging(request, known.config.demand_paging)
+        limits = _limits(request, known.config, counting.model, tools.tokens, share)
         resident_tokens = context.tokens + faulted.tokens
         if resident_tokens > limits.budget_tokens - limits.reserve_tokens:
             context, faulted = await known.with_lower_levels(
@@ -132,19 +183,16 @@ class PromptAssembler:
             )
         recalled = NOTHING
         if paging is not DemandPaging.MODEL:
-            spoken = input_page_id or words_page_id
-            words = request.user_input or (
-                await self._words(caller, request.session_id, known, spoken) if spoken else ""
-            )
+            query = (words if words.text or said is None else said).for_recall
             room = room_for(
-                words,
+                query,
                 known.config,
                 budget_tokens=limits.budget_tokens,
                 tools_tokens=limits.tools_tokens,
                 resident_tokens=resident_tokens,
                 everything_shown=not known.answer.available_total and lines.all_full,
             )
-            recalled = await self._recall(caller, request, known, words, room)
+            recalled = await self._recall(caller, request, known, query, room, held_out=words.page_id)
             shown = [content for page in recalled.pages for _, content in page.contents]
             await self._contents.count(caller, counting, shown)
             limits = replace(limits, recall_tokens_max=room.tokens(recalled.calls_before))
@@ -167,7 +215,9 @@ class PromptAssembler:
                 fault_tokens_this_turn=stats.fault_tokens_this_turn,
             ),
             pressure=_PRESSURES[stats.pressure],
-            user_input=user_input,
+            user_input=words.text,
+            input_attribution=words.attribution,
+            input_entry=said_entry if words.page_id else None,
             instructions_role=counting.model.instructions_role,
         )
         try:
@@ -176,8 +226,7 @@ class PromptAssembler:
             # Said in the model's own tokens, and of the budget that was asked for.
             needed = counting.model.counted_by_model(small.needed_tokens) + request.reserve_tokens
             raise BudgetTooSmall(request.budget_tokens or known.config.max_l0_tokens, needed) from small
-        transient = {page.page.page_id: _transient(page.page) for page in recalled.pages}
-        return _response(request, known, chat, transient, counting.model, tools), chat.messages
+        return chat, {page.page.page_id: _transient(page.page) for page in recalled.pages}
 
     async def _chat(
         self, caller: Caller, parts: ChatParts, limits: ChatLimits, counting: Counting, earlier: ChatMessage | None
@@ -197,19 +246,16 @@ class PromptAssembler:
         encoding = EncodingName(counting.model.tokenizer.name)
         return await self._pool.run(caller.tenant, assemble_apart, parts, limits, encoding)
 
-    async def _words(
-        self, caller: Caller, session_id: str, known: KnownSession, page_id: str, *, attribute: bool = False
-    ) -> str:
-        """The words of a resident page; with `attribute`, after who said them and when, if that is known."""
-        entry = known.entries[page_id]
-        (content,) = await self._contents.load(caller, session_id, [wanted(entry)])
-        text = content.data.decode()
-        return attributed(text, entry.page.speaker, entry.page.said_unix_ms) if attribute else text
-
     async def _recall(
-        self, caller: Caller, request: pb.AssemblePromptRequest, known: KnownSession, words: str, room: RecallRoom
+        self,
+        caller: Caller,
+        request: pb.AssemblePromptRequest,
+        known: KnownSession,
+        words: str,
+        room: RecallRoom,
+        held_out: str,
     ) -> Recall:
-        """Return the recalled pages that fit."""
+        """Return the recalled pages that fit; the page `held_out` ends the prompt anyway."""
         if not words or not room.tokens():
             return NOTHING
         question = table_pb.RecallPagesRequest(
@@ -219,7 +265,8 @@ class PromptAssembler:
             min_revision=known.revision,
             residents_placed=room.residents_placed,
         )
-        return await recall(caller, self._page_table, self._contents, known.entries, question)
+        shown = known.entries.keys() | {held_out}
+        return await recall(caller, self._page_table, self._contents, shown, question)
 
 
 def assemble_apart(parts: ChatParts, limits: ChatLimits, encoding: EncodingName) -> AssembledChat:
@@ -273,6 +320,18 @@ def _recalled_page(known: KnownSession, recalled: Recalled, counting: Counting) 
     )
 
 
+def _is_small(chat: AssembledChat) -> bool:
+    """Whether an answer surely has room for the prompt: adding up all that it says takes longer."""
+    pages = len(chat.included) + len(chat.omitted) + len(chat.lowered)
+    return pages <= SMALL_PAGES and sum([len(message.utf8) for message in chat.messages]) <= SMALL_BYTES
+
+
+def _unreadable(known: KnownSession, lines: ResidentLines, said: LastWords | None) -> list[str]:
+    """Pages that the prompt leaves out because they cannot be read; the user's last message may be one of them."""
+    words = {known.answer.words_page_id} if said is not None and not said.page_id else set()
+    return sorted(lines.unreadable | words)
+
+
 def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
     """A page that is in this prompt alone."""
     return session_pb2.ResidentPage(
@@ -281,12 +340,12 @@ def _transient(page: page_pb2.Page) -> session_pb2.ResidentPage:
 
 
 def _limits(
-    request: pb.AssemblePromptRequest, config: SessionConfig, model: ModelTokens, tools_tokens: int
+    request: pb.AssemblePromptRequest, config: SessionConfig, model: ModelTokens, tools_tokens: int, share: float
 ) -> ChatLimits:
     budget = request.budget_tokens or config.max_l0_tokens
     if request.reserve_tokens >= budget:
         raise BudgetTooSmall(budget, request.reserve_tokens + 1)
-    countable = model.countable(budget - request.reserve_tokens)
+    countable = int(model.countable(budget - request.reserve_tokens) * share)
     return chat_limits(
         countable,
         tools_tokens=tools_tokens,
@@ -318,6 +377,7 @@ def _response(
         pressure=stats.pressure,
         turn=known.answer.turn,
         recalled_page_ids=[line.page_id for line in chat.recalled],
+        input_chars_missing=chat.input_chars_missing,
     )
     for message in chat.messages:
         # In place: a message that is handed over is copied, and takes sixty times as long.

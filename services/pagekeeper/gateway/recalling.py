@@ -28,7 +28,7 @@ _DEMAND_PAGING = {
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """A page that is not resident, with its content at each of its levels, the full one first."""
+    """A page that is not resident, with its content at each of its levels that can be read, the full one first."""
 
     page: page_pb2.Page
     contents: tuple[tuple[int, Content], ...]
@@ -64,7 +64,7 @@ async def recall(
 ) -> Recall:
     """`residents` are those of the prompt, at the request's `min_revision`.
 
-    Raises SessionNotFound, PageNotFound, StoreUnavailable, ContentCorrupt.
+    Levels that cannot be read are left out, and so are pages without any. Raises SessionNotFound, StoreUnavailable.
     """
     request.query = _cut(request.query)
     answer = await page_table.recall_pages(caller, request)
@@ -74,8 +74,13 @@ async def recall(
     entries = [one for one in others if one.page.representations and one.page.revision <= request.min_revision]
     entries.sort(key=lambda entry: (entry.page.turn, entry.page.revision))
     wanted = [want for entry in entries for want in _levels(entry)]
-    loaded = iter(await contents.load(caller, request.session_id, wanted))
-    pages = [Recalled(entry.page, tuple((want.level, next(loaded)) for want in _levels(entry))) for entry in entries]
+    loaded = iter(await contents.load_each(caller, request.session_id, wanted))
+    levels = [[(want.level, next(loaded)) for want in _levels(entry)] for entry in entries]
+    pages = [
+        Recalled(entry.page, readable)
+        for entry, read in zip(entries, levels, strict=True)
+        if (readable := tuple((level, content) for level, content in read if isinstance(content, Content)))
+    ]
     utility = {one.entry.page.page_id: one.worth for one in answer.pages}
     return Recall(utility, tuple(pages), answer.calls_before)
 

@@ -5,22 +5,24 @@ sections are made of the earlier ones. What was made for one revision is never c
 bytes meanwhile sees one revision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
 from pagekeeper.core.events import SessionConfig
+from pagekeeper.core.last_words import LastWords, words_of_medium
 from pagekeeper.core.manifest import AvailablePageEntry, ManifestLine, available_line
 from pagekeeper.core.offering import Place
 from pagekeeper.core.packing import ContextPage, PackedLine
 from pagekeeper.core.prompt_section import PlacedSection, PromptPage, PromptSection
-from pagekeeper.gateway.contents import Content, Contents, Wanted, levels_below
+from pagekeeper.gateway.contents import Content, Contents, Unreadable, Wanted, is_text, levels_below
 from pagekeeper.gateway.counting import Count, Counting
 from pagekeeper.runtime.codec import codec_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.views import MODALITY_OF, TIER_OF
 from pagekeeper.v1 import page_pb2
+from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 PAGE_BYTES: Final = 2_048
@@ -55,6 +57,8 @@ class ResidentLines:
         lines: Mapping[str, _Line] = MappingProxyType({}),
         lowered_total: int = 0,
     ) -> None:
+        self.unreadable: frozenset[str] = frozenset()
+        """Residents that have no line, because their bytes cannot be read."""
         self._context, self._faulted = context or PlacedSection(), faulted or PlacedSection()
         self._lines = dict(lines)
         self._lowered_total = lowered_total
@@ -184,7 +188,7 @@ class KnownSession:
     async def lines(self, caller: Caller, session_id: str, contents: Contents, counting: Counting) -> ResidentLines:
         """The residents' lines, made anew where they have changed since an earlier revision.
 
-        Raises StoreUnavailable, ContentCorrupt.
+        A page that cannot be read has none, and is tried again by the next prompt. Raises StoreUnavailable.
         """
         name = counting.model.tokenizer.name
         known = self._lines.get(name)
@@ -194,21 +198,47 @@ class KnownSession:
         lines = stale.lines.copy()
         changed = [self.entries[page_id] for page_id in stale.changed if page_id in self.entries]
         anew = [one for one in changed if lines.fingerprint_of(one.resident.page_id) != _fingerprint(one)]
-        loaded = await contents.load(caller, session_id, [wanted(entry) for entry in anew])
+        loaded = await contents.load_each(caller, session_id, [wanted(entry) for entry in anew])
         await contents.count(caller, counting, loaded)
-        made = {}
+        made, unreadable = {}, set()
         for entry, content in zip(anew, loaded, strict=True):
+            if isinstance(content, Unreadable):
+                unreadable.add(entry.resident.page_id)
+                continue
             made[entry.resident.page_id] = self._made(entry, content, counting)
             entry.ClearField("inline")  # The cache has the bytes now.
         for page_id in stale.changed:
             now = self.entries.get(page_id)
-            if now is None:
+            if now is None or page_id in unreadable:
                 lines.leave(page_id)
             else:
                 lines.enter(page_id, made.get(page_id) or lines.moved(page_id, now))
-        self._lines[name] = lines
-        self._stale.pop(name, None)
+        lines.unreadable = frozenset(unreadable)
+        if unreadable:
+            self._stale[name] = _Stale(lines, lines.unreadable)
+        else:
+            self._lines[name] = lines
+            self._stale.pop(name, None)
         return lines
+
+    async def last_words(
+        self, caller: Caller, session_id: str, contents: Contents, count: Count
+    ) -> tuple[LastWords | None, ManifestLine | None]:
+        """The user's last words, and the line by which a manifest lists their page. Raises StoreUnavailable."""
+        if not self.answer.words_page_id:
+            return None, None
+        if self.answer.HasField("words"):
+            entry = self.answer.words
+            page, want = entry.page, Wanted(entry.page, 0, _inline_at(entry.inline, 0))
+        else:
+            resident = self.entries[self.answer.words_page_id]
+            page, want = resident.page, wanted(resident)
+        (content,) = await contents.load_each(caller, session_id, [want])
+        if isinstance(content, Unreadable):
+            return LastWords.unreadable(page.page_id), None
+        text = content.data.decode() if is_text(page, 0) else words_of_medium(content.line)
+        words = LastWords.of_page(page.page_id, text, page.speaker, page.said_unix_ms)
+        return words, self.manifest_line(page, count)
 
     async def with_lower_levels(
         self,
@@ -220,7 +250,7 @@ class KnownSession:
     ) -> list[PromptSection]:
         """The sections with their lines at all lower levels, for a budget that has no room for all as they are.
 
-        Raises StoreUnavailable, ContentCorrupt.
+        Raises StoreUnavailable.
         """
         name = counting.model.tokenizer.name
         lower: dict[str, PromptPage] = {}
@@ -233,16 +263,17 @@ class KnownSession:
             else:
                 missing.append((entry, page, levels_below(entry.page, entry.resident.level)))
         levels = [Wanted(entry.page, one.level) for entry, _, below in missing for one in below]
-        lower_contents = await contents.load(caller, session_id, levels)
+        lower_contents = await contents.load_each(caller, session_id, levels)
         await contents.count(caller, counting, lower_contents)
         loaded = iter(lower_contents)
         for entry, page, below in missing:
             page_id = entry.resident.page_id
             lines = []
             for representation in below:
-                line = next(loaded).line
-                tokens = counting.of_line(line, representation.size_tokens)
-                lines.append(PackedLine(page_id, representation.level, line, tokens))
+                content = next(loaded)
+                if isinstance(content, Content):
+                    tokens = counting.of_line(content.line, representation.size_tokens)
+                    lines.append(PackedLine(page_id, representation.level, content.line, tokens))
             lower[page_id] = replace(page, page=replace(page.page, lower=tuple(lines)))
             self._kept.lower[name, page_id] = (_fingerprint(entry), lower[page_id])
         return [PromptSection(lower[page.page.line.page_id] for page in section) for section in sections]
@@ -298,6 +329,8 @@ def _place(entry: working_pb.ResidentEntry) -> Place:
 
 def wanted(entry: working_pb.ResidentEntry) -> Wanted:
     """A resident page at its level, with the bytes that came along."""
-    level = entry.resident.level
-    inline = next((one.data for one in entry.inline if one.level == level), None)
-    return Wanted(entry.page, level, inline)
+    return Wanted(entry.page, entry.resident.level, _inline_at(entry.inline, entry.resident.level))
+
+
+def _inline_at(inline: Iterable[table_pb.InlineBytes], level: int) -> bytes | None:
+    return next((one.data for one in inline if one.level == level), None)

@@ -104,7 +104,7 @@ class GatewayService:
         self.faults = faults
         self.contents = contents
         self.assembler = PromptAssembler(page_table, working_set, contents, pool)
-        self.tool_calls = ToolCalls(page_table, faults)
+        self.tool_calls = ToolCalls(page_table, faults, contents, pool)
         self._new_request_id = new_request_id
         self._pool = pool
         self._seen = SeenRevisions()
@@ -201,7 +201,7 @@ class GatewayService:
         page, level = entry.page, request.level
         representation = representation_of(page, level)
         inline = next((one.data for one in entry.inline if one.level == level), None)
-        (content,) = await self.contents.load(caller, request.session_id, [Wanted(page, level, inline)])
+        content = await self.contents.load(caller, request.session_id, Wanted(page, level, inline))
         data, preview = parted(content.data, representation.preview_mime_type)
         if request.offset > len(data):
             raise InvalidField("offset", f"must be at most the size of the content, {len(data):,} bytes")

@@ -1,5 +1,6 @@
 """Named revisions of a session."""
 
+from itertools import takewhile
 from typing import Final
 
 from pagekeeper.core import decisions
@@ -9,6 +10,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.listing import ListRoom
 from pagekeeper.runtime.requests import derived_id, request_of
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.views import checkpoint_message
@@ -39,14 +41,14 @@ class Checkpoints:
     async def list_checkpoints(self, caller: Caller, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
         key = session_key(caller.tenant, request.session_id)
         session = await self._sessions.read_for(key, request)
-        size = limits.number_asked(request, "page_size")
+        room = ListRoom(limits.number_asked(request, "page_size"))
         # Each names a later revision than the one before, so its revision is its place whatever is deleted meanwhile.
         after = index_in(_LIST, request.page_token) if request.page_token else -1
         rest = [checkpoint for checkpoint in session.checkpoints.values() if checkpoint.revision > after]
-        listed = rest[:size]
+        listed = list(takewhile(room.takes, map(checkpoint_message, rest)))
         return pb.ListCheckpointsResponse(
-            checkpoints=[checkpoint_message(checkpoint) for checkpoint in listed],
-            next_page_token=page_token(_LIST, str(listed[-1].revision)) if len(rest) > size else "",
+            checkpoints=listed,
+            next_page_token=page_token(_LIST, str(listed[-1].revision)) if len(rest) > len(listed) else "",
         )
 
     async def get_checkpoint(self, caller: Caller, request: pb.GetCheckpointRequest) -> pb.GetCheckpointResponse:

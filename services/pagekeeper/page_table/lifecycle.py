@@ -15,6 +15,7 @@ from pagekeeper.page_table.page_tokens import page_token, position_in
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.listing import ListRoom
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.requests import derived_id, request_of
 from pagekeeper.runtime.session_records import from_log
@@ -57,16 +58,19 @@ class Lifecycle:
         size = limits.number_asked(request, "page_size")
         after = position_in(_LIST, request.page_token)
         found: list[session_pb2.Session] = []
+        room = ListRoom(size)
         for _ in range(EXAMINED_MAX // size + 1):
             ids = await from_log(self._log.sessions(caller.tenant, after=after, limit=size))
             keys = [SessionKey(caller.tenant, session_id) for session_id in ids]
             shown = await self._read_all(keys, strict=request.strict)
             for session_id, session in zip(ids, shown, strict=True):
-                after = session_id
                 if session is not None and _has_labels(session.labels, request.labels):
-                    found.append(session)
-                    if len(found) == size:
+                    if not room.takes(session):
                         return pb.ListSessionsResponse(sessions=found, next_page_token=page_token(_LIST, after))
+                    found.append(session)
+                after = session_id
+                if len(found) == size:
+                    return pb.ListSessionsResponse(sessions=found, next_page_token=page_token(_LIST, after))
             if len(ids) < size:
                 return pb.ListSessionsResponse(sessions=found)
         return pb.ListSessionsResponse(sessions=found, next_page_token=page_token(_LIST, after))
@@ -85,7 +89,9 @@ class Lifecycle:
 
         committed = await self._sessions.commit(key, request_of(request), decide)
         session = decisions.readable(committed.session, key.session)
-        return pb.ConfigureSessionResponse(session=self._shown(key, session), happenings=cost_of(committed))
+        happenings, left_out = cost_of(committed)
+        shown = self._shown(key, session)
+        return pb.ConfigureSessionResponse(session=shown, happenings=happenings, happenings_left_out=left_out)
 
     async def close_session(self, caller: Caller, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         key = session_key(caller.tenant, request.session_id)

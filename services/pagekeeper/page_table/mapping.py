@@ -23,8 +23,8 @@ from pagekeeper.page_table.drafts import Draft, content_bytes, drafts_of, hinted
 from pagekeeper.page_table.line_tokens import LineTokens, decided
 from pagekeeper.page_table.outbox import Outbox
 from pagekeeper.page_table.spilling import spill, to_spill
-from pagekeeper.runtime import codec
 from pagekeeper.runtime.artifacts import ArtifactPort
+from pagekeeper.runtime.codec import happenings_of
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.pool import Pool
 from pagekeeper.runtime.requests import request_of
@@ -164,13 +164,9 @@ def is_due(tail_records: int, tail_bytes: int, pages: int) -> bool:
     return long and worth_it
 
 
-def cost_of(committed: Committed) -> list[session_pb2.Happening]:
-    """Return the effects of making room: all effects but pages entered and turns begun."""
-    return [
-        codec.effect_message(effect)
-        for effect in committed.effects
-        if not isinstance(effect.what, Admitted | TurnStarted)
-    ]
+def cost_of(committed: Committed) -> tuple[list[session_pb2.Happening], int]:
+    """Return the effects of making room: all effects but pages entered and turns begun. See `happenings_of`."""
+    return happenings_of([one for one in committed.effects if not isinstance(one.what, Admitted | TurnStarted)])
 
 
 def _appended(committed: Committed, mapped: Sequence[tuple[str, Version]]) -> pb.AppendPagesResponse:
@@ -185,8 +181,13 @@ def _appended(committed: Committed, mapped: Sequence[tuple[str, Version]]) -> pb
                 resident=resident is not None and resident.version == version.version,
             )
         )
+    happenings, left_out = cost_of(committed)
     return pb.AppendPagesResponse(
-        revision=committed.revision, pages=pages, happenings=cost_of(committed), turn=mapped[-1][1].turn
+        revision=committed.revision,
+        pages=pages,
+        happenings=happenings,
+        happenings_left_out=left_out,
+        turn=mapped[-1][1].turn,
     )
 
 

@@ -12,6 +12,7 @@ from pagekeeper.page_table.page_tokens import index_in, page_token
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.history import History, Step
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.listing import ListRoom
 from pagekeeper.runtime.sessions import Sessions
 from pagekeeper.runtime.views import FAULT_REASON, LINK_KIND, PAGE_TYPE
 from pagekeeper.v1 import memory_service_pb2 as pb
@@ -33,7 +34,7 @@ class PageHistory:
             session = await self._sessions.read_existing(key, strict=True)
             if request.page_id not in session.pages:
                 raise PageNotFound(request.page_id)
-        size = limits.number_asked(request, "page_size")
+        room = ListRoom(limits.number_asked(request, "page_size"))
         # History only grows at its end, so a place in it stays the same place.
         first = index_in(_LIST, request.page_token)
         entries: list[Entry] = []
@@ -43,11 +44,11 @@ class PageHistory:
                 position += 1
                 if position <= first:
                     continue
-                if len(entries) == size:
-                    token = page_token(_LIST, str(position - 1))
-                    return pb.GetPageHistoryResponse(entries=entries, next_page_token=token)
                 entry.revision, entry.turn = step.revision, step.session.turn
                 entry.unix_ms = step.session.updated_unix_ms
+                if not room.takes(entry):
+                    token = page_token(_LIST, str(position - 1))
+                    return pb.GetPageHistoryResponse(entries=entries, next_page_token=token)
                 entries.append(entry)
         return pb.GetPageHistoryResponse(entries=entries)
 

@@ -12,8 +12,9 @@ from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.listing import ListRoom
 from pagekeeper.runtime.sessions import Read, Sessions
-from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, TIER_OF, page_message
+from pagekeeper.runtime.views import MODALITY_OF, PAGE_TYPE_OF, TIER_OF, InlineRoom, page_facts, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
@@ -31,7 +32,8 @@ class Queries:
         key = session_key(caller.tenant, request.session_id)
 
         def found(session: Session) -> table_pb.LookupResponse:
-            entries = [_entry_at(session, page_id, request.version) for page_id in request.page_ids]
+            inline = InlineRoom()
+            entries = [_entry_at(session, page_id, request.version, inline) for page_id in request.page_ids]
             return table_pb.LookupResponse(revision=session.revision, entries=entries)
 
         return await self._find(key, request, found)
@@ -48,7 +50,7 @@ class Queries:
     async def list_pages(self, caller: Caller, request: pb.ListPagesRequest) -> pb.ListPagesResponse:
         key = session_key(caller.tenant, request.session_id)
         session = await self._sessions.read_for(key, request)
-        size = limits.number_asked(request, "page_size")
+        room = ListRoom(limits.number_asked(request, "page_size"))
         # Pages never leave the mapping order, dropped ones neither, so a place in it stays the same place.
         position = index_in(_LIST, request.page_token)
         wanted = _filter(session, request)
@@ -56,10 +58,11 @@ class Queries:
         for page_id in islice(session.pages, position, None):
             page = session.pages[page_id]
             if page.mapped and wanted(page):
-                if len(response.pages) == size:
+                message = page_message(session, page)
+                if not room.takes(message):
                     response.next_page_token = page_token(_LIST, str(position))
                     break
-                response.pages.append(page_message(session, page))
+                response.pages.append(message)
             position += 1
         return response
 
@@ -71,23 +74,21 @@ class Queries:
             return found(await self._sessions.read_existing(key, min_revision=request.min_revision, strict=True))
 
 
-def page_entry(session: Session, page: PageState, version: Version | None = None) -> table_pb.PageEntry:
-    """A page's facts, at the current version unless `version` names another, with the bytes that lie in the log."""
-    inline = [
-        table_pb.InlineBytes(level=representation.level, data=representation.inline)
-        for representation in (version or page.current).representations
-        if representation.inline is not None
-    ]
-    return table_pb.PageEntry(page=page_message(session, page, version), inline=inline)
+def page_entry(
+    session: Session, page: PageState, inline: InlineRoom, version: Version | None = None
+) -> table_pb.PageEntry:
+    """A page's facts, at the current version unless `version` names another, with bytes that lie in the log."""
+    representations = (version or page.current).representations
+    return table_pb.PageEntry(page=page_facts(session, page, version), inline=inline.bytes_of(representations))
 
 
-def _entry_at(session: Session, page_id: str, number: int) -> table_pb.PageEntry:
+def _entry_at(session: Session, page_id: str, number: int, inline: InlineRoom) -> table_pb.PageEntry:
     """The entry at a version; 0 for the current one. Raises PageNotFound."""
     page = decisions.known_page(session, page_id)
     version = page.version(number) if number else page.current
     if version is None:
         raise PageNotFound(page_id)
-    return page_entry(session, page, version)
+    return page_entry(session, page, inline, version)
 
 
 def _filter(session: Session, request: pb.ListPagesRequest) -> Callable[[PageState], bool]:

@@ -12,6 +12,7 @@ from pagekeeper.page_table.queries import page_entry
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
+from pagekeeper.runtime.views import InlineRoom
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
 
@@ -34,14 +35,15 @@ class Recalling:
                 room_tokens=request.room_tokens,
                 residents_placed=request.residents_placed,
             )
+            inline = InlineRoom()
             response = table_pb.RecallPagesResponse(revision=indexed.revision, calls_before=recalled.calls_before)
             for one in recalled.pages:
-                response.pages.add(entry=_entry(session, one.page, resident=one.resident), worth=one.utility)
+                response.pages.add(entry=_entry(session, one.page, inline, resident=one.resident), worth=one.utility)
             return response
 
 
-def _entry(session: Session, page: PageState, *, resident: bool) -> table_pb.PageEntry:
+def _entry(session: Session, page: PageState, inline: InlineRoom, *, resident: bool) -> table_pb.PageEntry:
     """Of a resident page its id: the caller has the rest."""
     if resident:
         return table_pb.PageEntry(page=page_pb2.Page(page_id=page.page_id))
-    return page_entry(session, page)
+    return page_entry(session, page, inline)

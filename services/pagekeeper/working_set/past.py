@@ -10,6 +10,7 @@ from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
+from pagekeeper.runtime.listing import fitting
 from pagekeeper.runtime.requests import request_of
 from pagekeeper.runtime.sessions import Committed, Read, Sessions
 from pagekeeper.runtime.views import page_totals, resident_message, stats_message
@@ -32,7 +33,15 @@ class Past:
             case _:
                 raise InvalidField("at", "must be a turn or a revision")
         stats = stats_message(then, page_totals(then))
-        return pb.GetContextAtResponse(revision=then.revision, turn=then.turn, pages=_residents(then), stats=stats)
+        pages = _residents(then)
+        listed = fitting(pages[request.skip :])
+        return pb.GetContextAtResponse(
+            revision=then.revision,
+            turn=then.turn,
+            pages=listed,
+            stats=stats,
+            pages_left_out=max(0, len(pages) - request.skip - len(listed)),
+        )
 
     async def diff_context(self, caller: Caller, request: pb.DiffContextRequest) -> pb.DiffContextResponse:
         key = session_key(caller.tenant, request.session_id)
@@ -54,13 +63,17 @@ class Past:
             case _:
                 raise InvalidField("to", "must be a turn or a revision")
         pages_after = {page.page_id: page for page in _residents(after)}
-        return pb.DiffContextResponse(
-            from_revision=from_revision,
-            to_revision=after.revision,
-            entered=[page for page_id, page in pages_after.items() if page_id not in pages_before],
-            left=[page for page_id, page in pages_before.items() if page_id not in pages_after],
-            changed=[page for page in pages_after.values() if _is_other(pages_before.get(page.page_id), page)],
-        )
+        response = pb.DiffContextResponse(from_revision=from_revision, to_revision=after.revision)
+        entered = [page for page_id, page in pages_after.items() if page_id not in pages_before]
+        left = [page for page_id, page in pages_before.items() if page_id not in pages_after]
+        changed = [page for page in pages_after.values() if _is_other(pages_before.get(page.page_id), page)]
+        lists = (response.entered, response.left, response.changed)
+        different = [(to, page) for to, pages in zip(lists, (entered, left, changed), strict=True) for page in pages]
+        listed = fitting([page for _, page in different[request.skip :]])
+        for (to, _), page in zip(different[request.skip :], listed, strict=False):
+            to.append(page)
+        response.pages_left_out = max(0, len(different) - request.skip - len(listed))
+        return response
 
     async def restore(self, caller: Caller, request: pb.RestoreCheckpointRequest) -> pb.RestoreCheckpointResponse:
         """Raises SessionNotFound, SessionClosed, CheckpointNotFound, RevisionNotFound, RevisionConflict."""
@@ -83,10 +96,13 @@ class Past:
 
         committed = await self._sessions.commit(key, known, decide, touches=None)
         restored = await state_after(self._history, key, committed)
+        pages = _residents(restored)
+        listed = fitting(pages)
         return pb.RestoreCheckpointResponse(
             revision=committed.revision,
             page_count=restored.pages.mapped_total,
-            resident=_residents(restored),
+            resident=listed,
+            resident_left_out=len(pages) - len(listed),
         )
 
     async def replay_session(self, caller: Caller, request: pb.ReplaySessionRequest) -> pb.ReplaySessionResponse:

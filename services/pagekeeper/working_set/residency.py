@@ -12,7 +12,7 @@ from pagekeeper.core.lru import Lru
 from pagekeeper.core.pages import CompressionLevel, FaultReason, StorageTier
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import corrected_percent
-from pagekeeper.runtime.codec import effect_message
+from pagekeeper.runtime.codec import happenings_of
 from pagekeeper.runtime.history import History
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import Mutation, request_of
@@ -173,6 +173,7 @@ def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: St
     level = resident.level if resident is not None else page.current.nearest(request.target_level).level
     representation = page.current.at(level)
     assert representation is not None, "resident at a level that the page has not"
+    happenings, left_out = happenings_of(committed.effects)
     outcome = pb.FaultOutcome(
         page_id=request.page_id,
         reason=FAULT_REASON[FAULT_REASON_OF.get(request.reason, FaultReason.RESOLVE_REFERENCE)],
@@ -180,7 +181,8 @@ def _admitted(committed: Committed, request: working_pb.AdmitRequest, source: St
         level=level,
         size_tokens=representation.size_tokens,
         promoted=committed.repeated or committed.revision > committed.previous_revision,
-        happenings=[effect_message(effect) for effect in committed.effects],
+        happenings=happenings,
+        happenings_left_out=left_out,
         version=page.current_version,
     )
     return working_pb.AdmitResponse(

@@ -3,22 +3,19 @@
 The order of what is offered is part of the prompt, so it is derived from the session alone.
 """
 
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.lru import Lru
-from pagekeeper.core.offering import input_page_id, words_page_id
-from pagekeeper.core.pages import PageState
+from pagekeeper.core.offering import SaidLast, said_last
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import limits
 from pagekeeper.runtime.codec import usage_message
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.sessions import Sessions
-from pagekeeper.runtime.views import config_message, stats_message
+from pagekeeper.runtime.views import InlineRoom, config_message, page_facts, stats_message
 from pagekeeper.v1 import memory_service_pb2 as pb
-from pagekeeper.v1 import page_table_service_pb2 as table_pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.shown import Shown
 
@@ -58,15 +55,15 @@ class ResidentPages:
             stats=stats_message(session, shown.totals),
             turn=session.turn,
             eviction_order=order,
-            input_page_id=input_page_id(session),
             available_total=shown.offered_total,
             usage=[usage_message(usage) for usage in session.usage.values()],
-            words_page_id=words_page_id(session),
         )
+        inline = InlineRoom()
+        _put_words(response, session, said_last(session, shown.last_message), inline)
         for entry in response.resident:
             page = session.pages.at_hand[entry.resident.page_id]
             if page.current.revision > known_revision:
-                entry.inline.extend(_inline(page))
+                entry.inline.extend(inline.bytes_of(page.current.representations))
         return response
 
     async def get_stats(self, caller: Caller, request: pb.GetStatsRequest) -> pb.GetStatsResponse:
@@ -85,9 +82,15 @@ class ResidentPages:
         return shown
 
 
-def _inline(page: PageState) -> Iterator[table_pb.InlineBytes]:
-    return (
-        table_pb.InlineBytes(level=representation.level, data=representation.inline)
-        for representation in page.current.representations
-        if representation.inline is not None
-    )
+def _put_words(
+    response: working_pb.ResidentResponse, session: Session, said: SaidLast | None, inline: InlineRoom
+) -> None:
+    """Say what the user said last, and show the page when the context does not."""
+    if said is None:
+        return
+    response.words_page_id = said.page.page_id
+    if said.is_input:
+        response.input_page_id = said.page.page_id
+    if not said.in_context:
+        response.words.page.CopyFrom(page_facts(session, said.page))
+        response.words.inline.extend(inline.bytes_of(said.page.current.representations))

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from pagekeeper.core import events as ev
-from pagekeeper.core.offering import Offering, SaidPlaces
+from pagekeeper.core.offering import LastMessage, Offering, SaidPlaces
 from pagekeeper.core.session import Session
-from pagekeeper.runtime.views import PageTotals, page_message, resident_message
+from pagekeeper.runtime.views import PageTotals, page_facts, resident_message
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
@@ -95,6 +95,10 @@ class Shown:
         return PageTotals(offering.total_pages, offering.dirty_pages, offering.total_tokens)
 
     @property
+    def last_message(self) -> LastMessage | None:
+        return self._offering.last_message
+
+    @property
     def offered_total(self) -> int:
         return self._offering.offered_total
 
@@ -103,7 +107,8 @@ class Shown:
         for page_id in self._offering.offered(limit):
             message = self._pages.get(page_id)
             if message is None:
-                message = self._pages[page_id] = page_message(session, session.pages[page_id])
+                message = self._pages[page_id] = page_facts(session, session.pages[page_id])
+                message.ClearField("media")  # which a manifest does not show
             yield message
 
     def residents(self, session: Session) -> Iterator[working_pb.ResidentEntry]:
@@ -132,7 +137,7 @@ class Shown:
             position, _, said_again_revision, _ = self._said[page_id]
             entry = self._entries[page_id] = working_pb.ResidentEntry(
                 resident=resident_message(session, resident),
-                page=page_message(session, session.pages[page_id]),
+                page=page_facts(session, session.pages[page_id]),
                 place=working_pb.SaidPlace(position=position, said_again_revision=said_again_revision),
             )
         return entry

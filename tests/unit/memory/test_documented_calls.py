@@ -277,5 +277,5 @@ def test_constants() -> None:
     assert L.MEMORY_PAGE_MIME_TYPE == "application/x-memory-page"
     assert L.VM_CHECKPOINT_MIME_TYPE == "application/x-vm-checkpoint"
     assert L.ALL_COMPRESSION_LEVELS == [0, 1, 2, 3]
-    assert list(L.PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level"]
+    assert list(L.PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level", "offset"]
     assert list(L.SEARCH_PAGES_TOOL.function.parameters.properties) == ["query", "modality", "limit"]

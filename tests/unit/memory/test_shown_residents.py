@@ -15,7 +15,7 @@ from pagekeeper.core.drafts import page_to_map
 from pagekeeper.core.embedding import WordsAlone
 from pagekeeper.core.errors import PagekeeperError
 from pagekeeper.core.events import PromptLayout
-from pagekeeper.core.offering import input_page_id
+from pagekeeper.core.offering import Offering, said_last
 from pagekeeper.core.pages import FaultReason, MessageRole
 from pagekeeper.memory.process_prompts import ProcessPrompts, Prompt, PromptRequest
 from pagekeeper.memory.process_session import ProcessSession
@@ -154,7 +154,11 @@ def prompt_of(prompts: ProcessPrompts, request: PromptRequest) -> Prompt | str:
 def check(process: ProcessSession, kept: ShownResidents, anew: ShownResidents) -> None:
     """What is kept equals what is made anew: lines in the order in which they were said, sums, and offered lines."""
     session = process.session
-    held_out = input_page_id(session)
+    anew_offering = Offering()
+    anew_offering.keep_up(session)
+    assert process.offering().last_message == anew_offering.last_message
+    words = said_last(session, anew_offering.last_message)
+    held_out = words.page.page_id if words is not None and words.is_input else ""
     for shown in (kept, anew):
         shown.keep_up(held_out)
     for faulted, one, other in ((False, kept.context, anew.context), (True, kept.faulted, anew.faulted)):

@@ -73,5 +73,5 @@ def test_tools_are_the_cores_as_objects() -> None:
     assert get_vm_tools_as_dicts() == tools.get_vm_tools_as_dicts()
     assert get_vm_tools() == [PAGE_FAULT_TOOL, SEARCH_PAGES_TOOL]
     assert get_vm_tools(include_search=False) == [PAGE_FAULT_TOOL]
-    assert list(PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level"]
+    assert list(PAGE_FAULT_TOOL.function.parameters.properties) == ["page_id", "target_level", "offset"]
     assert list(SEARCH_PAGES_TOOL.function.parameters.properties) == ["query", "modality", "limit"]

@@ -20,9 +20,10 @@ from typing import Any, Final, TypeVar
 import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from pagekeeper.runtime.blobs.port import (
+    BlobBroken,
     BlobCorrupt,
     BlobMissing,
     BlobRefused,
@@ -185,13 +186,15 @@ class MinioBucket:
     def _get(self, key: str, offset: int, length: int) -> bytes:
         """Read from `offset` on, `length` bytes or, when that is 0, to the end."""
         response = self._client.get_object(self._bucket, key, offset=offset, length=length)
+        chunks: list[bytes] = []
         try:
-            chunks = []
             # `read1` returns what has come; `read` would wait for all of its bytes, however slowly they come.
             while chunk := response.read1(CHUNK_BYTES):
                 chunks.append(chunk)
                 self._connections.left_seconds()
             return b"".join(chunks)
+        except ProtocolError as error:
+            raise BlobBroken(f"{key}: the bytes broke off after {sum(map(len, chunks)):,}: {error}") from error
         finally:
             response.close()
             response.release_conn()

@@ -33,6 +33,13 @@ class BlobUnavailable(BlobError):
     """No answer in time, or an answer to come back later. Not definite: the operation may have happened; repeat it."""
 
 
+class BlobBroken(BlobUnavailable):
+    """The store began to give the object's bytes and broke off.
+
+    An object that is damaged in the store ends so again and again; a store that goes away does it once.
+    """
+
+
 class BlobRefused(BlobError):
     """The store will not do it however often it is asked: credentials, permissions, a missing bucket. Definite."""
 

@@ -17,6 +17,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from pagekeeper.runtime.blobs.port import (
+    BlobBroken,
     BlobCorrupt,
     BlobStat,
     BlobUnavailable,
@@ -44,8 +45,8 @@ T = TypeVar("T")
 class BlobStore:
     """The objects of one bucket, verified. Safe to share between tasks of one event loop.
 
-    Errors of every method: BlobUnavailable after its timeout or ATTEMPTS_MAX attempts, BlobRefused; ValueError for
-    what only a defect of the caller can ask for.
+    Errors of every method: BlobUnavailable after its timeout or ATTEMPTS_MAX attempts, and of these BlobBroken when all
+    of them broke off in the object's bytes; BlobRefused; ValueError for what only a defect of the caller can ask for.
     """
 
     def __init__(self, bucket: Bucket, random: Random) -> None:
@@ -145,6 +146,7 @@ class BlobStore:
         deadline = loop.time() + timeout_seconds
         pause_seconds = PAUSE_SECONDS_MIN
         failure: BlobUnavailable | None = None
+        only_broken = True
         try:
             async with asyncio.timeout_at(deadline):
                 for attempts_left in reversed(range(ATTEMPTS_MAX)):
@@ -152,6 +154,7 @@ class BlobStore:
                         return await attempt(deadline - loop.time())
                     except BlobUnavailable as error:
                         failure = error
+                        only_broken = only_broken and isinstance(error, BlobBroken)
                     if attempts_left:
                         await asyncio.sleep(pause_seconds * self._random.uniform(0.5, 1.0))
                         pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
@@ -159,7 +162,7 @@ class BlobStore:
             reason = f": {failure}" if failure else ""
             raise BlobUnavailable(f"no answer within {timeout_seconds:g} s{reason}") from failure
         assert failure is not None
-        raise failure
+        raise failure if only_broken else BlobUnavailable(str(failure)) from failure
 
 
 @dataclass(slots=True)
