@@ -21,6 +21,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from pagekeeper.core.errors import DeadlineExceeded, PagekeeperError, ServiceUnavailable
+from pagekeeper.core.ids import ID
 from pagekeeper.runtime.clock import Clock
 from pagekeeper.runtime.errors import from_rpc_error, rule
 from pagekeeper.runtime.identity import Caller
@@ -95,7 +96,8 @@ class _Sender:
 
     def metadata(self, caller: Caller, session: str) -> Metadata:
         sent = ((AUTHORIZATION, self.tokens.authorization(caller)), (TRACE, caller.trace))
-        if self.manner.names_session and session.isascii() and session.isprintable():
+        # What is no id is refused by the server in its own words, and may be too large for metadata.
+        if self.manner.names_session and ID.fullmatch(session) is not None:
             return (*sent, (SESSION, session))
         return sent
 
