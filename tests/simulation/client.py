@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from pagekeeper.core.errors import LogFull, PagekeeperError, StoreUnavailable, TooManyRequests
+from pagekeeper.core.errors import LogFull, PagekeeperError, PageNotFound, StoreUnavailable, TooManyRequests
 from pagekeeper.runtime.errors import rule
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.log.port import UNHEARD_SECONDS_MAX
@@ -88,10 +88,12 @@ class Client:
         if isinstance(again, PagekeeperError):
             truth = self._world.log.truths.get(call.key)
             gone = truth is None or not truth.session.exists
-            # Only what did nothing is decided again, and what only finds out again where a page is may not find it.
+            # Only what did nothing is decided again. A fault answers the page as it is now, and the page may be gone:
+            # `check_refusal` has seen that the page was.
             acted = truth is not None and call.operation_id in truth.operations
+            unmapped = call.method in OF_CONTENT and isinstance(again, PageNotFound)
             check(
-                gone or not acted or not rule(again).definite or isinstance(again, PASSING),
+                gone or not acted or unmapped or not rule(again).definite or isinstance(again, PASSING),
                 f"{call.operation_id} was done, and its repetition refused: {again!r}",
             )
             return
@@ -170,6 +172,6 @@ class Client:
                     known.kinds[appended.page_id] = sent
 
 
-def _named(answer: Any) -> list[tuple[str, int]]:  # noqa: ANN401 - a response
-    """The pages and versions of an answer that names what it made."""
-    return [(one.page_id, one.version) for one in getattr(answer, "pages", ())]
+def _named(answer: Any) -> tuple[list[tuple[str, int]], Any]:  # noqa: ANN401 - a response
+    """The pages and versions of an answer that names what it made, and its checkpoint."""
+    return [(one.page_id, one.version) for one in getattr(answer, "pages", ())], getattr(answer, "checkpoint", None)

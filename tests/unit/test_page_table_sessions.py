@@ -18,11 +18,13 @@ from pagekeeper.core.errors import (
     SessionNotFound,
 )
 from pagekeeper.page_table.page_tokens import index_in, page_token, position_in
+from pagekeeper.runtime.history import state_after
+from pagekeeper.runtime.sessions import Committed
 from pagekeeper.runtime.tokens import Tokenizer
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2, session_pb2
 from pagekeeper.v1 import page_table_service_pb2 as table_pb
-from tests.unit.stack import WORDS, Replica, Stores, WordTokenizer, caller, ready
+from tests.unit.stack import WORDS, Replica, Stores, WordTokenizer, caller, key, ready
 
 
 async def opened(**config: float) -> Replica:
@@ -234,6 +236,36 @@ async def test_checkpoints_name_revisions() -> None:
     assert [one.checkpoint_id for one in [*first.checkpoints, *second.checkpoints]] == ["c0", "c1", "c2", "c3"]
     with pytest.raises(CheckpointNotFound):
         await replica.page_table.get_checkpoint(caller(), pb.GetCheckpointRequest(session_id="s1", checkpoint_id="c1"))
+
+
+async def test_a_retry_answers_the_checkpoint_that_it_made_whatever_has_the_id_now() -> None:
+    stores = await ready(Stores())
+    replica, cold = Replica(stores), Replica(stores)
+    await replica.open("s1")
+    create = pb.CreateCheckpointRequest(request_id="first", session_id="s1", checkpoint_id="c", name="then")
+    created = await replica.page_table.create_checkpoint(caller(), create)
+    delete = pb.DeleteCheckpointRequest(request_id="gone", session_id="s1", checkpoint_id="c")
+    await replica.page_table.delete_checkpoint(caller(), delete)
+    again = pb.CreateCheckpointRequest(request_id="second", session_id="s1", checkpoint_id="c", name="now")
+    for retried in (replica, cold):
+        assert await retried.page_table.create_checkpoint(caller(), create) == created
+    other = await replica.page_table.create_checkpoint(caller(), again)
+    assert other.checkpoint.revision > created.checkpoint.revision
+    for retried in (replica, cold):
+        assert await retried.page_table.create_checkpoint(caller(), create) == created
+        assert await retried.page_table.create_checkpoint(caller(), again) == other
+
+
+async def test_what_a_commit_left_is_not_found_once_the_session_is_deleted() -> None:
+    replica = await opened()
+    earlier = await replica.sessions.read(key("s1"))
+    done = Committed(earlier, earlier.revision, earlier.revision, (), repeated=True)
+    await replica.append(page_pb2.PageInput(text="x"))
+    assert (await state_after(replica.history, key("s1"), done)).revision == done.revision < earlier.revision
+    delete = pb.DeleteSessionRequest(request_id="d", session_id="s1")
+    await replica.page_table.delete_session(caller(), delete)
+    with pytest.raises(SessionNotFound):
+        await state_after(replica.history, key("s1"), done)
 
 
 async def test_a_page_tells_its_history_in_order() -> None:

@@ -11,14 +11,14 @@ from typing import Final
 
 from pagekeeper.core import events as ev
 from pagekeeper.core.effects import RecordedEffect
-from pagekeeper.core.errors import ContentCorrupt, RevisionNotFound
+from pagekeeper.core.errors import ContentCorrupt, RevisionNotFound, SessionNotFound, StoreUnavailable
 from pagekeeper.core.ids import SessionKey
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
 from pagekeeper.runtime.extents import extent_message
 from pagekeeper.runtime.log.port import SessionLog
 from pagekeeper.runtime.session_records import from_log
-from pagekeeper.runtime.sessions import BlobReader, Sessions
+from pagekeeper.runtime.sessions import BlobReader, Committed, Sessions
 from pagekeeper.v1 import event_pb2
 
 RECORDS_AT_ONCE: Final = 64
@@ -107,6 +107,22 @@ class History:
         if turn > reached_turn or not last_revision:
             raise RevisionNotFound(f"turn {turn}", latest)
         return await self.at_revision(key, last_revision)
+
+
+async def state_after(history: History, key: SessionKey, committed: Committed) -> Session:
+    """The state just after a commit: for a repeated request, what it was when the request was carried out.
+
+    Raises StoreUnavailable, and SessionNotFound when the session has been deleted since the commit.
+    """
+    if committed.session.revision == committed.revision:
+        return committed.session
+    try:
+        return await history.at_revision(key, committed.revision)
+    except ContentCorrupt as corrupt:
+        # It has been done, which a definite refusal would deny; the next attempt may read the same bytes as they are.
+        raise StoreUnavailable(f"what revision {committed.revision} did cannot be read: {corrupt.message}") from corrupt
+    except RevisionNotFound as gone:
+        raise SessionNotFound(key.session) from gone
 
 
 def archived_record(session: Session, record: event_pb2.LogRecord) -> event_pb2.LogRecord:

@@ -343,7 +343,8 @@ class MemoryServiceServicer:
 
     def FaultPage(self, request, context):
         """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
-        the page while it was brought in.
+        the page while it was brought in. The retry of a fault that was carried out answers the page as it is now:
+        PAGE_NOT_FOUND when the page has been dropped, or taken back by a restore, since.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
@@ -493,7 +494,8 @@ class MemoryServiceServicer:
     def CreateCheckpoint(self, request, context):
         """CreateCheckpoint names the session's current revision.
 
-        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
+        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL,
+        STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -111,7 +111,8 @@ class MemoryServiceStub:
     """
     FaultPage: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]
     """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
-    the page while it was brought in.
+    the page while it was brought in. The retry of a fault that was carried out answers the page as it is now:
+    PAGE_NOT_FOUND when the page has been dropped, or taken back by a restore, since.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
@@ -197,7 +198,8 @@ class MemoryServiceStub:
     CreateCheckpoint: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]
     """CreateCheckpoint names the session's current revision.
 
-    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
+    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL,
+    STORE_UNAVAILABLE.
     """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]
     """ListCheckpoints lists a session's checkpoints, oldest first.
@@ -323,7 +325,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     FaultPage: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FaultPageRequest, _memory_service_pb2.FaultPageResponse]  # type: ignore[assignment]
     """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
-    the page while it was brought in.
+    the page while it was brought in. The retry of a fault that was carried out answers the page as it is now:
+    PAGE_NOT_FOUND when the page has been dropped, or taken back by a restore, since.
 
     Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
     FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
@@ -409,7 +412,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateCheckpointRequest, _memory_service_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
     """CreateCheckpoint names the session's current revision.
 
-    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
+    Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL,
+    STORE_UNAVAILABLE.
     """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListCheckpointsRequest, _memory_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """ListCheckpoints lists a session's checkpoints, oldest first.
@@ -604,7 +608,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.FaultPageResponse, _abc.Awaitable[_memory_service_pb2.FaultPageResponse]]:
         """FaultPage brings a page into the working set and answers its content. REVISION_CONFLICT says that others kept changing
-        the page while it was brought in.
+        the page while it was brought in. The retry of a fault that was carried out answers the page as it is now:
+        PAGE_NOT_FOUND when the page has been dropped, or taken back by a restore, since.
 
         Errors: SESSION_NOT_FOUND, SESSION_CLOSED, PAGE_NOT_FOUND, LEVEL_UNAVAILABLE, FAULT_LIMIT_REACHED,
         FAULT_TOKENS_EXCEEDED, CONTENT_TOO_LARGE, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL, STORE_UNAVAILABLE,
@@ -786,7 +791,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.CreateCheckpointResponse, _abc.Awaitable[_memory_service_pb2.CreateCheckpointResponse]]:
         """CreateCheckpoint names the session's current revision.
 
-        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL.
+        Errors: SESSION_NOT_FOUND, SESSION_CLOSED, CHECKPOINT_EXISTS, REVISION_CONFLICT, REQUEST_ID_REUSED, LOG_FULL,
+        STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ from pagekeeper.core.ids import check_id, session_key
 from pagekeeper.core.session import Session
 from pagekeeper.page_table.page_tokens import index_in, page_token
 from pagekeeper.runtime import limits
+from pagekeeper.runtime.history import History, state_after
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.listing import ListRoom
 from pagekeeper.runtime.requests import derived_id, request_of
@@ -20,12 +21,14 @@ _LIST: Final = "checkpoints"
 
 
 class Checkpoints:
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, history: History) -> None:
         self._sessions = sessions
+        self._history = history
 
     async def create_checkpoint(
         self, caller: Caller, request: pb.CreateCheckpointRequest
     ) -> pb.CreateCheckpointResponse:
+        """Raises SessionNotFound, SessionClosed, CheckpointExists, StoreUnavailable and as `Sessions.commit` does."""
         key = session_key(caller.tenant, request.session_id)
         checkpoint_id = check_id("checkpoint_id", request.checkpoint_id or derived_id("c", request.request_id, 0))
 
@@ -35,7 +38,11 @@ class Checkpoints:
 
         committed = await self._sessions.commit(key, request_of(request), decide)
         session = decisions.readable(committed.session, key.session)
-        checkpoint = decisions.known_checkpoint(session, checkpoint_id)
+        checkpoint = session.checkpoints.get(checkpoint_id)
+        if checkpoint is None or checkpoint.revision >= committed.revision:
+            # A repeated request, and the checkpoint has been deleted since: what has the id now is another checkpoint.
+            then = await state_after(self._history, key, committed)
+            checkpoint = then.checkpoints[checkpoint_id]
         return pb.CreateCheckpointResponse(revision=committed.revision, checkpoint=checkpoint_message(checkpoint))
 
     async def list_checkpoints(self, caller: Caller, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:

@@ -61,7 +61,7 @@ class PageTableService:
         self.list_pages = queries.list_pages
         self.search_pages = Searching(sessions, indexes).search_pages
         self.recall_pages = Recalling(sessions, indexes).recall_pages
-        checkpoints = Checkpoints(sessions)
+        checkpoints = Checkpoints(sessions, history)
         self.create_checkpoint = checkpoints.create_checkpoint
         self.list_checkpoints = checkpoints.list_checkpoints
         self.get_checkpoint = checkpoints.get_checkpoint

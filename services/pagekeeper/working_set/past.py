@@ -3,16 +3,16 @@
 from pagekeeper.core import decisions
 from pagekeeper.core import events as ev
 from pagekeeper.core.effects import RecordedEffect, decisions_digest
-from pagekeeper.core.errors import ContentCorrupt, InvalidField, RevisionNotFound, StoreUnavailable
+from pagekeeper.core.errors import InvalidField, RevisionNotFound
 from pagekeeper.core.ids import SessionKey, session_key
 from pagekeeper.core.offering import SaidPlaces
 from pagekeeper.core.session import Session
 from pagekeeper.runtime import codec
-from pagekeeper.runtime.history import History
+from pagekeeper.runtime.history import History, state_after
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.listing import fitting
 from pagekeeper.runtime.requests import request_of
-from pagekeeper.runtime.sessions import Committed, Read, Sessions
+from pagekeeper.runtime.sessions import Read, Sessions
 from pagekeeper.runtime.views import page_totals, resident_message, stats_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import session_pb2
@@ -140,20 +140,6 @@ class Past:
         """The end of the current turn is now."""
         session = await self._sessions.read_for(key, request)
         return session if session.turn == turn else await self._history.at_turn(key, turn)
-
-
-async def state_after(history: History, key: SessionKey, committed: Committed) -> Session:
-    """The state just after a commit: for a repeated request, what it was when the request was carried out.
-
-    Raises StoreUnavailable.
-    """
-    if committed.session.revision == committed.revision:
-        return committed.session
-    try:
-        return await history.at_revision(key, committed.revision)
-    except ContentCorrupt as corrupt:
-        # It has been done, which a definite refusal would deny; the next attempt may read the same bytes as they are.
-        raise StoreUnavailable(f"what revision {committed.revision} did cannot be read: {corrupt.message}") from corrupt
 
 
 def _target_revision(session: Session, request: pb.RestoreCheckpointRequest) -> int:

@@ -13,7 +13,7 @@ from pagekeeper.core.pages import CompressionLevel, FaultReason, StorageTier
 from pagekeeper.core.session import Session
 from pagekeeper.core.usage import corrected_percent
 from pagekeeper.runtime.codec import happenings_of
-from pagekeeper.runtime.history import History
+from pagekeeper.runtime.history import History, state_after
 from pagekeeper.runtime.identity import Caller
 from pagekeeper.runtime.requests import Mutation, request_of
 from pagekeeper.runtime.sessions import Committed, Request, Sessions
@@ -21,7 +21,6 @@ from pagekeeper.runtime.tokens import family_of
 from pagekeeper.runtime.views import FAULT_REASON, FAULT_REASON_OF, TIER, page_message
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
-from pagekeeper.working_set.past import state_after
 
 LEVEL_MAX: Final = max(CompressionLevel)
 USES_WAITING_MAX: Final = 64
