@@ -124,6 +124,13 @@ async def test_a_message_of_very_many_fields_is_refused_before_it_is_parsed(
     assert refusal.value.field == "request"
 
 
+async def test_a_message_that_is_too_large_is_refused_for_its_size_whatever_its_fields() -> None:
+    raw = REPEATED_PAGE * (MESSAGE_BYTES_MAX // len(REPEATED_PAGE) + 1)
+    with pytest.raises(ContentTooLarge) as refusal:
+        await parsing.parsed(pb.AppendPagesRequest, raw)
+    assert refusal.value.metadata["size_bytes"] == str(len(raw))
+
+
 async def test_a_request_that_uses_every_limit_is_parsed() -> None:
     page = page_pb2.PageInput(
         text="x",
