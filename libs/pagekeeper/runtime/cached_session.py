@@ -1,10 +1,13 @@
 """A session as a replica of a service holds it: the fold, how current it is, and the requests that led to it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Final
 
 from pagekeeper.core.bookkeeping import Operation
+from pagekeeper.core.errors import LogUnavailable
 from pagekeeper.core.session import Session
 from pagekeeper.runtime.log.port import Feed
 from pagekeeper.runtime.request_memory import ArchivedRequests, ReadSegment, archived_operation, check_remembered
@@ -21,11 +24,12 @@ class CachedSession:
 
     __slots__ = (
         "_archived",
+        "_lock",
         "_tail",
+        "_unanswered",
         "current_at",
         "feed",
         "heard_revision",
-        "lock",
         "session",
         "tail_bytes",
         "tail_records",
@@ -33,7 +37,9 @@ class CachedSession:
 
     def __init__(self) -> None:
         self.session = Session()
-        self.lock = asyncio.Lock()
+        self._lock = asyncio.Lock()
+        self._unanswered: LogUnavailable | None = None
+        """How the last turn failed, when the log did not answer it."""
         self.heard_revision = 0
         self.current_at = NEVER
         self.feed: Feed | None = None
@@ -51,6 +57,25 @@ class CachedSession:
             and self.current_at != NEVER
             and self.session.revision >= self.heard_revision
         )
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold the session's lock for the block.
+
+        Raises LogUnavailable to who waited for a turn that the log did not answer: that wait was a wait for the log.
+        Callers that each waited for the log in a turn of their own would wait in sum, beyond their deadlines, and
+        would hear of the deadline instead of the log.
+        """
+        waits = self._lock.locked()
+        async with self._lock:
+            if waits and self._unanswered is not None:
+                raise LogUnavailable(self._unanswered.message) from self._unanswered
+            self._unanswered = None
+            try:
+                yield
+            except LogUnavailable as unanswered:
+                self._unanswered = unanswered
+                raise
 
     def note_tail(self, operation_id: str, size_bytes: int) -> None:
         """A record was folded, which this request wrote."""

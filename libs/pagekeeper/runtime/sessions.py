@@ -145,7 +145,7 @@ class Sessions:
         """
         entry = self._entry(key)
         if strict or not self._is_current(entry, min_revision):
-            async with entry.lock:
+            async with entry.turn():
                 if strict or not self._is_current(entry, min_revision):
                     await self._catch_up(key, entry, strict=strict)
                 if entry.session.revision < max(min_revision, entry.heard_revision):
@@ -174,7 +174,7 @@ class Sessions:
         """Whether this very request was carried out before; `strict` asks the log's leader. Raises as `commit` does."""
         await self.read(key, strict=strict)
         entry = self._entry(key)
-        async with entry.lock:
+        async with entry.turn():
             return await self._earlier(key, entry, request) is not None
 
     async def _earlier(self, key: SessionKey, entry: CachedSession, request: Request) -> Operation | None:
@@ -204,7 +204,7 @@ class Sessions:
         LogFull, LogUnavailable (not definite: a retry with the same request finds out).
         """
         entry = self._entry(key)
-        async with entry.lock:
+        async with entry.turn():
             if not entry.hears_all(self._feed):
                 await self._catch_up(key, entry, strict=False)
             confirmed = False
@@ -249,7 +249,7 @@ class Sessions:
         snapshot.operation_id, snapshot.request_digest = request.operation_id, request.digest
         snapshot.written_unix_ms = self._clock.now_ms()
         data = snapshot_record(snapshot)
-        async with entry.lock:
+        async with entry.turn():
             for _ in range(ATTEMPTS_MAX):
                 await self._catch_up(key, entry, strict=True)
                 earlier = await self._earlier(key, entry, request)
@@ -270,7 +270,7 @@ class Sessions:
         LogUnavailable.
         """
         entry = self._entry(key)
-        async with entry.lock:
+        async with entry.turn():
             for _ in range(ATTEMPTS_MAX):
                 records = await _about(entry, self._log.read(key, strict=True))
                 if not records:
