@@ -20,7 +20,7 @@ from pagekeeper.local.child import ChildFailed, PortTaken, StartFailed
 from pagekeeper.local.ports import free_ports, is_free
 from pagekeeper.local.processes import Process
 from pagekeeper.local.servers import NatsServer, S3Server, s3_server
-from pagekeeper.local.stack import LocalStack, Topology
+from pagekeeper.local.stack import PARTITIONS, LocalStack, Topology
 from pagekeeper.local.sweeper import Sweeper
 from pagekeeper.runtime.bearer_tokens import PUBLIC_AUDIENCE, TokenVerifier
 from pagekeeper.runtime.blobs.minio_bucket import MinioBucket
@@ -77,11 +77,12 @@ async def store_round_trip(server: S3Server, key: str, *, write: bool) -> None:
         assert await store.get(key, digest=digest_of(b"kept")) == b"kept"
 
 
-async def log_round_trip(server: NatsServer, *, write: bool) -> None:
+async def log_round_trip(server: NatsServer, *, write: bool, partitions: int = 1) -> None:
+    """`partitions` is what the streams that are there were made for; a server of no stack gets its streams here."""
     async with connect([server.url], name="test") as connection:
         await check_server(connection)
-        await make_streams(connection, partitions=1, capacity=SMALL)
-        log = NatsLog(connection, partitions=1)
+        await make_streams(connection, partitions=partitions, capacity=SMALL)
+        log = NatsLog(connection, partitions=partitions)
         if write:
             await log.append(KEY, expected_revision=0, operation_id="one", data=b"kept")
         assert [record.data for record in await log.read(KEY, strict=True)] == [b"kept"]
@@ -203,7 +204,7 @@ async def test_a_stack_of_five_and_then_of_one_on_the_same_files(tmp_path: Path)
         assert stack.endpoint == stack.processes["gateway"].address
         for name, variable in (("page-table", "PK_PAGE_TABLE"), ("artifact-storage", "PK_ARTIFACT_STORAGE")):
             assert stack.environment[variable] == stack.processes[name].address
-        await log_round_trip(stack.nats, write=True)
+        await log_round_trip(stack.nats, write=True, partitions=PARTITIONS)
         with pytest.raises(StartFailed, match="another launcher"):
             await LocalStack(tmp_path, serve=STAND_IN).__aenter__()
     assert not users_of(tmp_path)
@@ -212,7 +213,7 @@ async def test_a_stack_of_five_and_then_of_one_on_the_same_files(tmp_path: Path)
         assert stack.endpoint == stack.processes["all"].address
         assert "PK_PAGE_TABLE" not in stack.environment
         assert verifier.verify(f"Bearer {token}").subject == "someone"
-        await log_round_trip(stack.nats, write=False)
+        await log_round_trip(stack.nats, write=False, partitions=PARTITIONS)
     assert not users_of(tmp_path)
 
 
@@ -220,8 +221,8 @@ async def test_two_stacks_at_a_time(tmp_path: Path) -> None:
     one, two = (LocalStack(tmp_path / name, Topology.ONE, serve=STAND_IN) for name in ("one", "two"))
     async with one, two:
         assert one.endpoint != two.endpoint
-        await log_round_trip(one.nats, write=True)
-        await log_round_trip(two.nats, write=True)
+        await log_round_trip(one.nats, write=True, partitions=PARTITIONS)
+        await log_round_trip(two.nats, write=True, partitions=PARTITIONS)
 
 
 async def test_a_stack_of_which_one_part_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -122,10 +122,17 @@ def test_a_service_that_dies_ends_it_with_the_reason(tmp_path: Path) -> None:
     assert not left(tmp_path)
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(tmp_path, {"PK_LOG_LEVEL": "loud"}) as run:
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("PK_LOG_LEVEL", b"pagekeeper: PK_LOG_LEVEL is 'loud'"),  # which the making of the log's streams reads, too
+        ("PK_EMBEDDER", b"pagekeeper: all ended with status 2;"),  # which the services alone read
+    ],
+)
+def test_a_start_that_fails_says_why_and_leaves_nothing(variable: str, said: bytes, tmp_path: Path) -> None:
+    with running(tmp_path, {variable: "loud"}) as run:
         _, err = run.communicate(timeout=READY_SECONDS_MAX)
         assert run.returncode == 2
-    assert err.startswith(b"pagekeeper: all ended with status 2;")
-    assert b"PK_LOG_LEVEL" in err
+    assert err.startswith(said)
+    assert variable.encode() in err
     assert not left(tmp_path)
