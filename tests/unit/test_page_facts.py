@@ -3,7 +3,7 @@
 A field that is added to `PageInput` alone, or lost on the way, is named by the first test.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -14,10 +14,13 @@ from pagekeeper.core.packed_pages import FieldGroups
 from pagekeeper.core.pages import PageState, Version
 from pagekeeper.runtime.codec import MessageCodec, MessageReader, MessageWriter
 from pagekeeper.v1 import event_pb2, page_pb2
-from tests.unit.stack import Replica, Stores, ready
+from pagekeeper.v1 import memory_service_pb2 as pb
+from tests.unit.stack import Replica, Stores, caller, ready
 
 NO_FACTS: Final = {"new_version", "text", "data"}
 """Fields of a page to append that say what to do, and its content."""
+FOR_CALLERS_ALONE: Final[tuple[Literal["links", "metadata"], ...]] = ("links", "metadata")
+"""Facts that no service needs to know of another's pages: internal answers are without them."""
 SAID: Final[dict[str, Any]] = {
     "page_id": "named",
     "modality": page_pb2.MODALITY_IMAGE,
@@ -49,12 +52,17 @@ async def test_every_fact_that_a_caller_can_say_is_answered_as_it_was_said() -> 
     await replica.append(page_pb2.PageInput(data=b"\x89PNG", **FACTS))
     await replica.flush()
     await replica.snapshot()
+    asked = pb.GetPageRequest(session_id="s1", page_id="named")
     for reader in (replica, Replica(replica.stores, "cold")):
-        page = (await reader.lookup("named")).page
+        page = (await reader.page_table.get_page(caller(), asked)).page
         for name, value in FACTS.items():
             assert name in page_pb2.Page.DESCRIPTOR.fields_by_name, f"page.proto: Page has no {name}"
             answered = getattr(page, name)
             assert (dict(answered) if isinstance(value, dict) else answered) == value, name
+        looked_up = (await reader.lookup("named")).page
+        for name in FOR_CALLERS_ALONE:
+            page.ClearField(name)
+        assert looked_up == page
 
 
 def test_what_is_mapped_is_kept_by_a_page_or_by_its_version() -> None:

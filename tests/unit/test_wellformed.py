@@ -20,10 +20,13 @@ from pagekeeper.core.pages import CompressionLevel, Modality
 from pagekeeper.core.tools import ToolCallProblem, parse_tool_call, render_problem
 from pagekeeper.core.wellformed import read_json, whole, whole_text, write_json
 from pagekeeper.gateway import validation
+from pagekeeper.gateway.prompt_tools import PromptTools, Tools
 from pagekeeper.memory import SessionManager
+from pagekeeper.runtime.tokens import for_model
 from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from tests.unit.hostile_text import hostile_json_texts, hostile_texts, hostile_values
+from tests.unit.stack import IN_PLACE, TENANT
 
 QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -122,19 +125,36 @@ def test_requests_of_the_client_can_be_sent(text: str) -> None:
 
 
 @given(hostile_json_texts)
-def test_the_gateway_takes_json_that_every_reader_takes(text: str) -> None:
+async def test_the_gateway_takes_json_that_every_reader_takes(text: str) -> None:
     page = made(page_pb2.PageInput, modality=page_pb2.MODALITY_STRUCTURED, text=text)
-    for request, field in (
-        (pb.AppendPagesRequest(request_id="r", session_id="s", pages=[page]), "pages[0].text"),
-        (made(pb.AssemblePromptRequest, session_id="s", extra_tools_json=[text]), "extra_tools_json[0]"),
-    ):
-        try:
-            validation.check(request)
-        except InvalidField as refused:
-            assert refused.field == field  # noqa: PT017 - refusing is one of the two right outcomes
-            assert refused.message.encode()  # noqa: PT017 - as above
-        else:
-            assert is_strict_json(json.dumps(read_json(whole_text(text)), ensure_ascii=False))
+    try:
+        await check_page(pb.AppendPagesRequest(request_id="r", session_id="s", pages=[page]))
+    except InvalidField as refused:
+        assert refused.field == "pages[0].text"  # noqa: PT017 - refusing is one of the two right outcomes
+        assert refused.message.encode()  # noqa: PT017 - as above
+    else:
+        assert is_strict_json(json.dumps(read_json(page.text), ensure_ascii=False))
+    asked = made(pb.AssemblePromptRequest, session_id="s", extra_tools_json=[text])
+    try:
+        tools = await checked_tools(asked)
+    except InvalidField as refused:
+        assert refused.field == "extra_tools_json[0]"  # noqa: PT017 - as above
+        assert refused.message.encode()  # noqa: PT017 - as above
+    else:
+        assert is_strict_json(tools.compact)
+        assert is_strict_json(tools.canonical)
+
+
+async def check_page(request: pb.AppendPagesRequest) -> None:
+    """All that the gateway checks of pages before it takes them."""
+    validation.check(request)
+    await validation.check_structured(IN_PLACE, TENANT, request)
+
+
+async def checked_tools(request: pb.AssemblePromptRequest) -> Tools:
+    """A prompt's tools, once the gateway has checked all of them."""
+    validation.check(request)
+    return await PromptTools(IN_PLACE).tools(TENANT, request, for_model("gpt-4o"), passive=True)
 
 
 @given(hostile_json_texts)
