@@ -9,7 +9,7 @@ from pagekeeper.v1 import memory_service_pb2 as pb
 from pagekeeper.v1 import page_pb2
 from pagekeeper.v1 import working_set_service_pb2 as working_pb
 from pagekeeper.working_set.resident import ResidentPages
-from tests.unit.faulting import FaultingReplica, said, serving
+from tests.unit.faulting import FaultingReplica, represent, said, serving
 from tests.unit.page_table_scripts import Step, scripts, take
 from tests.unit.stack import Stores, caller, ready
 
@@ -99,6 +99,25 @@ async def test_who_knows_it_all_is_told_nothing_and_who_knows_some_the_rest() ->
         second = await replica.resident(known_revision=first.revision)
         assert {entry.page.page_id: len(entry.inline) for entry in second.resident} == {"p1": 0, "p2": 1}
         assert second.input_page_id == "p2"
+
+
+async def test_a_medium_that_is_shown_at_any_level_is_not_what_a_prompt_ends_with() -> None:
+    """Its lower level tells what its bytes say, and was asked for to be read."""
+    replica = FaultingReplica(await ready(Stores()))
+    async with serving(replica):
+        await replica.open()
+        film = page_pb2.PageInput(page_id="film", modality=page_pb2.MODALITY_VIDEO, data=b"a film")
+        await replica.append(said("p1", 20), film)
+        await represent(replica, "film", 1, "0:02 the spare key is under the flowerpot")
+        full = await replica.resident()
+        assert (await replica.fault("film", 1)).outcome.level == 1
+        lower = await replica.resident()
+        await replica.append(said("answer", 20, page_pb2.MESSAGE_ROLE_ASSISTANT))
+        answered = await replica.resident()
+        for answer, level in ((full, 0), (lower, 1), (answered, 1)):
+            assert {entry.page.page_id: entry.resident.level for entry in answer.resident}["film"] == level
+            assert (answer.words_page_id, answer.input_page_id) == ("film", "")
+            assert not answer.HasField("words")
 
 
 async def test_a_replica_that_is_behind_catches_up_with_its_caller() -> None:

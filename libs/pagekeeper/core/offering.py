@@ -80,7 +80,7 @@ class LastMessage:
 
 @dataclass(frozen=True, slots=True)
 class SaidLast:
-    """The page that holds the user's last words. `in_context` says that the context shows the page at its full level.
+    """The page that holds the user's last words. `in_context` says that the prompt's pages show all of the words.
 
     `is_input` says that the words are what the model is to answer. A medium in the context is not: it is known by id.
     """
@@ -96,10 +96,21 @@ def said_last(session: Session, last: LastMessage | None) -> SaidLast | None:
         return None
     page = session.pages[last.page_id]
     resident = session.working_set.get(page.page_id)
-    in_context = resident is not None and not resident.faulted and resident.level == CompressionLevel.FULL
+    in_context = resident is not None and _shows_the_words(page, resident)
     if last.answered:
         return SaidLast(page, is_input=False, in_context=in_context) if page.current.turn == session.turn else None
     return SaidLast(page, page.current.media is None or not in_context, in_context)
+
+
+def _shows_the_words(page: PageState, resident: Resident) -> bool:
+    """Whether the page's line says what the user said.
+
+    A text does at its full level, among what was said. A medium does at every level and by a fault too: its lower
+    levels tell what is in the bytes, which its full line does not.
+    """
+    if page.current.media is not None:
+        return True
+    return not resident.faulted and resident.level == CompressionLevel.FULL
 
 
 class LastSaid:

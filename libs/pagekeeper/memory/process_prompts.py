@@ -13,8 +13,8 @@ from pagekeeper.core.chat_parts import ChatLimits, ChatParts
 from pagekeeper.core.demand_paging import RecalledPages, RecallRoom, mode_for, room_for
 from pagekeeper.core.errors import BudgetTooSmall
 from pagekeeper.core.last_words import LastWords, words_of_medium, words_to_answer
-from pagekeeper.core.offering import Offering, said_last
-from pagekeeper.core.pages import PageState
+from pagekeeper.core.offering import Offering, SaidLast, said_last
+from pagekeeper.core.pages import CompressionLevel, PageState
 from pagekeeper.core.prompt_parts import AVAILABLE_PAGES_MAX, chat_limits, fault_policies
 from pagekeeper.core.session import Session
 from pagekeeper.core.tools import get_vm_tools_as_dicts
@@ -69,7 +69,7 @@ class ProcessPrompts:
         mode = mode_for(request.demand_paging or config.demand_paging, request.mode or config.mode)
         tools = (*(() if mode is ev.VMMode.PASSIVE else _TOOLS), *request.extra_tools)
         last = said_last(self._process.session, self._process.offering().last_message)
-        said = self._words(last.page) if last is not None else None
+        said = self._words(last) if last is not None else None
         words = LastWords(request.user_input)
         if last is not None and not request.words_in_context:
             words = words_to_answer(request.user_input, said, is_input=last.is_input, in_context=last.in_context)
@@ -80,10 +80,12 @@ class ProcessPrompts:
         self._developer = chat.messages[0]
         return Prompt(chat, shown.model, mode)
 
-    def _words(self, page: PageState) -> LastWords:
-        """The page's words, as the last ones of a prompt."""
-        version = page.current
-        text = self._process.text(page) if version.media is None else words_of_medium(self._process.line(page))
+    def _words(self, last: SaidLast) -> LastWords:
+        """The page's words, as the last ones of a prompt: of a medium in the context what its line there says."""
+        page, version = last.page, last.page.current
+        resident = self._process.session.working_set.get(page.page_id)
+        level = resident.level if resident is not None and last.in_context else CompressionLevel.FULL
+        text = self._process.text(page) if version.media is None else words_of_medium(self._process.line(page, level))
         return LastWords.of_page(page.page_id, text, version.speaker, version.said_unix_ms)
 
     def _assembled(

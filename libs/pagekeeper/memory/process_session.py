@@ -146,9 +146,10 @@ class ProcessSession:
             return ""
         return text_of(self.log.content(representation), representation)
 
-    def line(self, page: PageState) -> str:
-        """Return the page's line in prompts, at its full level."""
-        return page_line(facts_of_version(page, page.current), 0, self.log.content(page.current.full))
+    def line(self, page: PageState, level: int) -> str:
+        """Return the page's line in prompts, at that level or else the nearest shorter one."""
+        stored = page.current.nearest(level)
+        return page_line(facts_of_version(page, page.current), stored.level, self.log.content(stored))
 
     def _source(self, page: PageState) -> Source:
         if page.current.media is not None:

@@ -144,8 +144,8 @@ class ResidentResponse(_message.Message):
 
     @_builtins.property
     def words(self) -> _page_table_service_pb2.PageEntry:
-        """words is the entry of `words_page_id`; absent where the page stands in the context at its full level, as `resident`
-        says.
+        """words is the entry of `words_page_id`; absent where `resident` shows the words: a text in the context at its full
+        level, a medium at any level.
         """
 
     def __init__(
