@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from pagekeeper.client import Pagekeeper, Session, tool_result, user
 from pagekeeper.core.errors import (
+    DeadlineExceeded,
     LogFull,
     LogUnavailable,
     PagekeeperError,
@@ -94,10 +95,14 @@ async def test_without_the_log_calls_are_refused_and_done_once_when_it_is_back(
     async with away(stack.nats):
         reads = asyncio.gather(small.get(), large.assemble(), return_exceptions=True)
         refusals = await asyncio.gather(*[refusal(ask()) for ask in asked])
-        assert {type(error) for error in refusals} <= {LogUnavailable, ServiceUnavailable}
+        # A call that has waited elsewhere before it waits for the log may reach its own deadline first.
+        assert {type(error) for error in refusals} <= {LogUnavailable, ServiceUnavailable, DeadlineExceeded}
+        assert LogUnavailable in {type(error) for error in refusals}
         # A replica may answer what it knows, or say that it cannot ask.
         for answer in await reads:
-            assert not isinstance(answer, BaseException) or isinstance(answer, LogUnavailable | ServiceUnavailable)
+            assert not isinstance(answer, BaseException) or isinstance(
+                answer, LogUnavailable | ServiceUnavailable | DeadlineExceeded
+            )
     for ask in asked:
         await ask()
     assert [page.page_id async for page in small.pages()] == ["before", "small"]
