@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from pagekeeper.runtime.clock import Clock
-from pagekeeper.runtime.errors import to_public_error
+from pagekeeper.runtime.errors import FORESEEN, to_public_error
 
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 10.0
@@ -92,7 +92,7 @@ class Background:
             try:
                 await work()
                 return
-            except Exception as error:
+            except FORESEEN as error:
                 refusal = to_public_error(error)
                 if refusal is None:
                     raise

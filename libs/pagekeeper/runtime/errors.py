@@ -118,6 +118,17 @@ def rule(error: errors.PagekeeperError) -> Rule:
     return RULES[type(error)]
 
 
+FORESEEN: Final = (
+    errors.PagekeeperError,
+    logs.LogError,
+    queues.QueueError,
+    blobs.BlobError,
+    TimeoutError,
+    ExceptionGroup,
+)
+"""What `to_public_error` may know a public error for; anything else is a defect."""
+
+
 def to_public_error(error: Exception) -> errors.PagekeeperError | None:
     """Return the error that a caller may see in place of `error`; None when `error` is a defect.
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from pagekeeper.runtime.errors import to_public_error
+from pagekeeper.runtime.errors import FORESEEN, to_public_error
 from pagekeeper.runtime.rpc.health import NEED_SECONDS_MAX, Health, Need
 
 PAUSE_SECONDS: Final = 1.0
@@ -39,7 +39,7 @@ async def _problem(need: Need) -> Exception | None:
     try:
         async with asyncio.timeout(NEED_SECONDS_MAX):
             await need.check()
-    except Exception as problem:
+    except FORESEEN as problem:
         if to_public_error(problem) is None:
             raise
         return problem
