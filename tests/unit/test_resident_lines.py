@@ -151,3 +151,23 @@ async def test_a_budget_with_no_room_for_all_has_the_order_of_eviction() -> None
             assert anew.omitted_page_ids
             # The page that was updated was used last, wherever it stands.
             assert set(shown) == {"p3", *(f"p{number}" for number in range(21 - len(shown), 20))}
+
+
+async def test_a_session_whose_prompts_lack_room_asks_once_a_prompt() -> None:
+    replica = FaultingReplica(await ready(Stores()))
+    either = EitherWorkingSet((replica.working_set, replica.working_set))
+    async with serving(replica):
+        await replica.open(pin_last_turns=1)
+        for number in range(20):
+            await replica.append(said(f"p{number}", 60))
+        kept = assembler(replica, either)
+        narrow = pb.AssemblePromptRequest(session_id="s1", strict=True, user_input="And now?", budget_tokens=1_300)
+        roomy = pb.AssemblePromptRequest(session_id="s1", strict=True, user_input="And now?")
+        asked: list[int] = []
+        for request in (narrow, narrow, roomy, roomy, narrow):
+            await replica.append(said(f"p{number + 1 + len(asked)}", 60))
+            before = either.asked
+            assert bool((await kept.assemble(caller(), request)).omitted_page_ids) is (request is narrow)
+            asked.append(either.asked - before)
+        # The first that lacks room finds out; the last one does so again, since the one before had room.
+        assert asked == [2, 1, 1, 1, 2]

@@ -111,6 +111,7 @@ class PromptAssembler:
         except _OrderWanted:
             known = await self._ask(caller, request, with_order=True)
             response, messages = await self._answer(caller, request, known, earlier)
+        known.order_is_wanted = bool(response.omitted_page_ids or response.lowered_page_ids)
         if not response.unreadable_page_ids:
             self._prompts.put(key, _Remembered(known.revision, _question(request), response, messages))
         return response
@@ -120,6 +121,7 @@ class PromptAssembler:
     ) -> KnownSession:
         key = (caller.tenant, request.session_id)
         known = self._known.get(key)
+        with_order = with_order or (known is not None and known.order_is_wanted)
         answer = await self._working_set.resident(
             caller,
             working_pb.ResidentRequest(

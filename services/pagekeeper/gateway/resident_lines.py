@@ -151,6 +151,8 @@ class KnownSession:
         self.config: SessionConfig = _CONFIG.decode(answer.config)
         self.entries = entries
         self.eviction_order: Sequence[str] | None = None
+        self.order_is_wanted = False
+        """Whether the last prompt had no room for all residents, so that the next one will ask which go first."""
         self._kept = kept
         self._stale = dict(stale)
         """By the tokenizer's name, as `_lines`."""
@@ -163,8 +165,11 @@ class KnownSession:
 
     def after(self, answer: working_pb.ResidentResponse) -> "KnownSession":
         """The session after a later answer, which may have the changes alone since this one."""
-        if not answer.changes_only:
-            return KnownSession.of(answer)
+        later = self._changed(answer) if answer.changes_only else KnownSession.of(answer)
+        later.order_is_wanted = self.order_is_wanted
+        return later
+
+    def _changed(self, answer: working_pb.ResidentResponse) -> "KnownSession":
         entered = {one.resident.page_id: one for one in answer.resident}
         entries = {**self.entries, **entered}
         for page_id in answer.left_page_ids:

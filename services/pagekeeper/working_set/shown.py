@@ -20,6 +20,10 @@ from pagekeeper.v1 import working_set_service_pb2 as working_pb
 
 CHANGES_MAX: Final = 4_096
 """Pages whose last change is remembered; a caller that knows nothing newer than the others is told everything."""
+PAGE_BYTES: Final = 512
+"""What is derived of a page: its account, its place and the revision of its last change (about 300 bytes)."""
+MESSAGE_BYTES: Final = 2_048
+"""A page as a message that is written: about 600 bytes, more with labels or a description of a medium."""
 
 
 class ChangesSince(NamedTuple):
@@ -27,12 +31,6 @@ class ChangesSince(NamedTuple):
 
     entries: list[working_pb.ResidentEntry]
     left_page_ids: list[str]
-
-
-PAGE_BYTES: Final = 512
-"""What is derived of a page: its account, its place and the revision of its last change (about 300 bytes)."""
-MESSAGE_BYTES: Final = 2_048
-"""A page as a message that is written: about 600 bytes, more with labels or a description of a medium."""
 
 
 class Shown:
