@@ -33,8 +33,9 @@ from pagekeeper.core.errors import DeadlineExceeded, PagekeeperError
 from pagekeeper.runtime.fair_share import FairShare, ShareLimits
 
 HERE_BYTES_MAX: Final = 16 * 1024
-"""The most, in bytes or characters of a request's texts, that is computed on the loop. Tokenising and escaping take
-about 0.1 ms a KiB of ordinary text, and up to 1 ms a KiB of hostile text; a hop to a process takes 0.5 ms."""
+"""The most, in bytes or characters of a request's texts, that is computed on the loop. Measured on 2 quiet cores:
+escaping and tokenising take 0.15 ms a KiB of prose and 1.4 ms a KiB of NUL, a hop to a process takes 0.28 ms. So much
+prose holds the loop for 2.4 ms, and hostile text for 23 ms."""
 PROCESSES: Final = 2
 WAITING_PER_TENANT: Final = 64
 WAIT_SECONDS: Final = 20.0
